@@ -1,0 +1,1 @@
+"""Ahead of time: shared objects with a C header."""

@@ -1,0 +1,1 @@
+"""CPU code generation: MLIR text, LLVM, object files."""

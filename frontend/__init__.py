@@ -1,0 +1,1 @@
+"""Frontend: user functions traced to Graphmill IR."""

@@ -1,0 +1,1 @@
+"""Graphmill: a graph compiler for NumPy-style functions."""

@@ -1,0 +1,1 @@
+"""Passes: `Function -> Function` transformations and their runner."""

@@ -1,0 +1,1 @@
+"""Runtime: devices, buffers, executables, dispatch, worker threads, cache, profiler."""
