@@ -1,0 +1,385 @@
+"""Writing MLIR text: typed values, straight-line code and structured control flow.
+
+A `Unit` is one MLIR module under construction, a `Code` one of its functions. Values know their
+MLIR type, constants are hoisted to the function's start and shared, and `loop`/`branch`/`repeat`
+are context managers over `scf`. The MLIR parser verifies the result, so a malformed lowering ends
+as a Python exception (`codegen.cpu.mlir.lower`).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+_VECTOR = re.compile(r"vector<(\d+)x([a-z0-9]+)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Val:
+    """An SSA value of the text being written: its name (with `%`) and MLIR type."""
+
+    name: str
+    type: str
+
+    @property
+    def lanes(self) -> int:
+        """The number of vector lanes; 0 for a scalar."""
+        match = _VECTOR.fullmatch(self.type)
+        return int(match[1]) if match else 0
+
+    @property
+    def element(self) -> str:
+        """The element type of a vector, or the scalar type itself."""
+        match = _VECTOR.fullmatch(self.type)
+        return match[2] if match else self.type
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def vector(element: str, lanes: int) -> str:
+    """The MLIR type of `lanes` elements; the scalar type when `lanes` is 0."""
+    return f"vector<{lanes}x{element}>" if lanes else element
+
+
+def literal(value: bool | int | float, element: str) -> str:
+    """`value` as an MLIR attribute of scalar type `element` (floats by their exact bits)."""
+    if element == "i1":
+        return "true" if value else "false"
+    if element in ("f16", "bf16", "f32", "f64"):
+        return _float_literal(float(value), element)
+    bits = 64 if element == "index" else int(element[1:])
+    number = int(value) & ((1 << bits) - 1)
+    return str(number - (1 << bits) if number >> (bits - 1) else number)
+
+
+def _float_literal(value: float, element: str) -> str:
+    if element == "f64":
+        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+    import ml_dtypes
+    import numpy as np
+
+    dtype, word = {
+        "f32": (np.dtype(np.float32), np.uint32),
+        "f16": (np.dtype(np.float16), np.uint16),
+        "bf16": (np.dtype(ml_dtypes.bfloat16), np.uint16),
+    }[element]
+    with np.errstate(over="ignore", invalid="ignore"):
+        bits = int(np.array(value).astype(dtype).view(word))
+    return f"0x{bits:0{dtype.itemsize * 2}X}"
+
+
+@dataclass(slots=True)
+class Unit:
+    """One MLIR module: functions, globals and declarations, in the order they were added."""
+
+    parts: list[str] = field(default_factory=list)
+    _declared: set[str] = field(default_factory=set)
+    _globals: int = 0
+
+    def declare(self, name: str, args: Sequence[str], result: str | None = None) -> None:
+        """Declare the external C function `name` once."""
+        if name not in self._declared:
+            self._declared.add(name)
+            arrow = f" -> {result}" if result else ""
+            self.parts.append(f"llvm.func @{name}({', '.join(args)}){arrow}")
+
+    def constant_bytes(self, data: bytes, align: int = 64) -> str:
+        """Add a read-only global holding `data`; returns its symbol."""
+        symbol = f"gm_const_{self._globals}"
+        self._globals += 1
+        text = "".join(f"\\{byte:02X}" for byte in data)
+        self.parts.append(
+            f'llvm.mlir.global internal constant @{symbol}("{text}") '
+            f"{{addr_space = 0 : i32, alignment = {align} : i64}}"
+        )
+        return symbol
+
+    def text(self) -> str:
+        """The whole module as MLIR text."""
+        return "module {\n" + "\n".join(self.parts) + "\n}\n"
+
+
+class Loop:
+    """A `scf.for` or `scf.while` being written: its induction value, carried values, results."""
+
+    def __init__(self, index: Val | None, carried: list[Val]) -> None:
+        self.index = index
+        self.carried = carried
+        self.results: list[Val] = []
+        self.next: list[Val] | None = None
+
+    @property
+    def i(self) -> Val:
+        """The induction value."""
+        assert self.index is not None
+        return self.index
+
+
+class Code:
+    """The body of one function. `op` appends an operation and returns its result value."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        name: str,
+        args: Sequence[tuple[str, str]],
+        result: str | None = None,
+        *,
+        internal: bool = True,
+        attrs: str = "",
+    ) -> None:
+        self.unit = unit
+        self.name = name
+        self.args = [Val(f"%{arg}", kind.split(" ")[0]) for arg, kind in args]
+        self._signature = ", ".join(f"%{arg}: {kind}" for arg, kind in args)
+        self._result = result
+        self._linkage = "internal " if internal else ""
+        self._attrs = f" attributes {{{attrs}}}" if attrs else ""
+        self._constants: dict[tuple[str, str], Val] = {}
+        self._head: list[str] = []
+        self._lines: list[str] = []
+        self._depth = 2
+        self._next = 0
+
+    # ---- straight-line code
+
+    def fresh(self, kind: str) -> Val:
+        """A new value name of type `kind`; the caller writes the defining line."""
+        self._next += 1
+        return Val(f"%{self._next}", kind)
+
+    def line(self, text: str) -> None:
+        """Append one line of MLIR text."""
+        self._lines.append("  " * self._depth + text)
+
+    def op(self, text: str, kind: str) -> Val:
+        """Append `%n = text` and return `%n` of type `kind`."""
+        value = self.fresh(kind)
+        self.line(f"{value} = {text}")
+        return value
+
+    def const(self, value: bool | int | float, kind: str) -> Val:
+        """A constant of type `kind` (a vector type gives a splat), hoisted and shared."""
+        match = _VECTOR.fullmatch(kind)
+        element = match[2] if match else kind
+        text = literal(value, element)
+        key = (text, kind)
+        if key not in self._constants:
+            name = Val(f"%c{len(self._constants)}", kind)
+            if match:
+                body = f"dense<{text}> : {kind}"
+            elif element == "i1":
+                body = text
+            else:
+                body = f"{text} : {kind}"
+            self._head.append(f"    {name} = arith.constant {body}")
+            self._constants[key] = name
+        return self._constants[key]
+
+    def i64(self, value: int) -> Val:
+        """An i64 constant."""
+        return self.const(value, "i64")
+
+    def binary(self, name: str, a: Val, b: Val) -> Val:
+        """`name a, b` where operands and result share a type, e.g. `arith.addf`."""
+        return self.op(f"{name} {a}, {b} : {a.type}", a.type)
+
+    def unary(self, name: str, a: Val) -> Val:
+        """`name a` with operand and result of one type."""
+        return self.op(f"{name} {a} : {a.type}", a.type)
+
+    def compare(self, name: str, predicate: str, a: Val, b: Val) -> Val:
+        """`arith.cmpf`/`arith.cmpi` with a predicate such as `olt` or `slt`."""
+        return self.op(f"{name} {predicate}, {a}, {b} : {a.type}", vector("i1", a.lanes))
+
+    def select(self, condition: Val, a: Val, b: Val) -> Val:
+        """`condition ? a : b`, lane by lane when the condition is a vector."""
+        kinds = a.type if not condition.lanes else f"{condition.type}, {a.type}"
+        return self.op(f"arith.select {condition}, {a}, {b} : {kinds}", a.type)
+
+    def convert(self, name: str, a: Val, element: str) -> Val:
+        """A conversion op such as `arith.extf` to `element`, keeping the lanes."""
+        kind = vector(element, a.lanes)
+        return self.op(f"{name} {a} : {a.type} to {kind}", kind)
+
+    def splat(self, a: Val, lanes: int) -> Val:
+        """A scalar repeated over `lanes`."""
+        if a.lanes or not lanes:
+            return a
+        kind = vector(a.type, lanes)
+        return self.op(f"vector.broadcast {a} : {a.type} to {kind}", kind)
+
+    def add(self, a: Val, b: Val | int) -> Val:
+        """Integer addition of i64 scalars; folds a zero constant."""
+        if isinstance(b, int):
+            if b == 0:
+                return a
+            b = self.const(b, a.type)
+        return self.binary("arith.addi", a, b)
+
+    def mul(self, a: Val, b: Val | int) -> Val:
+        """Integer multiplication of i64 scalars; folds a one constant."""
+        if isinstance(b, int):
+            if b == 1:
+                return a
+            b = self.const(b, a.type)
+        return self.binary("arith.muli", a, b)
+
+    # ---- memory
+
+    def at(self, base: Val, index: Val | int, element: str) -> Val:
+        """The address of element `index` (an i64 or a constant) of an array of `element`."""
+        if isinstance(index, int):
+            if index == 0:
+                return base
+            index = self.i64(index)
+        return self.op(
+            f"llvm.getelementptr inbounds {base}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, "
+            f"{element}",
+            "!llvm.ptr",
+        )
+
+    def load(self, address: Val, kind: str, align: int) -> Val:
+        """Load a value of type `kind`; `align` in bytes."""
+        return self.op(
+            f"llvm.load {address} {{alignment = {align} : i64}} : !llvm.ptr -> {kind}", kind
+        )
+
+    def store(self, value: Val, address: Val, align: int, *, nontemporal: bool = False) -> None:
+        """Store `value`; `align` in bytes (a non-temporal store needs the vector's own size)."""
+        hint = ", nontemporal" if nontemporal else ""
+        self.line(
+            f"llvm.store {value}, {address} {{alignment = {align} : i64{hint}}} : "
+            f"{value.type}, !llvm.ptr"
+        )
+
+    def alloca(self, element: str, count: int, align: int = 64) -> Val:
+        """Stack memory for `count` elements, allocated once at the function's start."""
+        value = self.fresh("!llvm.ptr")
+        size = self.i64(count)
+        self._head.append(
+            f"    {value} = llvm.alloca {size} x {element} {{alignment = {align} : i64}} : "
+            f"(i64) -> !llvm.ptr"
+        )
+        return value
+
+    def call(self, symbol: str, args: Sequence[Val], result: str | None = None) -> Val | None:
+        """Call the function `symbol` of this unit or a declared external one."""
+        return self._call(f"@{symbol}", args, "", result)
+
+    def call_pointer(
+        self, pointer: Val, args: Sequence[Val], result: str | None = None
+    ) -> Val | None:
+        """Call through a function pointer."""
+        return self._call(str(pointer), args, "!llvm.ptr, ", result)
+
+    def _call(self, target: str, args: Sequence[Val], kind: str, result: str | None) -> Val | None:
+        names = ", ".join(str(a) for a in args)
+        types = ", ".join(a.type for a in args)
+        text = f"llvm.call {target}({names}) : {kind}({types}) -> "
+        if result is None:
+            self.line(text + "()")
+            return None
+        return self.op(text + result, result)
+
+    def address_of(self, symbol: str) -> Val:
+        """The address of a function or global of this unit."""
+        return self.op(f"llvm.mlir.addressof @{symbol} : !llvm.ptr", "!llvm.ptr")
+
+    # ---- control flow
+
+    @contextmanager
+    def loop(
+        self, low: Val | int, high: Val | int, step: Val | int = 1, carry: Sequence[Val] = ()
+    ) -> Iterator[Loop]:
+        """`for i in range(low, high, step)` over i64, carrying values.
+
+        Set `loop.next` to the values carried to the next turn; `loop.results` holds the final
+        ones after the block.
+        """
+        low, high, step = (self.i64(x) if isinstance(x, int) else x for x in (low, high, step))
+        index = self.fresh("i64")
+        inner = [self.fresh(value.type) for value in carry]
+        this = Loop(index, inner)
+        this.results = [self.fresh(value.type) for value in carry]
+        head = f"scf.for {index} = {low} to {high} step {step}"
+        if carry:
+            pairs = ", ".join(f"{a} = {b}" for a, b in zip(inner, carry, strict=True))
+            types = ", ".join(value.type for value in carry)
+            names = ", ".join(map(str, this.results))
+            head = f"{names} = {head} iter_args({pairs}) -> ({types})"
+        self.line(f"{head} : i64 {{")
+        self._depth += 1
+        yield this
+        self._yield(this, carry)
+        self._depth -= 1
+        self.line("}")
+
+    def _yield(self, this: Loop, carry: Sequence[Val]) -> None:
+        if not carry:
+            return
+        assert this.next is not None and len(this.next) == len(carry), "loop.next is not set"
+        names = ", ".join(map(str, this.next))
+        self.line(f"scf.yield {names} : {', '.join(v.type for v in carry)}")
+
+    @contextmanager
+    def when(self, condition: Val) -> Iterator[None]:
+        """`if condition:` without results; `condition` is a scalar i1."""
+        self.line(f"scf.if {condition} {{")
+        self._depth += 1
+        yield
+        self._depth -= 1
+        self.line("}")
+
+    @contextmanager
+    def otherwise(self) -> Iterator[None]:
+        """The `else:` of the `when` that was just closed."""
+        assert self._lines[-1].strip() == "}", "otherwise() follows when()"
+        self._lines[-1] = "  " * self._depth + "} else {"
+        self._depth += 1
+        yield
+        self._depth -= 1
+        self.line("}")
+
+    @contextmanager
+    def repeat(self, carry: Sequence[Val]) -> Iterator[Loop]:
+        """A do-while: the block sets `loop.next` and calls `self.again(loop, condition)` last."""
+        inner = [self.fresh(value.type) for value in carry]
+        this = Loop(None, inner)
+        this.results = [self.fresh(value.type) for value in carry]
+        types = ", ".join(value.type for value in carry)
+        pairs = ", ".join(f"{a} = {b}" for a, b in zip(inner, carry, strict=True))
+        names = ", ".join(map(str, this.results))
+        prefix = f"{names} = " if carry else ""
+        self.line(f"{prefix}scf.while ({pairs}) : ({types}) -> ({types}) {{")
+        self._depth += 1
+        yield this
+        self._depth -= 1
+        args = [self.fresh(value.type) for value in carry]
+        heads = ", ".join(f"{a}: {a.type}" for a in args)
+        self.line("} do {")
+        self.line(f"^bb0({heads}):")
+        self._depth += 1
+        self.line(f"scf.yield {', '.join(map(str, args))} : {types}" if carry else "scf.yield")
+        self._depth -= 1
+        self.line("}")
+
+    def again(self, this: Loop, condition: Val) -> None:
+        """Close a `repeat` body: go round again while `condition` holds, with `loop.next`."""
+        assert this.next is not None, "loop.next is not set"
+        names = ", ".join(map(str, this.next))
+        types = ", ".join(v.type for v in this.next)
+        self.line(f"scf.condition({condition}) {names} : {types}")
+
+    # ---- end
+
+    def finish(self, value: Val | None = None) -> None:
+        """Write the return and add the function to its unit."""
+        self.line(f"llvm.return {value} : {value.type}" if value else "llvm.return")
+        arrow = f" -> {self._result}" if self._result else ""
+        head = f"  llvm.func {self._linkage}@{self.name}({self._signature}){arrow}{self._attrs} {{"
+        self.unit.parts.append("\n".join([head, *self._head, *self._lines, "  }"]))

@@ -1,0 +1,111 @@
+"""CPU targets: triple, CPU name, feature string and the machine's parameters for schedules."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from dataclasses import dataclass
+
+
+class TargetError(ValueError):
+    """An unknown target name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What code generation needs to know of a CPU.
+
+    `vector_bits` is the width of one vector register, `registers` their number; cache sizes are
+    bytes per core (L1 data, L2) and the share of the last level.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    registers: int
+    l1: int = 32 << 10
+    l2: int = 512 << 10
+    l3: int = 4 << 20
+
+    def lanes(self, bits: int = 32) -> int:
+        """Vector lanes of elements of `bits` bits in one register."""
+        return self.vector_bits // bits
+
+    def has(self, feature: str) -> bool:
+        """Whether the LLVM feature `feature` is enabled."""
+        return f"+{feature}" in self.features.split(",")
+
+
+_V2 = "+cx16,+mmx,+popcnt,+sahf,+sse3,+sse4.1,+sse4.2,+ssse3"
+_V3 = _V2 + ",+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+xsave"
+_V4 = _V3 + ",+avx512bw,+avx512cd,+avx512dq,+avx512f,+avx512vl,-prefer-256-bit"
+_LINUX = "x86_64-unknown-linux-gnu"
+_NAMED = {
+    "x86-64-v2": Target("x86-64-v2", _LINUX, "x86-64-v2", _V2, 128, 16),
+    "x86-64-v3": Target("x86-64-v3", _LINUX, "x86-64-v3", _V3, 256, 16),
+    "x86-64-v4": Target("x86-64-v4", _LINUX, "x86-64-v4", _V4, 512, 32, l2=1 << 20),
+    "aarch64": Target(
+        "aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon,+fp-armv8", 128, 32
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The target names `target` accepts."""
+    return ("native", *_NAMED)
+
+
+def target(name: str = "native") -> Target:
+    """The target called `name`: `native`, `x86-64-v2/3/4` or `aarch64`."""
+    if name == "native":
+        return native()
+    if name not in _NAMED:
+        raise TargetError(f"unknown target {name!r}: choose one of {', '.join(names())}")
+    return _NAMED[name]
+
+
+@functools.cache
+def native() -> Target:
+    """The machine this process runs on, from what CPUID and the kernel really offer.
+
+    LLVM gets the feature string, never the CPU name alone: a hypervisor may hide features that
+    the name implies.
+    """
+    import llvmlite.binding as llvm
+
+    flags = dict(llvm.get_host_cpu_features())
+    triple = llvm.get_process_triple()
+    cpu = llvm.get_host_cpu_name()
+    if platform.machine() in ("x86_64", "AMD64"):
+        bits = 512 if flags.get("avx512f") and flags.get("avx512vl") else 0
+        bits = bits or (256 if flags.get("avx2") else 128)
+        registers = 32 if bits == 512 else 16
+        if bits == 512:
+            flags["prefer-256-bit"] = False
+    else:
+        bits, registers = 128, 32
+    features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(flags.items()))
+    sizes = _cache_sizes()
+    return Target(
+        "native", triple, cpu, features, bits, registers,
+        l1=sizes.get(1, 32 << 10), l2=sizes.get(2, 512 << 10), l3=sizes.get(3, 4 << 20),
+    )  # fmt: skip
+
+
+def _cache_sizes() -> dict[int, int]:
+    """Data cache sizes in bytes by level, as Linux's sysfs tells; empty elsewhere."""
+    from pathlib import Path
+
+    sizes: dict[int, int] = {}
+    for entry in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind = (entry / "type").read_text().strip()
+            level = int((entry / "level").read_text())
+            size = (entry / "size").read_text().strip()
+        except (OSError, ValueError):
+            continue
+        if kind in ("Data", "Unified") and size.endswith("K"):
+            sizes[level] = int(size[:-1]) << 10
+    return sizes
