@@ -1,0 +1,125 @@
+"""Element types: one `DType` per scalar type of the IR, and NumPy 2's promotion between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """A scalar type. `kind` is one of `b i u f c` (bool, signed, unsigned, float, complex)."""
+
+    name: str
+    kind: str
+    bits: int
+    numpy: np.dtype[Any]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element in memory (a bool takes one)."""
+        return self.numpy.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "f"
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether this is a signed or unsigned integer (not bool)."""
+        return self.kind in "iu"
+
+    @property
+    def is_complex(self) -> bool:
+        return self.kind == "c"
+
+    @property
+    def is_inexact(self) -> bool:
+        """Float or complex."""
+        return self.kind in "fc"
+
+    @property
+    def real(self) -> DType:
+        """The type of the real part: itself unless complex."""
+        return {"c64": f32, "c128": f64}.get(self.name, self)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _make(name: str, kind: str, bits: int, numpy: DTypeLike) -> DType:
+    return DType(name, kind, bits, np.dtype(numpy))
+
+
+bool_ = _make("bool", "b", 8, np.bool_)
+i8, i16 = _make("i8", "i", 8, np.int8), _make("i16", "i", 16, np.int16)
+i32, i64 = _make("i32", "i", 32, np.int32), _make("i64", "i", 64, np.int64)
+u8, u16 = _make("u8", "u", 8, np.uint8), _make("u16", "u", 16, np.uint16)
+u32, u64 = _make("u32", "u", 32, np.uint32), _make("u64", "u", 64, np.uint64)
+f16, bf16 = _make("f16", "f", 16, np.float16), _make("bf16", "f", 16, ml_dtypes.bfloat16)
+f32, f64 = _make("f32", "f", 32, np.float32), _make("f64", "f", 64, np.float64)
+c64, c128 = _make("c64", "c", 64, np.complex64), _make("c128", "c", 128, np.complex128)
+
+ALL = (bool_, i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64, c64, c128)
+_BY_NAME = {dtype.name: dtype for dtype in ALL}
+_BY_NUMPY = {dtype.numpy: dtype for dtype in ALL}
+
+
+class DTypeError(TypeError):
+    """A dtype that Graphmill does not have."""
+
+
+def dtype(of: object) -> DType:
+    """The DType for a name (`f32`), a NumPy dtype or scalar type, or a Python type."""
+    if isinstance(of, DType):
+        return of
+    if isinstance(of, str) and of in _BY_NAME:
+        return _BY_NAME[of]
+    try:
+        found = np.dtype(of)  # type: ignore[call-overload]
+    except TypeError:
+        raise DTypeError(f"{of!r} is no dtype") from None
+    native = found.newbyteorder("=")
+    if native not in _BY_NUMPY:
+        names = ", ".join(_BY_NAME)
+        raise DTypeError(f"dtype {found} is not supported; Graphmill has {names}")
+    return _BY_NUMPY[native]
+
+
+def promote(a: DType, b: DType) -> DType:
+    """The common type of two strongly typed operands (NumPy 2, NEP 50; bf16 as a float)."""
+    if a is b:
+        return a
+    if bf16 in (a, b):
+        other = b if a is bf16 else a
+        if other.kind in "biu":
+            return bf16 if other.bits <= 16 or other.kind == "b" else f32
+        return f32 if other is f16 else other
+    return _BY_NUMPY[np.promote_types(a.numpy, b.numpy)]
+
+
+def weak(value: bool | int | float | complex, other: DType) -> DType:
+    """The common type of an array of `other` and a Python scalar, which is weak (NEP 50)."""
+    if isinstance(value, bool | np.bool_):
+        return other
+    if isinstance(value, int):
+        return i64 if other.kind == "b" else other
+    if isinstance(value, float):
+        return other if other.is_inexact else f64
+    return {"f32": c64, "f16": c64, "bf16": c64, "c64": c64}.get(other.name, c128)
+
+
+def of_scalar(value: bool | int | float | complex) -> DType:
+    """The type a Python scalar takes on its own."""
+    if isinstance(value, bool | np.bool_):
+        return bool_
+    if isinstance(value, int):
+        return i64
+    return f64 if isinstance(value, float) else c128
