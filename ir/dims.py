@@ -35,7 +35,7 @@ class Quotient:
         return a // b if self.op == "floordiv" else a % b
 
 
-Factor = Union[str, Quotient]
+Factor = str | Quotient
 Monomial = tuple[Factor, ...]
 
 
