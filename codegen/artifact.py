@@ -1,0 +1,223 @@
+"""The artifact: what code generation hands to the runtime, as plain data with a byte form.
+
+An artifact is one relocatable object and the facts a caller needs: names, dtypes and shapes of
+inputs and outputs, the symbolic dims, the kernels and the user's lines they came from. The byte
+form is `magic, version, sizes, sha256, JSON header, object`; nothing in it is ever executed while
+it is read, and anything damaged gives an `ArtifactError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MAGIC = b"GMARTFCT"
+VERSION = 1
+MAX_HEADER = 16 << 20
+MAX_OBJECT = 4 << 30
+# magic, version, header bytes, object bytes, sha256 of header and object
+_PREFIX = struct.Struct("<8sIIQ32s")
+
+ITEMSIZES = {
+    "bool": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "u8": 1, "u16": 2, "u32": 4, "u64": 8,
+    "f16": 2, "bf16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16,
+}  # fmt: skip
+
+
+class ArtifactError(ValueError):
+    """An artifact's bytes are damaged, of another version, or not an artifact at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArgSpec:
+    """One input or output: a str in `shape` is a dim expression such as `2*batch + 1`.
+
+    A `strided` input may have any strides that are multiples of the item size; the caller passes
+    them, in elements, behind the dims.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    strided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DimSpec:
+    """A symbolic dim and its inclusive bounds; `hi=None` means unbounded."""
+
+    name: str
+    lo: int = 0
+    hi: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelInfo:
+    """One kernel: the user's line, its work (numbers or dim expressions), serial or parallel."""
+
+    name: str
+    location: str = ""
+    flops: int | str = 0
+    bytes: int | str = 0
+    parallel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it)."""
+
+    name: str
+    entry: str
+    target: str
+    object: bytes
+    inputs: tuple[ArgSpec, ...]
+    outputs: tuple[ArgSpec, ...]
+    dims: tuple[DimSpec, ...] = ()
+    kernels: tuple[KernelInfo, ...] = ()
+    locations: tuple[str, ...] = ()
+    arena_bytes: int | None = 0
+    profiled: bool = False
+
+    @property
+    def arena_entry(self) -> str:
+        """Symbol of the function that returns the scratch bytes needed for given dims."""
+        return f"{self.entry}_arena"
+
+    def to_bytes(self) -> bytes:
+        """The whole artifact as bytes; equal artifacts give equal bytes."""
+        fields = asdict(self)
+        del fields["object"]
+        header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        digest = _digest(header, self.object)
+        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(self.object), digest)
+        return b"".join((prefix, header, self.object))
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Artifact:
+        """Read and verify; raises `ArtifactError` saying what is wrong."""
+        if len(data) < _PREFIX.size:
+            raise ArtifactError(f"artifact is cut short: {len(data)} bytes")
+        magic, version, header_size, object_size, digest = _PREFIX.unpack_from(data)
+        if magic != MAGIC:
+            raise ArtifactError("not a Graphmill artifact: its first bytes are wrong")
+        if version != VERSION:
+            raise ArtifactError(f"artifact has version {version}, this Graphmill reads {VERSION}")
+        if header_size > MAX_HEADER or object_size > MAX_OBJECT:
+            raise ArtifactError("artifact names a size beyond the limits")
+        if len(data) != _PREFIX.size + header_size + object_size:
+            raise ArtifactError(
+                f"artifact has {len(data)} bytes, its prefix names "
+                f"{_PREFIX.size + header_size + object_size}"
+            )
+        header = data[_PREFIX.size : _PREFIX.size + header_size]
+        code = data[_PREFIX.size + header_size :]
+        if _digest(header, code) != digest:
+            raise ArtifactError("artifact is damaged: its checksum does not match")
+        try:
+            fields = json.loads(header)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"artifact header is not JSON: {error}") from None
+        return _artifact(fields, code)
+
+
+def _digest(header: bytes, code: bytes) -> bytes:
+    digest = hashlib.sha256(header)
+    digest.update(code)
+    return digest.digest()
+
+
+def _artifact(fields: Any, code: bytes) -> Artifact:
+    read = _Fields(fields, "artifact")
+    artifact = Artifact(
+        name=read.text("name"),
+        entry=read.text("entry"),
+        target=read.text("target"),
+        object=code,
+        inputs=tuple(_arg(f) for f in read.list("inputs")),
+        outputs=tuple(_arg(f) for f in read.list("outputs")),
+        dims=tuple(_dim(f) for f in read.list("dims")),
+        kernels=tuple(_kernel(f) for f in read.list("kernels")),
+        locations=tuple(_expect(x, str, "location") for x in read.list("locations")),
+        arena_bytes=read.optional_int("arena_bytes"),
+        profiled=read.bool("profiled"),
+    )
+    read.done()
+    if not artifact.entry.startswith("gm_"):
+        raise ArtifactError(f"artifact entry {artifact.entry!r} lacks the prefix gm_")
+    return artifact
+
+
+def _arg(fields: Any) -> ArgSpec:
+    read = _Fields(fields, "argument")
+    shape = tuple(_int_or_text(x, "dim") for x in read.list("shape"))
+    if any(isinstance(d, int) and d < 0 for d in shape):
+        raise ArtifactError(f"artifact argument has a negative dim: {shape}")
+    arg = ArgSpec(read.text("name"), read.text("dtype"), shape, read.bool("strided"))
+    read.done()
+    if arg.dtype not in ITEMSIZES:
+        raise ArtifactError(f"artifact argument has an unknown dtype {arg.dtype!r}")
+    return arg
+
+
+def _dim(fields: Any) -> DimSpec:
+    read = _Fields(fields, "dim")
+    dim = DimSpec(read.text("name"), _expect(read.get("lo"), int, "lo"), read.optional_int("hi"))
+    read.done()
+    return dim
+
+
+def _kernel(fields: Any) -> KernelInfo:
+    read = _Fields(fields, "kernel")
+    kernel = KernelInfo(
+        read.text("name"),
+        read.text("location"),
+        _int_or_text(read.get("flops"), "flops"),
+        _int_or_text(read.get("bytes"), "bytes"),
+        read.bool("parallel"),
+    )
+    read.done()
+    return kernel
+
+
+def _expect(value: Any, kind: type, what: str) -> Any:
+    # bool is an int in Python, but never in a header
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ArtifactError(f"artifact header: {what} is {value!r}, not of type {kind.__name__}")
+    return value
+
+
+def _int_or_text(value: Any, what: str) -> int | str:
+    return value if isinstance(value, str) else int(_expect(value, int, what))
+
+
+class _Fields:
+    """Checked reading of one JSON object: every field once, of its type, none left over."""
+
+    def __init__(self, fields: Any, what: str) -> None:
+        self._fields = dict(_expect(fields, dict, what))
+        self._what = what
+
+    def get(self, key: str) -> Any:
+        if key not in self._fields:
+            raise ArtifactError(f"artifact header: {self._what} lacks {key!r}")
+        return self._fields.pop(key)
+
+    def text(self, key: str) -> str:
+        return str(_expect(self.get(key), str, f"{self._what} {key}"))
+
+    def bool(self, key: str) -> bool:
+        return bool(_expect(self.get(key), bool, f"{self._what} {key}"))
+
+    def list(self, key: str) -> list[Any]:
+        return list(_expect(self.get(key), list, f"{self._what} {key}"))
+
+    def optional_int(self, key: str) -> int | None:
+        value = self.get(key)
+        return None if value is None else int(_expect(value, int, f"{self._what} {key}"))
+
+    def done(self) -> None:
+        if self._fields:
+            raise ArtifactError(f"artifact header: {self._what} has unknown {sorted(self._fields)}")
