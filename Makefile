@@ -22,11 +22,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 install: $(BIN)/python
-	rm -rf build
+	rm -rf build/lib
 	$(PIP) '.[examples]'
 
 install-dev: $(BIN)/python
-	rm -rf build
+	rm -rf build/lib
 	$(PIP) '.[dev]'
 
 lint: ## format and lint
@@ -47,8 +47,10 @@ pytest: ## the tests alone
 peers: ## a venv with the frameworks that the benchmarks compare with
 	benchmarks/install_peers.sh
 
-bench: ## measure against the peers (BENCH="--quick" for a short run)
-	$(PYTHON) -m benchmarks $(BENCH)
+bench: $(BIN)/python ## measure against the peers (BENCH="--quick" for a short run)
+	rm -rf build/lib
+	$(PIP) '.[bench]'
+	$(BIN)/python -m benchmarks $(BENCH)
 
 format: ## rewrite the sources in the project's format
 	$(BIN)/ruff format .

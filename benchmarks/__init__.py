@@ -1,0 +1,1 @@
+"""Graphmill beside its peers: workloads × frameworks, checked against NumPy in float64."""

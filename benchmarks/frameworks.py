@@ -1,0 +1,195 @@
+"""How each framework compiles a workload: one record per column of the table.
+
+Every `prepare` returns a call without arguments that computes the result from inputs already in
+the framework's own form; the result is complete when the call returns.
+"""
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.workload import Workload
+
+Call = Callable[[], Any]
+
+
+class NotWritten(Exception):
+    """The workload has no version for this framework."""
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A column: what is imported, what the report calls it, how it turns a workload into a call."""
+
+    name: str
+    module: str
+    title: str
+    prepare: Callable[[Workload, int], Call]
+
+    def version(self) -> str:
+        """The installed version; ImportError where there is none."""
+        return str(importlib.import_module(self.module).__version__)
+
+
+def written(workload: Workload, *names: str) -> Any:
+    code = workload.variant(*names)
+    if code is None:
+        raise NotWritten
+    return code
+
+
+def numpy_call(workload: Workload, threads: int) -> Call:
+    inputs, constants = workload.data()
+    return partial(written(workload, "numpy", "array"), np, *inputs.values(), *constants)
+
+
+def numexpr_call(workload: Workload, threads: int) -> Call:
+    import numexpr
+
+    expression = written(workload, "numexpr")
+    numexpr.set_num_threads(threads)
+    inputs, _ = workload.data()
+    return partial(numexpr.evaluate, expression, local_dict=inputs, truediv=True)
+
+
+def numba_call(workload: Workload, threads: int) -> Call:
+    import numba
+
+    inputs, constants = workload.data()
+    return partial(written(workload, "numba")(numba), *inputs.values(), *constants)
+
+
+def jax_call(workload: Workload, threads: int) -> Call:
+    import jax
+    import jax.numpy as jnp
+
+    function = written(workload, "jax", "array")
+    inputs, constants = workload.data()
+    weights = [jnp.asarray(c) for c in constants]
+    compiled = jax.jit(lambda *xs: function(jnp, *xs, *weights))
+    arrays = [jnp.asarray(a) for a in inputs.values()]
+    return lambda: compiled(*arrays).block_until_ready()
+
+
+def torch_call(workload: Workload, threads: int) -> Call:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    inputs, constants = workload.data()
+    tensors = [torch.from_numpy(a) for a in (*inputs.values(), *constants)]
+    return partial(written(workload, "torch"), torch, *tensors)
+
+
+def inductor_call(workload: Workload, threads: int) -> Call:
+    import torch
+
+    function = written(workload, "torch")
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    inputs, constants = workload.data()
+    weights = [torch.from_numpy(c) for c in constants]
+    compiled = torch.compile(lambda *xs: function(torch, *xs, *weights), dynamic=False)
+    return partial(compiled, *[torch.from_numpy(a) for a in inputs.values()])
+
+
+def onnx_model(workload: Workload) -> bytes:
+    """The workload's ONNX text with its constants as initialisers."""
+    import onnx
+
+    text = f'<ir_version: 10, opset_import: ["": 21]> {written(workload, "onnx")}'
+    model = onnx.parser.parse_model(text)
+    inputs, constants = workload.data()
+    declared = [value.name for value in model.graph.input]
+    names = declared[len(inputs) :]
+    for name, array in zip(names, constants, strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    del model.graph.input[len(inputs) :]
+    return bytes(model.SerializeToString())
+
+
+def onnxruntime_call(workload: Workload, threads: int) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(onnx_model(workload), options, providers=providers)
+    inputs, _ = workload.data()
+    return lambda: session.run(None, inputs)[0]
+
+
+def openvino_call(workload: Workload, threads: int) -> Call:
+    import openvino
+
+    model = openvino.Core().read_model(onnx_model(workload))
+    config = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+    inputs, _ = workload.data()
+    arrays = list(inputs.values())
+    return lambda: request.infer(arrays, share_inputs=True, share_outputs=True)[0]
+
+
+def graphmill_call(workload: Workload, threads: int) -> Call:
+    import graphmill as gm
+
+    function = written(workload, "graphmill", "array")
+    inputs, constants = workload.data()
+    compiled = gm.jit(lambda *xs: function(np, *xs, *constants))
+    return partial(compiled, *inputs.values())
+
+
+OURS = "graphmill"
+FRAMEWORKS: dict[str, Framework] = {
+    framework.name: framework
+    for framework in (
+        Framework(OURS, "graphmill", "Graphmill", graphmill_call),
+        Framework("numpy", "numpy", "NumPy", numpy_call),
+        Framework("numexpr", "numexpr", "numexpr", numexpr_call),
+        Framework("numba", "numba", "Numba", numba_call),
+        Framework("jax", "jax", "JAX", jax_call),
+        Framework("torch", "torch", "torch", torch_call),
+        Framework("inductor", "torch", "torch.compile", inductor_call),
+        Framework("onnxruntime", "onnxruntime", "ONNX Runtime", onnxruntime_call),
+        Framework("openvino", "openvino", "OpenVINO", openvino_call),
+    )
+}
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "GRAPHMILL_NUM_THREADS",
+)
+
+
+def environment(threads: int, scratch: str) -> dict[str, str]:
+    """A worker's environment: the thread count everywhere, compile caches empty and its own."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONPATH")
+    }
+    return (
+        kept
+        | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        | {
+            "GRAPHMILL_CACHE_DIR": f"{scratch}/graphmill",
+            "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
+            "JAX_PLATFORMS": "cpu",
+        }
+    )

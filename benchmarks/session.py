@@ -1,0 +1,161 @@
+"""Drives the workers: one process per framework, rounds interleaved A B A B."""
+
+import contextlib
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.frameworks import FRAMEWORKS, OURS, environment
+from benchmarks.workloads import WORKLOADS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAUSE = 0.02  # lets a peer's spinning threads go to sleep before the next one is measured
+COLD_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure."""
+
+    workloads: Sequence[str]
+    frameworks: Sequence[str]
+    threads: Sequence[int]
+    rounds: int
+    seconds: float
+    python: str
+    peers_python: str
+    cold: bool = True
+
+    def interpreter(self, framework: str) -> str:
+        return self.python if framework == OURS else self.peers_python
+
+
+class Process:
+    """A worker process and its two pipes; a worker that dies answers with how it died."""
+
+    def __init__(self, plan: Plan, framework: str, threads: int, scratch: str) -> None:
+        self.name = framework
+        self.process = subprocess.Popen(
+            [
+                plan.interpreter(framework),
+                *("-m", "benchmarks.worker", framework, str(threads), scratch),
+            ],
+            cwd=ROOT,
+            env=environment(threads, scratch),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def ask(self, *order: Any) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        try:
+            print(json.dumps(order), file=self.process.stdin, flush=True)
+            answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+            return answer
+        except (BrokenPipeError, json.JSONDecodeError):
+            return {"wrong": f"the process ended with status {self.process.wait()}"}
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(["quit"]), file=self.process.stdin, flush=True)
+            self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def started(plan: Plan, threads: int, scratch: str) -> Iterator[dict[str, Process]]:
+    processes = {name: Process(plan, name, threads, scratch) for name in plan.frameworks}
+    try:
+        yield processes
+    finally:
+        for process in processes.values():
+            process.close()
+
+
+def versions(plan: Plan) -> dict[str, str | None]:
+    """Each framework's version, None where it is missing."""
+    with tempfile.TemporaryDirectory() as scratch, started(plan, 1, scratch) as processes:
+        return {name: process.ask("hello").get("version") for name, process in processes.items()}
+
+
+def measure(processes: dict[str, Process], name: str, plan: Plan) -> dict[str, dict[str, Any]]:
+    """One row: every framework's median and minimum over interleaved rounds."""
+    row = {f: process.ask("prepare", name) for f, process in processes.items()}
+    times: dict[str, list[float]] = {f: [] for f in row if "first" in row[f]}
+    for turn in range(plan.rounds):
+        order = list(times)
+        for framework in order if turn % 2 == 0 else reversed(order):
+            time.sleep(PAUSE)
+            answer = processes[framework].ask("round", plan.seconds)
+            times[framework] += answer.get("times", [])
+            if "wrong" in answer:
+                row[framework] = answer
+    for framework, values in times.items():
+        processes[framework].ask("drop")
+        if values and "wrong" not in row[framework]:
+            row[framework] |= {
+                "median": statistics.median(values),
+                "minimum": min(values),
+                "samples": len(values),
+            }
+    return {f: answer for f, answer in row.items() if "absent" not in answer}
+
+
+def throughput(plan: Plan, threads: int) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    with tempfile.TemporaryDirectory() as scratch, started(plan, threads, scratch) as processes:
+        for name in plan.workloads:
+            yield name, measure(processes, name, plan)
+
+
+def cold(plan: Plan) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+    """Seconds from a prepared import to the first result, each time in a fresh process."""
+    for name in plan.workloads:
+        if "cold" not in WORKLOADS[name].tags:
+            continue
+        firsts: dict[str, list[float]] = {}
+        for _ in range(COLD_RUNS):
+            for framework in plan.frameworks:
+                with tempfile.TemporaryDirectory() as scratch:
+                    process = Process(plan, framework, 1, scratch)
+                    process.ask("hello")
+                    answer = process.ask("prepare", name, False)
+                    process.close()
+                if "first" in answer:
+                    firsts.setdefault(framework, []).append(answer["first"])
+        yield name, {f: {"median": statistics.median(v)} for f, v in firsts.items()}
+
+
+IMPORT = "import time, numpy; t = time.perf_counter(); import {0}; print(time.perf_counter() - t)"
+
+
+def imports(plan: Plan) -> dict[str, float]:
+    """Seconds that importing a framework takes once NumPy is there (median of fresh processes)."""
+    modules = {FRAMEWORKS[f].module: plan.interpreter(f) for f in plan.frameworks if f != "numpy"}
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for _ in range(5):
+            for module, python in modules.items():
+                run = subprocess.run(
+                    [python, "-c", IMPORT.format(module)],
+                    cwd=ROOT,
+                    env=environment(1, scratch),
+                    capture_output=True,
+                    text=True,
+                )
+                if run.returncode == 0:
+                    times.setdefault(module, []).append(float(run.stdout))
+    return {module: statistics.median(values) for module, values in times.items()}

@@ -1,0 +1,70 @@
+"""One workload is one record: its inputs, its meaning, and how each framework writes it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Arrays = tuple[np.ndarray[Any, Any], ...]
+
+# How a framework writes a workload:
+#   array, numpy, jax, graphmill   function (xp, *inputs, *constants) in NumPy style
+#   torch                          function (torch, *inputs, *constants); also for torch.compile
+#   numba                          function (numba) -> compiled function (*inputs, *constants)
+#   numexpr                        expression over the inputs' names
+#   onnx                           ONNX text, constants written as inputs; ONNX Runtime and OpenVINO
+Code = Callable[..., Any] | str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A piece of work with one array as its result.
+
+    `constants` are arrays that a user would close over (weights), `flops` and `bytes` count the
+    least work that the mathematics needs (every input read once, the result written once).
+    """
+
+    name: str
+    title: str
+    inputs: Callable[[np.random.Generator], Mapping[str, np.ndarray[Any, Any]]]
+    code: Mapping[str, Code]
+    constants: Callable[[np.random.Generator], Arrays] = lambda rng: ()
+    flops: float = 0.0
+    bytes: float = 0.0
+    tolerance: float = 1e-5
+    mean_error: bool = False
+    tags: frozenset[str] = field(default_factory=frozenset)
+
+    def variant(self, *names: str) -> Code | None:
+        """The first of the named ways of writing this workload that exists."""
+        return next((self.code[name] for name in names if name in self.code), None)
+
+    def data(self) -> tuple[dict[str, np.ndarray[Any, Any]], Arrays]:
+        """Inputs and constants, the same in every process."""
+        rng = np.random.default_rng(sum(self.name.encode()))
+        return dict(self.inputs(rng)), self.constants(rng)
+
+    def reference(self) -> np.ndarray[Any, Any]:
+        """The result in NumPy with every float in float64."""
+        inputs, constants = self.data()
+        arrays = [wide(a) for a in (*inputs.values(), *constants)]
+        function = self.variant("numpy", "array")
+        assert callable(function)
+        return np.asarray(function(np, *arrays))
+
+    def error(self, result: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> float:
+        """The largest (or mean) deviation, as a share of the reference's largest (mean) value."""
+        if result.shape != reference.shape:
+            return float("inf")
+        reduce = np.mean if self.mean_error else np.max
+        deviation = reduce(np.abs(result.astype(np.float64) - reference))
+        return float(deviation / max(reduce(np.abs(reference)), 1e-30))
+
+
+def wide(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return array.astype(np.float64) if array.dtype == np.float32 else array
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:
+    return rng.standard_normal(shape, dtype=np.float32)
