@@ -124,9 +124,11 @@ unary("imag", "Imaginary part", np.imag, "c", rule=_real)
 
 binary("add", "x + y (bool: or)", np.add, "biufc", mlir={"f": "arith.addf", "i": "arith.addi"})
 binary("sub", "x - y", np.subtract, "iufc", mlir={"f": "arith.subf", "i": "arith.subi"})
-binary("mul", "x * y (bool: and)", np.multiply, "biufc", mlir={"f": "arith.mulf", "i": "arith.muli"})
+binary("mul", "x * y (bool: and)", np.multiply, "biufc", mlir={"f": "arith.mulf",
+       "i": "arith.muli"})
 binary("div", "x / y", np.divide, "fc", flops=4, mlir={"f": "arith.divf"})
-binary("floordiv", "Rounds x / y down; 0 for an integer divided by 0", np.floor_divide, "iuf", flops=8)
+binary("floordiv", "Rounds x / y down; 0 for an integer divided by 0", np.floor_divide, "iuf",
+       flops=8)
 binary("mod", "x - floordiv(x, y) * y, with the sign of y", np.mod, "iuf", flops=8)
 binary("rem", "C's remainder, with the sign of x", np.fmod, "iuf", flops=8)
 binary("pow", "x to the y", meaning.power, "iufc", flops=40, domain=POSITIVE)
@@ -139,9 +141,11 @@ binary("nextafter", "The next float after x towards y", meaning.nextafter, "f", 
 binary("logaddexp", "log(exp(x) + exp(y))", np.logaddexp, "f", flops=30)
 binary("and", "Logical (bool) or bitwise and", np.bitwise_and, "biu", mlir={"i": "arith.andi"})
 binary("or", "Logical (bool) or bitwise or", np.bitwise_or, "biu", mlir={"i": "arith.ori"})
-binary("xor", "Logical (bool) or bitwise exclusive or", np.bitwise_xor, "biu", mlir={"i": "arith.xori"})
+binary("xor", "Logical (bool) or bitwise exclusive or", np.bitwise_xor, "biu",
+       mlir={"i": "arith.xori"})
 binary("shl", "x shifted left by y bits", np.left_shift, "iu", domain=Domain(0, 7))
-binary("shr", "x shifted right by y bits (arithmetic for signed x)", np.right_shift, "iu", domain=Domain(0, 7))
+binary("shr", "x shifted right by y bits (arithmetic for signed x)", np.right_shift, "iu",
+       domain=Domain(0, 7))
 
 compare("eq", "x == y", np.equal)
 compare("ne", "x != y", np.not_equal)
