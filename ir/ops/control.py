@@ -1,4 +1,4 @@
-"""Control flow with regions. Regions see only their block arguments: what they use is an operand."""
+"""Control flow with regions, which see only their block arguments: what they use is an operand."""
 
 from __future__ import annotations
 

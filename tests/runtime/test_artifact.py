@@ -5,6 +5,7 @@ import random
 import struct
 
 import pytest
+
 from graphmill.codegen.artifact import (
     MAGIC,
     ArgSpec,

@@ -1,6 +1,7 @@
 """Dim expressions: values as in Python, solving for one dim, and nothing but the grammar."""
 
 import pytest
+
 from graphmill.runtime.dims import DimError, compile_dim, evaluate, solve
 
 VALUES = {"batch": 7, "seq": 5}
