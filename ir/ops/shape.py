@@ -236,3 +236,17 @@ CONCAT = register(
         lambda *xs, axis: np.concatenate(xs, axis), attrs={"axis": "int"}, fusion="index",
     )
 )  # fmt: skip
+
+
+def _infer_copy(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    check_count(COPY, types)
+    (type,) = tensors("copy", types)
+    return [type.with_shape(type.shape)]
+
+
+COPY = register(
+    OpDef(
+        "copy", "shape", ("x",), "x in memory of its own, contiguous", _infer_copy,
+        lambda x: np.array(x),
+    )
+)  # fmt: skip
