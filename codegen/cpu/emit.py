@@ -77,6 +77,7 @@ class Unit:
     """One MLIR module: functions, globals and declarations, in the order they were added."""
 
     parts: list[str] = field(default_factory=list)
+    half: bool = True  # whether the target converts f16 in hardware
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
 
@@ -177,6 +178,17 @@ class Code:
             else:
                 body = f"{text} : {kind}"
             self._head.append(f"    {name} = arith.constant {body}")
+            self._constants[key] = name
+        return self._constants[key]
+
+    def const_lanes(self, values: Sequence[float], kind: str) -> Val:
+        """A vector constant with its own value in each lane, hoisted and shared."""
+        element = kind.partition("x")[2][:-1]
+        text = f"[{', '.join(literal(v, element) for v in values)}]"
+        key = (text, kind)
+        if key not in self._constants:
+            name = Val(f"%c{len(self._constants)}", kind)
+            self._head.append(f"    {name} = arith.constant dense<{text}> : {kind}")
             self._constants[key] = name
         return self._constants[key]
 
@@ -344,6 +356,19 @@ class Code:
         yield
         self._depth -= 1
         self.line("}")
+
+    @contextmanager
+    def choose(self, condition: Val, otherwise: Sequence[Val]) -> Iterator[Loop]:
+        """`results = this.next if condition else otherwise`; the block computes `this.next`."""
+        this = Loop(None, [])
+        this.results = [self.fresh(value.type) for value in otherwise]
+        types = ", ".join(value.type for value in otherwise)
+        self.line(f"{', '.join(map(str, this.results))} = scf.if {condition} -> ({types}) {{")
+        self._depth += 1
+        yield this
+        self._yield(this, otherwise)
+        self.line(f"}} else {{ scf.yield {', '.join(map(str, otherwise))} : {types} }}")
+        self._depth -= 1
 
     @contextmanager
     def repeat(self, carry: Sequence[Val]) -> Iterator[Loop]:

@@ -80,28 +80,51 @@ def _check_only_llvm(module: Any, text: str) -> None:
         raise LoweringError(f"ops left outside the llvm dialect: {sorted(set(left))}", text)
 
 
-_FLOAT = re.compile(r"\b(float|double|half|bfloat) (-?\d+\.\d+(?:e[+-]?\d+)?|f?0x[0-9A-Fa-f]+)")
+_FLOAT = re.compile(
+    r"\b(float|double|half|bfloat)\b|"
+    r"(?<=[\s,(\[])(-?\d+\.\d+(?:e[+-]?\d+)?|f?0x[0-9A-Fa-f]+|[+-](?:inf|qnan))(?=[\s,)\]>])"
+)
 
 
 def _portable_floats(llvm_ir: str) -> str:
     """Rewrite float constants so that an older LLVM parser takes them: exact hexadecimal.
 
-    New LLVM prints shortest decimals and `f0x…` bit patterns that older ones reject.
+    New LLVM prints shortest decimals, `f0x…` bit patterns, `+inf` and `+qnan` that older ones
+    reject. A constant is of the last type named before it on its line.
     """
 
     def fix(match: re.Match[str]) -> str:
-        kind, number = match[1], match[2]
-        if number.startswith("f0x"):
-            return f"{kind} {_from_bits(kind, int(number[3:], 16))}"
-        if number.startswith("0x") or kind in ("half", "bfloat"):
-            return match[0]
-        return f"{kind} 0x{_double_bits(_rounded(kind, float(number))):016X}"
+        nonlocal kind
+        if match[1]:
+            kind = match[1]
+            return kind
+        return _portable_float(kind, match[2])
 
-    return _FLOAT.sub(fix, llvm_ir)
+    kind = ""
+    lines = llvm_ir.splitlines(keepends=True)
+    return "".join(line if ' c"' in line else _FLOAT.sub(fix, line) for line in lines)
+
+
+def _portable_float(kind: str, number: str) -> str:
+    if number.startswith("f0x"):
+        return _from_bits(kind, int(number[3:], 16))
+    if number[1:] in ("inf", "qnan"):
+        return _special(kind, number)
+    if number.startswith("0x") or kind in ("half", "bfloat"):
+        return number
+    return f"0x{_double_bits(_rounded(kind, float(number))):016X}"
 
 
 def _rounded(kind: str, value: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", value))[0]) if kind == "float" else value
+
+
+def _special(kind: str, name: str) -> str:
+    """Infinity or the quiet NaN with a sign, by its bits in `kind`."""
+    exponent, fraction = {"half": (5, 10), "bfloat": (8, 7)}.get(kind, (11, 52))
+    bits = ((1 << exponent) - 1) << fraction | (name.endswith("qnan") << (fraction - 1))
+    bits |= (name[0] == "-") << (exponent + fraction)
+    return f"0x{bits:016X}" if fraction == 52 else _from_bits(kind, bits)
 
 
 def _double_bits(value: float) -> int:

@@ -1,0 +1,273 @@
+"""Operator syntax over `emit` values, so that numerical code reads as its formulas.
+
+A `Num` is a scalar or vector of floats, integers or truth values being computed. `x * y + 1.0`
+emits the ops of its element type; Python numbers become hoisted constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu.emit import Code, Val, vector
+from graphmill.codegen.cpu.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where expressions are written: the function, and whether the target fuses multiply-add."""
+
+    code: Code
+    fused: bool
+
+    @staticmethod
+    def of(code: Code, target: Target) -> Scope:
+        """The scope of `code` on `target`."""
+        return Scope(code, target.has("fma") or target.triple.startswith("aarch64"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Num:
+    """A value with operators; `//` and `%` are left out since languages disagree on them."""
+
+    scope: Scope
+    val: Val
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the elements are floats."""
+        return self.val.element.startswith("f")
+
+    @property
+    def bits(self) -> int:
+        """Bits of one element."""
+        return int(self.val.element[1:])
+
+    @property
+    def lanes(self) -> int:
+        """Vector lanes; 0 for a scalar."""
+        return self.val.lanes
+
+    def const(self, value: float) -> Num:
+        """A constant of this value's type."""
+        return Num(self.scope, self.scope.code.const(value, self.val.type))
+
+    def _coerce(self, other: Num | float) -> Num:
+        return other if isinstance(other, Num) else self.const(other)
+
+    def _binary(self, other: Num | float, of_float: str, of_int: str) -> Num:
+        name = of_float if self.is_float else of_int
+        return Num(self.scope, self.scope.code.binary(name, self.val, self._coerce(other).val))
+
+    def __add__(self, other: Num | float) -> Num:
+        return self._binary(other, "arith.addf", "arith.addi")
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Num | float) -> Num:
+        return self._binary(other, "arith.subf", "arith.subi")
+
+    def __rsub__(self, other: float) -> Num:
+        return self.const(other) - self
+
+    def __mul__(self, other: Num | float) -> Num:
+        return self._binary(other, "arith.mulf", "arith.muli")
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Num | float) -> Num:
+        return self._binary(other, "arith.divf", "arith.divsi")
+
+    def __rtruediv__(self, other: float) -> Num:
+        return self.const(other) / self
+
+    def __neg__(self) -> Num:
+        return self.unary("arith.negf") if self.is_float else self.const(0) - self
+
+    def __and__(self, other: Num | int) -> Num:
+        return self._binary(other, "", "arith.andi")
+
+    def __or__(self, other: Num | int) -> Num:
+        return self._binary(other, "", "arith.ori")
+
+    def __xor__(self, other: Num | int) -> Num:
+        return self._binary(other, "", "arith.xori")
+
+    def __invert__(self) -> Num:
+        return self ^ (1 if self.bits == 1 else -1)
+
+    def __lshift__(self, count: Num | int) -> Num:
+        return self._binary(count, "", "arith.shli")
+
+    def __rshift__(self, count: Num | int) -> Num:
+        """Arithmetic shift: keeps the sign."""
+        return self._binary(count, "", "arith.shrsi")
+
+    def shr(self, count: Num | int) -> Num:
+        """Logical shift right."""
+        return self._binary(count, "", "arith.shrui")
+
+    def _compare(self, other: Num | float, of_float: str, of_int: str) -> Num:
+        op, name = ("arith.cmpf", of_float) if self.is_float else ("arith.cmpi", of_int)
+        return Num(self.scope, self.scope.code.compare(op, name, self.val, self._coerce(other).val))
+
+    def __lt__(self, other: Num | float) -> Num:
+        return self._compare(other, "olt", "slt")
+
+    def __le__(self, other: Num | float) -> Num:
+        return self._compare(other, "ole", "sle")
+
+    def __gt__(self, other: Num | float) -> Num:
+        return self._compare(other, "ogt", "sgt")
+
+    def __ge__(self, other: Num | float) -> Num:
+        return self._compare(other, "oge", "sge")
+
+    def eq(self, other: Num | float) -> Num:
+        """Equal; false for NaN."""
+        return self._compare(other, "oeq", "eq")
+
+    def ne(self, other: Num | float) -> Num:
+        """Not equal; true for NaN."""
+        return self._compare(other, "une", "ne")
+
+    def ult(self, other: Num | int) -> Num:
+        """Less, as unsigned integers."""
+        return self._compare(other, "", "ult")
+
+    def is_nan(self) -> Num:
+        """Whether a float is NaN."""
+        return self._compare(self, "uno", "")
+
+    def unary(self, name: str) -> Num:
+        """The MLIR op `name` of this value."""
+        return Num(self.scope, self.scope.code.unary(name, self.val))
+
+    def binary(self, name: str, other: Num | float) -> Num:
+        """The MLIR op `name` of two values."""
+        return self._binary(other, name, name)
+
+    def convert(self, name: str, element: str) -> Num:
+        """The MLIR conversion `name` to `element`."""
+        if self.val.element == element:
+            return self
+        return Num(self.scope, self.scope.code.convert(name, self.val, element))
+
+    def as_int(self) -> Num:
+        """The bits of a float as an integer."""
+        return self.convert("arith.bitcast", f"i{self.bits}")
+
+    def as_float(self) -> Num:
+        """The bits of an integer as a float."""
+        return self.convert("arith.bitcast", f"f{self.bits}")
+
+    def to_float(self) -> Num:
+        """A signed integer rounded to the float of its width."""
+        return self.convert("arith.sitofp", f"f{self.bits}")
+
+    def abs(self) -> Num:
+        """The magnitude of a float."""
+        return self.unary("math.absf")
+
+    def sqrt(self) -> Num:
+        """The correctly rounded square root."""
+        return self.unary("math.sqrt")
+
+    def rint(self) -> Num:
+        """Rounded to the nearest integer, halves to even."""
+        return self.unary("math.roundeven")
+
+    def copysign(self, sign: Num | float) -> Num:
+        """This magnitude with the sign of `sign`."""
+        return self._binary(sign, "math.copysign", "")
+
+    def max(self, other: Num | float) -> Num:
+        """`other < self ? self : other`: one instruction; `other` where either is NaN."""
+        other = self._coerce(other)
+        return where(other < self, self, other)
+
+    def min(self, other: Num | float) -> Num:
+        """`self < other ? self : other`: one instruction; `other` where either is NaN."""
+        other = self._coerce(other)
+        return where(self < other, self, other)
+
+    def clamp(self, low: float, high: float) -> Num:
+        """Within [low, high]; NaN stays NaN."""
+        return self.const(low).max(self.const(high).min(self))
+
+    def any(self) -> Num:
+        """Whether any lane of a truth vector holds, as a scalar i1."""
+        if not self.lanes:
+            return self
+        text = f"vector.reduction <or>, {self.val} : {self.val.type} into i1"
+        return Num(self.scope, self.scope.code.op(text, "i1"))
+
+
+def where(condition: Num, a: Num | float, b: Num | float) -> Num:
+    """`condition ? a : b`, lane by lane; one of `a` and `b` may be a Python number."""
+    if not isinstance(a, Num):
+        assert isinstance(b, Num)
+        a = b.const(a)
+    b = a._coerce(b)
+    return Num(a.scope, a.scope.code.select(condition.val, a.val, b.val))
+
+
+def fma(a: Num, b: Num | float, c: Num | float) -> Num:
+    """`a * b + c`, in one rounding where the target has the instruction, in two elsewhere."""
+    b, c = a._coerce(b), a._coerce(c)
+    kind = a.val.type
+    text = f"llvm.intr.fmuladd({a.val}, {b.val}, {c.val}) : ({kind}, {kind}, {kind}) -> {kind}"
+    return Num(a.scope, a.scope.code.op(text, kind))
+
+
+def poly(x: Num, coefficients: Sequence[float]) -> Num:
+    """`c[0] + c[1] x + c[2] x² + …`: Horner, in two interleaved halves when it is long."""
+    if len(coefficients) <= 5:
+        return _horner(x, coefficients)
+    square = x * x
+    return fma(_horner(square, coefficients[1::2]), x, _horner(square, coefficients[0::2]))
+
+
+def _horner(x: Num, coefficients: Sequence[float]) -> Num:
+    result = x.const(coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        result = fma(result, x, c)
+    return result
+
+
+def libm(symbol: str, args: Sequence[Num], mask: Num, otherwise: Num) -> Num:
+    """`otherwise`, but where `mask` holds the C library's `symbol(args…)`, called lane by lane.
+
+    The calls stand behind one branch that is not taken while no lane asks for them.
+    """
+    scope, like = args[0].scope, args[0].val
+    code = scope.code
+    code.unit.declare(symbol, [like.element] * len(args), like.element)
+    with code.choose(mask.any().val, [otherwise.val]) as this:
+        if not like.lanes:
+            this.next = [_called(code, symbol, [a.val for a in args])]
+        else:
+            this.next = [_called_by_lane(code, symbol, args, mask, otherwise)]
+    return Num(scope, this.results[0])
+
+
+def _called(code: Code, symbol: str, args: list[Val]) -> Val:
+    value = code.call(symbol, args, args[0].type)
+    assert value is not None
+    return value
+
+
+def _called_by_lane(code: Code, symbol: str, args: Sequence[Num], mask: Num, base: Num) -> Val:
+    element, lanes, step = base.val.element, base.lanes, base.bits // 8
+    slots = [code.alloca(element, lanes) for _ in args]
+    result, flags = code.alloca(element, lanes), code.alloca("i8", lanes)
+    for slot, arg in zip(slots, args, strict=True):
+        code.store(arg.val, slot, 8)
+    code.store(base.val, result, 8)
+    code.store(code.convert("arith.extui", mask.val, "i8"), flags, 1)
+    with code.loop(0, lanes) as lane:
+        flag = code.load(code.at(flags, lane.i, "i8"), "i8", 1)
+        with code.when(code.compare("arith.cmpi", "ne", flag, code.const(0, "i8"))):
+            values = [code.load(code.at(slot, lane.i, element), element, step) for slot in slots]
+            code.store(_called(code, symbol, values), code.at(result, lane.i, element), step)
+    return code.load(result, vector(element, lanes), 8)

@@ -1,0 +1,174 @@
+"""Elementwise ops: one table from op name and dtype kind to what is emitted.
+
+A lowering is the name of an MLIR op (whose operands and result share a type) or a function of a
+`Call`. Adding an op is one line in `TABLE`; kinds are those of `DType.kind`: b i u f c.
+Every op has NumPy's meaning, works on scalars and vectors alike and gives the same bits on both.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from graphmill.codegen.cpu import integers, reals
+from graphmill.codegen.cpu.calls import Call, Lowering, compare, lower, of_nums
+from graphmill.codegen.cpu.elem import Elem, select
+from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.expr import Num, Scope, fma
+from graphmill.codegen.cpu.target import Target
+from graphmill.ir.dtypes import DType
+
+
+class UnsupportedOp(NotImplementedError):
+    """An elementwise op that has no CPU lowering for a dtype kind."""
+
+
+def _same(call: Call) -> Elem:
+    return call.args[0]
+
+
+def _choose(call: Call) -> Elem:
+    condition, a, b = call.args
+    assert isinstance(condition, Val)
+    return select(call.scope.code, condition, a, b)
+
+
+def _always(value: bool) -> Lowering:
+    return of_nums(lambda x: x.eq(0) | x.ne(0) if value else x.ne(x))
+
+
+def _invert(x: Num) -> Num:
+    return ~x
+
+
+def _negate(x: Num) -> Num:
+    return -x
+
+
+def _int_clamp(letter: str) -> Lowering:
+    def clamp(x: Num, low: Num, high: Num) -> Num:
+        return x.binary(f"arith.max{letter}i", low).binary(f"arith.min{letter}i", high)
+
+    return of_nums(clamp)
+
+
+def _multiply_add(a: Num, b: Num, c: Num) -> Num:
+    return fma(a, b, c) if a.is_float else a * b + c
+
+
+TABLE: dict[str, dict[str, Lowering]] = {
+    # sums and products
+    "add": {"f": "arith.addf", "iu": "arith.addi", "b": "arith.ori"},
+    "sub": {"f": "arith.subf", "iu": "arith.subi", "b": "arith.xori"},
+    "mul": {"f": "arith.mulf", "iu": "arith.muli", "b": "arith.andi"},
+    "div": {"f": "arith.divf"},
+    "fma": {"fiu": of_nums(_multiply_add)},
+    "square": {"fiu": of_nums(reals.square), "b": _same},
+    "neg": {"fiu": of_nums(_negate)},
+    "reciprocal": {
+        "f": of_nums(reals.reciprocal),
+        "i": of_nums(integers.reciprocal),
+        "u": of_nums(integers.unsigned_reciprocal),
+    },
+    # whole division and remainders
+    "floordiv": {
+        "f": of_nums(reals.floordiv),
+        "i": of_nums(integers.floordiv),
+        "u": of_nums(integers.unsigned_div),
+    },
+    "mod": {
+        "f": of_nums(reals.mod),
+        "i": of_nums(integers.mod),
+        "u": of_nums(integers.unsigned_rem),
+    },
+    "rem": {
+        "f": of_nums(reals.rem),
+        "i": of_nums(integers.rem),
+        "u": of_nums(integers.unsigned_rem),
+    },
+    # order
+    "max": {
+        "f": of_nums(reals.maximum), "i": "arith.maxsi", "u": "arith.maxui", "b": "arith.ori",
+    },
+    "min": {
+        "f": of_nums(reals.minimum), "i": "arith.minsi", "u": "arith.minui", "b": "arith.andi",
+    },
+    "clamp": {"f": of_nums(reals.clamp), "i": _int_clamp("s"), "u": _int_clamp("u")},
+    "eq": {"f": compare("oeq"), "iub": compare("eq")},
+    "ne": {"f": compare("une"), "iub": compare("ne")},
+    "lt": {"f": compare("olt"), "i": compare("slt"), "ub": compare("ult")},
+    "le": {"f": compare("ole"), "i": compare("sle"), "ub": compare("ule")},
+    "gt": {"f": compare("ogt"), "i": compare("sgt"), "ub": compare("ugt")},
+    "ge": {"f": compare("oge"), "i": compare("sge"), "ub": compare("uge")},
+    "select": {"fiubc": _choose},
+    # bits
+    "and": {"iub": "arith.andi"},
+    "or": {"iub": "arith.ori"},
+    "xor": {"iub": "arith.xori"},
+    "not": {"iub": of_nums(_invert)},
+    "shl": {"iu": of_nums(integers.shl)},
+    "shr": {"i": of_nums(integers.shr), "u": of_nums(integers.unsigned_shr)},
+    "popcount": {"i": of_nums(integers.popcount), "u": "math.ctpop"},
+    # signs and classes
+    "abs": {"f": "math.absf", "i": of_nums(integers.absolute), "ub": _same},
+    "sign": {
+        "f": of_nums(reals.sign),
+        "i": of_nums(integers.sign),
+        "u": of_nums(integers.unsigned_sign),
+    },
+    "copysign": {"f": "math.copysign"},
+    "signbit": {"f": of_nums(reals.signbit), "i": of_nums(lambda x: x < 0), "ub": _always(False)},
+    "isnan": {"f": of_nums(reals.is_nan), "iub": _always(False)},
+    "isinf": {"f": of_nums(reals.is_inf), "iub": _always(False)},
+    "isfinite": {"f": of_nums(reals.is_finite), "iub": _always(True)},
+    "nextafter": {"f": reals.next_after},
+    # rounding
+    "floor": {"f": "math.floor", "iub": _same},
+    "ceil": {"f": "math.ceil", "iub": _same},
+    "trunc": {"f": "math.trunc", "iub": _same},
+    "round": {"f": "math.roundeven", "iub": _same},
+    # powers
+    "sqrt": {"f": "math.sqrt"},
+    "rsqrt": {"f": of_nums(reals.rsqrt)},
+    "pow": {"i": of_nums(integers.power(True)), "u": of_nums(integers.power(False))},
+    # parts of complex numbers
+    "conj": {"fiu": _same},
+    "real": {"fiu": _same},
+}  # fmt: skip
+
+
+@functools.cache
+def _lowerings() -> dict[tuple[str, str], Lowering]:
+    return {
+        (op, kind): lowering
+        for op, cases in TABLE.items()
+        for kinds, lowering in cases.items()
+        for kind in kinds
+    }
+
+
+def supported() -> frozenset[tuple[str, str]]:
+    """The (op, dtype kind) pairs that `apply` lowers."""
+    return frozenset(_lowerings())
+
+
+def apply(
+    code: Code,
+    target: Target,
+    op: str,
+    args: Sequence[Elem],
+    types: Sequence[DType],
+    out: DType,
+    attrs: Mapping[str, object] | None = None,
+) -> Elem:
+    """Emit elementwise `op` on `args` of dtypes `types`; raises `UnsupportedOp`.
+
+    All operands have the same lanes. Operands of one dtype, but for `select` (whose condition
+    is bool); the result is of dtype `out`.
+    """
+    kind = types[1 if op == "select" else 0].kind
+    lowering = _lowerings().get((op, kind))
+    if lowering is None:
+        raise UnsupportedOp(f"no CPU lowering of {op} for {types[0]}")
+    scope = Scope.of(code, target)
+    return lower(Call(scope, tuple(args), tuple(types), out, attrs or {}), lowering)
