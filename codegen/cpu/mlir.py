@@ -93,6 +93,8 @@ def _portable_floats(llvm_ir: str) -> str:
     reject. A constant is of the last type named before it on its line.
     """
 
+    kind = ""
+
     def fix(match: re.Match[str]) -> str:
         nonlocal kind
         if match[1]:
@@ -100,7 +102,6 @@ def _portable_floats(llvm_ir: str) -> str:
             return kind
         return _portable_float(kind, match[2])
 
-    kind = ""
     lines = llvm_ir.splitlines(keepends=True)
     return "".join(line if ' c"' in line else _FLOAT.sub(fix, line) for line in lines)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from graphmill.codegen.cpu import emit, llvm, mlir
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.emit import Code

@@ -8,6 +8,7 @@ from functools import cache
 import ml_dtypes
 import numpy as np
 import pytest
+
 from graphmill.codegen.cpu.scalar import supported
 from graphmill.ir.dtypes import ALL, dtype
 from tests.codegen.harness import Kernels
