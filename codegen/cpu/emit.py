@@ -88,6 +88,12 @@ class Unit:
             arrow = f" -> {result}" if result else ""
             self.parts.append(f"llvm.func @{name}({', '.join(args)}){arrow}")
 
+    def once(self, symbol: str) -> bool:
+        """Whether `symbol` is asked for the first time: shared functions are written once."""
+        first = symbol not in self._declared
+        self._declared.add(symbol)
+        return first
+
     def constant_bytes(self, data: bytes, align: int = 64) -> str:
         """Add a read-only global holding `data`; returns its symbol."""
         symbol = f"gm_const_{self._globals}"

@@ -1,0 +1,84 @@
+"""The machine model: register tile and cache blocks for a target and a pair of types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu.emit import vector
+from graphmill.codegen.cpu.target import Target
+from graphmill.ir.dtypes import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The register tile: `rows` × (`vectors` × `lanes`) accumulators of MLIR type `element`."""
+
+    element: str
+    bits: int
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        """The width of a B panel."""
+        return self.vectors * self.lanes
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one accumulator element."""
+        return self.bits // 8
+
+    @property
+    def vector(self) -> str:
+        """The MLIR type of one accumulator register."""
+        return vector(self.element, self.lanes)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the accumulators are floats."""
+        return self.element.startswith("f")
+
+
+def compute_element(acc: DType) -> str:
+    """The MLIR type products are summed in: f32, f64, i32 or i64.
+
+    Integers wrap, so a narrow sum is the truncation of a wide one.
+    """
+    if acc.is_float:
+        return "f64" if acc.bits == 64 else "f32"
+    return "i64" if acc.bits == 64 else "i32"
+
+
+def register_tile(target: Target, acc: DType) -> Tile:
+    """The tile that keeps every FMA unit busy without spilling.
+
+    16 registers hold 6 × 2 accumulators, 2 vectors of B and a broadcast of A; with 32 there is
+    room for 24 accumulators: 6 × 4 of 512 bits, 8 × 3 of 128 bits.
+    """
+    element = compute_element(acc)
+    bits = int(element[1:])
+    lanes = target.lanes(bits)
+    if target.registers < 32:
+        rows, vectors = 6, 2
+    elif target.vector_bits >= 512:
+        rows, vectors = 6, 4
+    else:
+        rows, vectors = 8, 3
+    return Tile(element, bits, rows, vectors, lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Cache blocks: `k` deep slices of both operands, `rows` of A kept in the second level."""
+
+    k: int
+    rows: int
+
+
+def cache_blocks(target: Target, tile: Tile) -> Blocks:
+    """A slice of a B panel fills half of L1, a block of A half of L2."""
+    k = (target.l1 // 2) // (tile.columns * tile.bytes)
+    k = max(64, min(512, k // 32 * 32))
+    rows = (target.l2 // 2) // (k * tile.bytes)
+    return Blocks(k, max(tile.rows, min(64 * tile.rows, rows // tile.rows * tile.rows)))

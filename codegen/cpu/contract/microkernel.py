@@ -1,0 +1,101 @@
+"""The micro-kernel: a register tile of C from a slice of A's rows and a panel of B.
+
+`gm_mk_<element>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add)` computes
+`c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides count elements, `add`
+is 0 or 1. Packed and direct operands share it: A is broadcast from any strides, B's vectors are
+contiguous. Edges never reach it: callers pad B's last panel and store partial tiles through a
+buffer.
+"""
+
+from __future__ import annotations
+
+from graphmill.codegen.cpu.contract.blocking import Tile
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+
+_UNROLL = 4
+_ARGS = (
+    ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("b", "!llvm.ptr"), ("b_k", "i64"),
+    ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"),
+)  # fmt: skip
+
+
+def multiply_add(code: Code, tile: Tile, a: Val, b: Val, acc: Val) -> Val:
+    """`a * b + acc`, fused where the target has FMA."""
+    if tile.is_float:
+        kinds = ", ".join([acc.type] * 3)
+        text = f"llvm.intr.fmuladd({a}, {b}, {acc}) : ({kinds}) -> {acc.type}"
+        return code.op(text, acc.type)
+    return code.binary("arith.addi", acc, code.binary("arith.muli", a, b))
+
+
+def add(code: Code, tile: Tile, a: Val, b: Val) -> Val:
+    """`a + b` in the tile's arithmetic."""
+    return code.binary("arith.addf" if tile.is_float else "arith.addi", a, b)
+
+
+def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
+    """The symbol of the micro-kernel with `rows` of the tile's rows, written once per unit."""
+    symbol = f"gm_mk_{tile.element}_{rows}x{tile.vectors}"
+    if not unit.once(symbol):
+        return symbol
+    code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')
+    a, a_m, a_k, b, b_k, k, c, c_m, flag = code.args
+    offsets = [code.mul(a_m, i) for i in range(rows)]
+    _prefetch(code, tile, c, c_m, rows)
+    zero = code.const(0, tile.vector)
+    start = [a, b, *[zero] * (rows * tile.vectors)]
+    bulk = code.op(f"arith.andi {k}, {code.i64(-_UNROLL)} : i64", "i64")
+    with code.loop(0, bulk, _UNROLL, start) as loop:
+        state = loop.carried
+        for _ in range(_UNROLL):
+            state = _step(code, tile, rows, offsets, a_k, b_k, state)
+        loop.next = state
+    with code.loop(bulk, k, 1, loop.results) as rest:
+        rest.next = _step(code, tile, rows, offsets, a_k, b_k, rest.carried)
+    _store(code, tile, rows, rest.results[2:], c, c_m, flag)
+    code.finish()
+    return symbol
+
+
+def _step(
+    code: Code, tile: Tile, rows: int, offsets: list[Val], a_k: Val, b_k: Val, state: list[Val]
+) -> list[Val]:
+    """One value of k: the outer product of a column of A and a row of the panel."""
+    a, b, sums = state[0], state[1], list(state[2:])
+    loaded = [
+        code.load(code.at(b, v * tile.lanes, tile.element), tile.vector, tile.bytes)
+        for v in range(tile.vectors)
+    ]
+    for i in range(rows):
+        scalar = code.load(code.at(a, offsets[i], tile.element), tile.element, tile.bytes)
+        left = code.splat(scalar, tile.lanes)
+        for v in range(tile.vectors):
+            at = i * tile.vectors + v
+            sums[at] = multiply_add(code, tile, left, loaded[v], sums[at])
+    return [code.at(a, a_k, tile.element), code.at(b, b_k, tile.element), *sums]
+
+
+def _prefetch(code: Code, tile: Tile, c: Val, c_m: Val, rows: int) -> None:
+    for i in range(rows):
+        row = code.at(c, code.mul(c_m, i), tile.element)
+        code.line(f'"llvm.intr.prefetch"({row}) <{{cache = 1 : i32, hint = 3 : i32, rw = 1 : i32}}>'
+                  f" : (!llvm.ptr) -> ()")  # fmt: skip
+
+
+def _store(
+    code: Code, tile: Tile, rows: int, sums: list[Val], c: Val, c_m: Val, flag: Val
+) -> None:
+    def each(accumulate: bool) -> None:
+        for i in range(rows):
+            row = code.at(c, code.mul(c_m, i), tile.element)
+            for v in range(tile.vectors):
+                address = code.at(row, v * tile.lanes, tile.element)
+                value = sums[i * tile.vectors + v]
+                if accumulate:
+                    value = add(code, tile, value, code.load(address, tile.vector, tile.bytes))
+                code.store(value, address, tile.bytes)
+
+    with code.when(code.compare("arith.cmpi", "ne", flag, code.i64(0))):
+        each(True)
+    with code.otherwise():
+        each(False)

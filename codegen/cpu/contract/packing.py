@@ -1,0 +1,203 @@
+"""Packing operands into the order the micro-kernel reads them, converting types on the way.
+
+B becomes panels `[panel][k][columns]`, the last one padded with zeros. A block of A becomes rows of
+one slice of k (row-major or strided A) or `[tile][k][rows]` (column-major A, a transpose for free).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphmill.codegen.cpu.contract.blocking import Tile
+from graphmill.codegen.cpu.contract.elements import load_wide, memory_element
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.ir.dtypes import DType
+
+_K_BLOCK = 64  # rows of B read together, so that neighbouring panels share cache lines and pages
+
+
+def pack_b_array(array: np.ndarray[Any, Any], tile: Tile) -> np.ndarray[Any, Any]:
+    """A constant `(k, n)` matrix as panels `(ceil(n / columns), k, columns)`."""
+    k, n = array.shape
+    panels = -(-n // tile.columns)
+    dtype = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64}[tile.element]
+    padded = np.zeros((k, panels * tile.columns), dtype)
+    padded[:, :n] = array
+    return np.ascontiguousarray(padded.reshape(k, panels, tile.columns).transpose(1, 0, 2))
+
+
+def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
+    """Symbol of `(b, b_k, b_n, k, n, from, to, out)`: packs panels `from`..`to` of B."""
+    symbol = f"gm_pack_b_{dtype}_{order}_{tile.element}x{tile.columns}"
+    if not unit.once(symbol):
+        return symbol
+    args = (
+        ("b", "!llvm.ptr"), ("b_k", "i64"), ("b_n", "i64"), ("k", "i64"), ("n", "i64"),
+        ("first", "i64"), ("end", "i64"), ("out", "!llvm.ptr"),
+    )  # fmt: skip
+    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
+    b, b_k, b_n, k, n, first, end, out = code.args
+    with code.loop(0, k, _K_BLOCK) as block, code.loop(first, end) as panel:
+        stop = code.binary("arith.minsi", code.add(block.i, code.i64(_K_BLOCK)), k)
+        column = code.mul(panel.i, tile.columns)
+        source = code.at(b, code.mul(column, b_n), memory_element(dtype))
+        target = code.at(out, code.mul(code.mul(panel.i, k), tile.columns), tile.element)
+        valid = code.binary("arith.subi", n, column)
+        full = code.compare("arith.cmpi", "sge", valid, code.i64(tile.columns))
+        with code.when(full):
+            if order == "row":
+                _copy_rows(code, tile, dtype, source, b_k, block.i, stop, target)
+            elif order == "col":
+                _transpose_panel(code, tile, dtype, source, b_n, block.i, stop, target)
+            else:
+                columns = code.i64(tile.columns)
+                _gather(code, tile, dtype, source, (b_k, b_n), block.i, stop, columns, target)
+        with code.otherwise():
+            _gather(code, tile, dtype, source, (b_k, b_n), block.i, stop, valid, target)
+    code.finish()
+    return symbol
+
+
+def _copy_rows(
+    code: Code, tile: Tile, dtype: DType, b: Val, b_k: Val, first: Val, stop: Val, out: Val
+) -> None:
+    with code.loop(first, stop) as loop:
+        row = code.at(b, code.mul(loop.i, b_k), memory_element(dtype))
+        target = code.at(out, code.mul(loop.i, tile.columns), tile.element)
+        for v in range(tile.vectors):
+            value = load_wide(code, row, v * tile.lanes, dtype, tile.element, tile.lanes)
+            code.store(value, code.at(target, v * tile.lanes, tile.element), tile.bytes)
+
+
+def _gather(
+    code: Code,
+    tile: Tile,
+    dtype: DType,
+    b: Val,
+    strides: tuple[Val, Val],
+    first: Val,
+    stop: Val,
+    valid: Val,
+    out: Val,
+) -> None:
+    """Any strides and a partial panel, element by element; columns past `valid` become zero."""
+    zero = code.const(0, tile.vector)
+    with code.loop(first, stop) as loop:
+        row = code.at(b, code.mul(loop.i, strides[0]), memory_element(dtype))
+        target = code.at(out, code.mul(loop.i, tile.columns), tile.element)
+        for v in range(tile.vectors):
+            code.store(zero, code.at(target, v * tile.lanes, tile.element), tile.bytes)
+        with code.loop(0, valid) as column:
+            value = load_wide(code, row, code.mul(column.i, strides[1]), dtype, tile.element)
+            code.store(value, code.at(target, column.i, tile.element), tile.bytes)
+
+
+def _transpose_panel(
+    code: Code, tile: Tile, dtype: DType, b: Val, b_n: Val, first: Val, stop: Val, out: Val
+) -> None:
+    """A full panel of column-major B, `lanes` × `lanes` squares at a time."""
+    lanes = tile.lanes
+    length = code.binary("arith.subi", stop, first)
+    bulk = code.add(first, code.op(f"arith.andi {length}, {code.i64(-lanes)} : i64", "i64"))
+    with code.loop(first, bulk, lanes) as loop:
+        for v in range(tile.vectors):
+            rows = []
+            for lane in range(lanes):
+                column = code.at(b, code.mul(b_n, v * lanes + lane), memory_element(dtype))
+                rows.append(load_wide(code, column, loop.i, dtype, tile.element, lanes))
+            for at, value in enumerate(transpose(code, rows)):
+                index = code.mul(code.add(loop.i, at), tile.columns)
+                address = code.at(out, code.add(index, v * lanes), tile.element)
+                code.store(value, address, tile.bytes)
+    columns = code.i64(tile.columns)
+    _gather(code, tile, dtype, b, (code.i64(1), b_n), bulk, stop, columns, out)
+
+
+def transpose(code: Code, rows: list[Val]) -> list[Val]:
+    """The transpose of a square of vectors, by log2 rounds of two-vector shuffles."""
+    size = len(rows)
+    step = size // 2
+    while step:
+        for at in range(size):
+            if at & step:
+                continue
+            low = [(i if not i & step else i - step + size) for i in range(size)]
+            high = [(i + step if not i & step else i + size) for i in range(size)]
+            a, b = rows[at], rows[at + step]
+            rows[at], rows[at + step] = _shuffle(code, a, b, low), _shuffle(code, a, b, high)
+        step //= 2
+    return rows
+
+
+def _shuffle(code: Code, a: Val, b: Val, lanes: list[int]) -> Val:
+    return code.op(f"vector.shuffle {a}, {b} {lanes} : {a.type}, {b.type}", a.type)
+
+
+def a_pitch(tile: Tile, k: int) -> int:
+    """Distance of rows in a packed slice of A: off by a cache line, so sets do not collide."""
+    line = 64 // tile.bytes
+    return -(-k // line) * line + line
+
+
+def pack_a_rows(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
+    """Symbol of `(a, a_m, a_k, rows, k, out, pitch)`: copies a slice of rows."""
+    symbol = f"gm_pack_a_{dtype}_{order}_{tile.element}"
+    if not unit.once(symbol):
+        return symbol
+    args = (
+        ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("rows", "i64"), ("k", "i64"),
+        ("out", "!llvm.ptr"), ("pitch", "i64"),
+    )  # fmt: skip
+    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
+    a, a_m, a_k, rows, k, out, pitch = code.args
+    bulk = code.i64(0)
+    if order == "row":
+        bulk = code.op(f"arith.andi {k}, {code.i64(-tile.lanes)} : i64", "i64")
+    with code.loop(0, rows) as row:
+        source = code.at(a, code.mul(row.i, a_m), memory_element(dtype))
+        target = code.at(out, code.mul(row.i, pitch), tile.element)
+        if order == "row":
+            with code.loop(0, bulk, tile.lanes) as at:
+                value = load_wide(code, source, at.i, dtype, tile.element, tile.lanes)
+                code.store(value, code.at(target, at.i, tile.element), tile.bytes)
+        with code.loop(bulk, k) as at:
+            value = load_wide(code, source, code.mul(at.i, a_k), dtype, tile.element)
+            code.store(value, code.at(target, at.i, tile.element), tile.bytes)
+    code.finish()
+    return symbol
+
+
+def a_width(tile: Tile) -> int:
+    """Elements per k of a packed tile of column-major A: the rows rounded up to whole vectors."""
+    return -(-tile.rows // tile.lanes) * tile.lanes
+
+
+def pack_a_columns(unit: Unit, tile: Tile, dtype: DType) -> str:
+    """Symbol of `(a, a_k, rows, left, k, out)`: `[k][a_width]` of one tile of column-major A.
+
+    `left` rows exist from here on: whole vectors are read where they lie inside.
+    """
+    symbol = f"gm_pack_a_{dtype}_col_{tile.element}"
+    if not unit.once(symbol):
+        return symbol
+    args = (
+        ("a", "!llvm.ptr"), ("a_k", "i64"), ("rows", "i64"), ("left", "i64"), ("k", "i64"),
+        ("out", "!llvm.ptr"),
+    )  # fmt: skip
+    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
+    a, a_k, rows, left, k, out = code.args
+    width = a_width(tile)
+    with code.loop(0, k) as at:
+        source = code.at(a, code.mul(at.i, a_k), memory_element(dtype))
+        target = code.at(out, code.mul(at.i, width), tile.element)
+        with code.when(code.compare("arith.cmpi", "sge", left, code.i64(width))):
+            for v in range(0, width, tile.lanes):
+                value = load_wide(code, source, v, dtype, tile.element, tile.lanes)
+                code.store(value, code.at(target, v, tile.element), tile.bytes)
+        with code.otherwise(), code.loop(0, rows) as row:
+            value = load_wide(code, source, row.i, dtype, tile.element)
+            code.store(value, code.at(target, row.i, tile.element), tile.bytes)
+    code.finish()
+    return symbol

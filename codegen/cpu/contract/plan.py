@@ -1,0 +1,72 @@
+"""Choices for one contraction: what is packed where, and which tile heights are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
+from graphmill.codegen.cpu.contract.elements import memory_element
+from graphmill.codegen.cpu.contract.spec import GemmSpec
+from graphmill.codegen.cpu.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a tiled contraction runs.
+
+    `b_mode`: `packed` (by the caller), `shared` (packed by a first phase), `worker` (each worker
+    packs what it needs), `direct` (read where it lies, the last partial panel packed).
+    """
+
+    tile: Tile
+    blocks: Blocks
+    pack_a: bool
+    b_mode: str
+    heights: tuple[int, ...]
+    split_k: bool
+
+
+def make_plan(spec: GemmSpec, target: Target) -> Plan:
+    """The plan for `spec`, from its static sizes and the caches of `target`."""
+    tile = register_tile(target, spec.acc)
+    blocks = cache_blocks(target, tile)
+    split_k = memory_element(spec.out) == tile.element
+    return Plan(
+        tile, blocks, _pack_a(spec, tile, target), _b_mode(spec, tile, target),
+        _heights(spec, tile), split_k,
+    )  # fmt: skip
+
+
+def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
+    """Rows of the tiles: of one size or two that differ by one, so that no tile is a sliver."""
+    if spec.m is None:
+        return tuple(range(1, tile.rows + 1))
+    if spec.m == 0:
+        return (1,)
+    base, extra = divmod(spec.m, -(-spec.m // tile.rows))
+    return (base, base + 1) if extra else (base,)
+
+
+def _pack_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
+    """A is read directly where that costs nothing: few panels, or a matrix that L2 holds."""
+    if spec.a_order == "strided" or memory_element(spec.a) != tile.element:
+        return True
+    if spec.n is not None and spec.n <= 4 * tile.columns:
+        return False
+    if spec.m is None or spec.k is None:
+        return True
+    return spec.m * spec.k * tile.bytes > target.l2
+
+
+def _b_mode(spec: GemmSpec, tile: Tile, target: Target) -> str:
+    """B is packed unless it is read too few times to pay for that or L1 holds all of it."""
+    if spec.b_packed:
+        return "packed"
+    packed = "shared" if spec.batch == 1 else "worker"
+    if spec.b_order != "row" or memory_element(spec.b) != tile.element:
+        return packed
+    if spec.m is not None and spec.m <= 2 * tile.rows:
+        return "direct"
+    if spec.k is None or spec.n is None:
+        return packed
+    return "direct" if spec.k * spec.n * tile.bytes <= target.l2 // 2 else packed

@@ -1,0 +1,100 @@
+"""What a contraction is and what its kernels look like to the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.ir.dtypes import DType
+
+SLOTS = (
+    "a", "b", "c", "m", "n", "k", "a_m", "a_k", "b_k", "b_n", "c_m",
+    "batch", "a_batch", "b_batch", "c_batch", "shared", "scratch", "scratch_bytes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class GemmSpec:
+    """`C[m, n] = sum_k A[m, k] B[k, n]`, batched; a size of None is known at run time only.
+
+    Sums are formed in `acc` (f16 and bf16 in f32; integers wrap) and stored as `out`. An order says
+    which stride is 1: `row` (A's k, B's n), `col` (A's m, B's k), `strided` (neither).
+    `b_packed` says that B is in panels already (`gemm.pack_b`).
+    """
+
+    a: DType
+    b: DType
+    acc: DType
+    out: DType
+    m: int | None = None
+    n: int | None = None
+    k: int | None = None
+    a_order: str = "row"
+    b_order: str = "row"
+    b_packed: bool = False
+    batch: int | None = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in C a vector of finished sums goes; `mask` is None when all lanes are inside.
+
+    `row` and `col` (of the first lane) and `batch` are i64; `extra` holds the epilogue's slots.
+    """
+
+    row: Val
+    col: Val
+    batch: Val
+    lanes: int
+    mask: Val | None
+    extra: tuple[Val, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """Work on finished sums before the one store of C.
+
+    `apply` gets sums (f32, f64, i32 or i64) and returns the same type, or C's type in memory.
+    `slots` are the MLIR types of the extra data slots, after `SLOTS`.
+    """
+
+    apply: Callable[[Code, Val, Place], Val]
+    slots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The run-time sizes of one call, as i64 values of the caller's code."""
+
+    m: Val
+    n: Val
+    k: Val
+    batch: Val
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One run of `parallel_for`: `void symbol(ptr data, i64 begin, i64 end, i64 worker)`.
+
+    `items` and `grain` give the number of work items and the fewest worth a thread.
+    """
+
+    symbol: str
+    items: Callable[[Code, Sizes], Val]
+    grain: Callable[[Code, Sizes], Val]
+
+
+@dataclass(frozen=True, slots=True)
+class GemmKernel:
+    """The emitted kernels of one contraction, run one after the other on one `data`.
+
+    `data` holds 8-byte slots named `slots` (strides in elements), then the epilogue's. `shared` and
+    `scratch` give the bytes of 64-aligned memory for all workers together (slot `shared`) and for
+    each worker (slot `scratch`, worker w starting at `w * scratch_bytes`); both may be 0.
+    """
+
+    phases: tuple[Phase, ...]
+    shared: Callable[[Code, Sizes], Val]
+    scratch: Callable[[Code, Sizes], Val]
+    slots: tuple[str, ...] = SLOTS

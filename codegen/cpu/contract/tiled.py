@@ -1,0 +1,313 @@
+"""The loops around the micro-kernel: blocks of rows, slices of k, panels, tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu.contract.blocking import Tile
+from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element
+from graphmill.codegen.cpu.contract.finish import finish_tile
+from graphmill.codegen.cpu.contract.microkernel import microkernel
+from graphmill.codegen.cpu.contract.packing import a_width, pack_a_columns, pack_a_rows, pack_b
+from graphmill.codegen.cpu.contract.plan import Plan
+from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, GemmSpec, Sizes
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+
+POINTERS = ("a", "b", "c", "shared", "scratch")
+BODY = (("data", "!llvm.ptr"), ("begin", "i64"), ("end", "i64"), ("worker", "i64"))
+
+
+def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
+    """How many tiles cover `m` rows."""
+    return ceil_div(code, m, tile.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What the inner loops work on: a slice of k, ranges of tiles and panels, of one matrix."""
+
+    k: Val
+    length: Val
+    last: Val
+    tiles: tuple[Val, Val]
+    panels: tuple[Val, Val]
+    batch: Val
+
+
+@dataclass(frozen=True, slots=True)
+class _PanelB:
+    """Where B's panels are: `step` elements apart, rows `b_k` apart; the last may lie elsewhere."""
+
+    base: Val
+    step: Val
+    b_k: Val
+    ragged_base: Val | None = None
+    last: Val | None = None
+    ragged: Val | None = None
+
+    def at(self, code: Code, tile: Tile, panel: Val, k: Val) -> tuple[Val, Val]:
+        """The address of row `k` of a panel and the distance of its rows."""
+        index = code.add(code.mul(panel, self.step), code.mul(k, self.b_k))
+        address = code.at(self.base, index, tile.element)
+        if self.ragged_base is None or self.last is None or self.ragged is None:
+            return address, self.b_k
+        here = code.compare("arith.cmpi", "eq", panel, self.last)
+        here = code.binary("arith.andi", here, self.ragged)
+        other = code.at(self.ragged_base, code.mul(k, tile.columns), tile.element)
+        b_k = code.select(here, code.i64(tile.columns), self.b_k)
+        return code.select(here, other, address), b_k
+
+
+_AtTile = Callable[[Val, Val], Val]  # (tile, its first row) -> address in the block of A
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A worker's memory: the depth and tiles of an A block, B's offset, all bytes."""
+
+    depth: Val
+    tiles: Val
+    pitch: Val
+    b_offset: Val
+    bytes: Val
+
+
+def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scratch:
+    """The layout of a worker's scratch memory, the same for caller and kernel."""
+    tile, blocks = plan.tile, plan.blocks
+    one = code.i64(1)
+    k = code.binary("arith.maxsi", sizes.k, one)
+    most = blocks.rows // tile.rows
+    if plan.split_k:
+        depth, tiles = least(code, k, code.i64(blocks.k)), code.i64(most)
+    else:
+        fit = code.binary("arith.divui", code.i64(blocks.rows * blocks.k // tile.rows), k)
+        depth, tiles = k, code.binary("arith.maxsi", least(code, fit, code.i64(most)), one)
+    line = 64 // tile.bytes
+    rounded = code.op(f"arith.andi {code.add(depth, line - 1)}, {code.i64(-line)} : i64", "i64")
+    pitch = code.add(rounded, line)
+    a_size = code.i64(0)
+    if plan.pack_a:
+        used = least(code, tiles, row_tiles(code, tile, sizes.m))
+        width = a_width(tile) if spec.a_order == "col" else tile.rows
+        a_size = code.mul(code.mul(used, width), pitch)
+    b_size = code.i64(0)
+    if plan.b_mode == "direct":
+        b_size = code.mul(sizes.k, tile.columns)
+    elif plan.b_mode == "worker":
+        panels = ceil_div(code, sizes.n, tile.columns)
+        b_size = code.mul(code.mul(panels, sizes.k), tile.columns)
+    total = code.mul(code.add(a_size, b_size), tile.bytes)
+    total = code.op(f"arith.andi {code.add(total, 63)}, {code.i64(-64)} : i64", "i64")
+    return Scratch(depth, tiles, pitch, a_size, total)
+
+
+def emit_tiled(
+    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None
+) -> None:
+    """Write the kernel that computes the items `begin`..`end` of the product."""
+    code = Code(unit, symbol, BODY, internal=False)
+    _Tiled(code, symbol, spec, plan, epilogue).body()
+    code.finish()
+
+
+class _Tiled:
+    """The kernel being written, with the values all of its loops use."""
+
+    def __init__(
+        self, code: Code, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None
+    ) -> None:
+        self.code, self.spec, self.plan, self.tile = code, spec, plan, plan.tile
+        self.epilogue = epilogue
+        self.data, self.begin, self.end, self.worker = code.args
+        self.slot = {name: self._load(name) for name in SLOTS}
+        self.finisher = finish_tile(code.unit, symbol, self.tile, spec.out, epilogue)
+        self.buffer = code.alloca(self.tile.element, self.tile.rows * self.tile.columns)
+        sizes = Sizes(*(self.slot[name] for name in ("m", "n", "k", "batch")))
+        self.sizes = sizes
+        self.scratch = scratch_layout(code, spec, plan, sizes)
+        offset = code.mul(self.worker, self.slot["scratch_bytes"])
+        self.memory = code.at(self.slot["scratch"], offset, "i8")
+        self.b_memory = code.at(self.memory, self.scratch.b_offset, self.tile.element)
+        self.tiles = row_tiles(code, self.tile, sizes.m)
+        self.panels = ceil_div(code, sizes.n, self.tile.columns)
+        self._heights()
+
+    def _load(self, name: str) -> Val:
+        code = self.code
+        static = {"m": self.spec.m, "n": self.spec.n, "k": self.spec.k, "batch": self.spec.batch}
+        static |= {"a_k": 1 if self.spec.a_order == "row" else None}
+        static |= {"a_m": 1 if self.spec.a_order == "col" else None}
+        known = static.get(name)
+        if known is not None:
+            return code.i64(known)
+        kind = "!llvm.ptr" if name in POINTERS else "i64"
+        return code.load(code.at(self.data, SLOTS.index(name), "i64"), kind, 8)
+
+    def _heights(self) -> None:
+        """`base` rows a tile, one more in the first `extra`; and the micro-kernel of each."""
+        code, unit = self.code, self.code.unit
+        count = code.binary("arith.maxsi", self.tiles, code.i64(1))
+        self.base = code.binary("arith.divui", self.sizes.m, count)
+        self.extra = code.binary("arith.remui", self.sizes.m, count)
+        kernels = [(h, code.address_of(microkernel(unit, self.tile, h))) for h in self.plan.heights]
+        self.kernels = []
+        for height in (self.base, code.add(self.base, 1)):
+            chosen = kernels[0][1]
+            for rows, pointer in kernels[1:]:
+                this = code.compare("arith.cmpi", "eq", height, code.i64(rows))
+                chosen = code.select(this, pointer, chosen)
+            self.kernels.append(chosen)
+
+    def start(self, tile: Val) -> Val:
+        """The first row of a tile."""
+        longer = least(self.code, tile, self.extra)
+        return self.code.add(self.code.mul(tile, self.base), longer)
+
+    def body(self) -> None:
+        """Cut the items into one range of tiles and panels per matrix of the batch."""
+        code = self.code
+        by_rows = code.compare("arith.cmpi", "sge", self.tiles, self.panels)
+        most = code.binary("arith.maxsi", self.tiles, self.panels)
+        per = code.binary("arith.maxsi", most, code.i64(1))
+        if self.spec.batch == 1:
+            self._matrix(code.i64(0), by_rows, self.begin, self.end)
+            return
+        first = code.binary("arith.divui", self.begin, per)
+        last = code.add(code.binary("arith.subi", self.end, code.i64(1)), per)
+        with code.loop(first, code.binary("arith.divui", last, per)) as batch:
+            offset = code.mul(batch.i, per)
+            low = code.binary("arith.subi", self.begin, offset)
+            low = code.binary("arith.maxsi", low, code.i64(0))
+            high = least(code, code.binary("arith.subi", self.end, offset), per)
+            self._matrix(batch.i, by_rows, low, high)
+
+    def _matrix(self, batch: Val, by_rows: Val, low: Val, high: Val) -> None:
+        code, slot, spec = self.code, self.slot, self.spec
+        zero = code.i64(0)
+        rows = (code.select(by_rows, low, zero), code.select(by_rows, high, self.tiles))
+        panels = (code.select(by_rows, zero, low), code.select(by_rows, self.panels, high))
+        a = code.at(slot["a"], code.mul(batch, slot["a_batch"]), memory_element(spec.a))
+        c = code.at(slot["c"], code.mul(batch, slot["c_batch"]), memory_element(spec.out))
+        panel_b = self._panel_b(batch, panels)
+        step = self.scratch.tiles
+        with code.loop(rows[0], rows[1], step) as block:
+            end = least(code, code.add(block.i, step), rows[1])
+            depth = self.scratch.depth
+            turns = code.binary("arith.maxsi", self.sizes.k, code.i64(1))
+            with code.loop(0, turns, depth) as k:
+                left = code.binary("arith.subi", self.sizes.k, k.i)
+                length = least(code, left, depth)
+                last = code.compare("arith.cmpi", "sle", left, depth)
+                slice_ = _Slice(k.i, length, last, (block.i, end), panels, batch)
+                self._panels(slice_, a, c, panel_b)
+
+    def _panel_b(self, batch: Val, panels: tuple[Val, Val]) -> _PanelB:
+        """Where the panels of B are; packs what this worker must pack."""
+        code, slot, tile, mode = self.code, self.slot, self.tile, self.plan.b_mode
+        size = code.mul(self.sizes.k, tile.columns)
+        width = code.i64(tile.columns)
+        if mode in ("packed", "shared"):
+            b = slot["shared"] if mode == "shared" else slot["b"]
+            whole = code.at(b, code.mul(batch, slot["b_batch"]), tile.element)
+            return _PanelB(whole, size, width)
+        b = code.at(slot["b"], code.mul(batch, slot["b_batch"]), memory_element(self.spec.b))
+        pack = pack_b(code.unit, tile, self.spec.b, self.spec.b_order)
+        args = [b, slot["b_k"], slot["b_n"], self.sizes.k, self.sizes.n]
+        if mode == "worker":
+            code.call(pack, [*args, *panels, self.b_memory])
+            return _PanelB(self.b_memory, size, width)
+        last = code.binary("arith.subi", self.panels, code.i64(1))
+        ragged = code.compare("arith.cmpi", "ne", code.mul(self.panels, tile.columns),
+                              self.sizes.n)  # fmt: skip
+        mine = code.compare("arith.cmpi", "eq", panels[1], self.panels)
+        need = code.binary("arith.andi", ragged, mine)
+        with code.when(need):
+            back = code.binary("arith.subi", code.i64(0), code.mul(last, size))
+            out = code.at(self.b_memory, back, tile.element)
+            code.call(pack, [*args, last, self.panels, out])
+        return _PanelB(b, width, slot["b_k"], self.b_memory, last, ragged)
+
+    def _panels(self, part: _Slice, a: Val, c: Val, panel_b: _PanelB) -> None:
+        code, tile = self.code, self.tile
+        a_at, a_m, a_k = self._block_a(part, a)
+        with code.loop(*part.panels) as panel:
+            b, b_k = panel_b.at(code, tile, panel.i, part.k)
+            col = code.mul(panel.i, tile.columns)
+            valid = least(code, code.binary("arith.subi", self.sizes.n, col), code.i64(tile.columns))
+            with code.loop(*part.tiles) as at:
+                more = code.compare("arith.cmpi", "slt", at.i, self.extra)
+                row = self.start(at.i)
+                height = code.select(more, code.add(self.base, 1), self.base)
+                kernel = code.select(more, self.kernels[1], self.kernels[0])
+                head = [a_at(at.i, row), a_m, a_k, b, b_k, part.length]
+                self._tile(part, kernel, head, c, (row, col, height, valid))
+
+    def _tile(
+        self, part: _Slice, kernel: Val, head: list[Val], c: Val, where: tuple[Val, Val, Val, Val]
+    ) -> None:
+        """One tile: straight into C, or by way of the buffer when it needs finishing."""
+        code, slot, tile = self.code, self.slot, self.tile
+        row, col, height, valid = where
+        earlier = code.compare("arith.cmpi", "ne", part.k, code.i64(0))
+        earlier = code.op(f"arith.extui {earlier} : i1 to i64", "i64")
+        last = code.op(f"arith.extui {part.last} : i1 to i64", "i64")
+        offset = code.add(code.mul(row, slot["c_m"]), col)
+        target = code.at(c, offset, memory_element(self.spec.out))
+
+        def buffered() -> None:
+            code.call_pointer(
+                kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0)]
+            )
+            rest = [height, valid, earlier, last, row, col, part.batch, self.data]
+            code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
+
+        if not self.plan.split_k:
+            buffered()
+            return
+        direct = code.compare("arith.cmpi", "eq", valid, code.i64(tile.columns))
+        if self.epilogue is not None:
+            direct = code.select(part.last, code.const(False, "i1"), direct)
+        with code.when(direct):
+            code.call_pointer(kernel, [*head, target, slot["c_m"], earlier])
+        with code.otherwise():
+            buffered()
+
+    def _block_a(self, part: _Slice, a: Val) -> tuple[_AtTile, Val, Val]:
+        """The block of A: packed into this worker's memory, or where it lies."""
+        code, slot, tile, spec = self.code, self.slot, self.tile, self.spec
+        element = memory_element(spec.a)
+        a = code.at(a, code.mul(part.k, slot["a_k"]), element)
+        if not self.plan.pack_a:
+            def direct(_: Val, row: Val) -> Val:
+                return code.at(a, code.mul(row, slot["a_m"]), element)
+            return direct, slot["a_m"], slot["a_k"]
+        first = self.start(part.tiles[0])
+        if spec.a_order != "col":
+            rows = code.binary("arith.subi", self.start(part.tiles[1]), first)
+            source = code.at(a, code.mul(first, slot["a_m"]), element)
+            pack = pack_a_rows(code.unit, tile, spec.a, spec.a_order)
+            pitch = self.scratch.pitch
+            code.call(pack, [source, slot["a_m"], slot["a_k"], rows, part.length,
+                             self.memory, pitch])  # fmt: skip
+
+            def by_row(_: Val, row: Val) -> Val:
+                local = code.binary("arith.subi", row, first)
+                return code.at(self.memory, code.mul(local, pitch), tile.element)
+            return by_row, pitch, code.i64(1)
+        width = a_width(tile)
+        size = code.mul(part.length, width)
+
+        def by_tile(at: Val, _: Val) -> Val:
+            local = code.binary("arith.subi", at, part.tiles[0])
+            return code.at(self.memory, code.mul(local, size), tile.element)
+
+        pack = pack_a_columns(code.unit, tile, spec.a)
+        with code.loop(*part.tiles) as at:
+            row = self.start(at.i)
+            height = code.binary("arith.subi", self.start(code.add(at.i, 1)), row)
+            left = code.binary("arith.subi", self.sizes.m, row)
+            source = code.at(a, row, element)
+            code.call(pack, [source, slot["a_k"], height, left, part.length, by_tile(at.i, row)])
+        return by_tile, code.i64(1), code.i64(width)
