@@ -28,11 +28,30 @@ def narrow(code: Code, value: Val, dtype: DType) -> Val:
     element = memory_element(dtype)
     if value.element == element:
         return value
+    if element == "bf16":
+        return _round_bf16(code, value)
     if dtype.is_float:
         wider = dtype.bits > int(value.element[1:])
         return code.convert("arith.extf" if wider else "arith.truncf", value, element)
     wider = dtype.bits > int(value.element[1:])
     return code.convert("arith.extsi" if wider else "arith.trunci", value, element)
+
+
+def _round_bf16(code: Code, value: Val) -> Val:
+    """f32 to bf16, to nearest even, in integers: few CPUs convert by themselves."""
+    lanes = value.lanes
+    kind = vector("i32", lanes)
+    bits = code.op(f"arith.bitcast {value} : {value.type} to {kind}", kind)
+    high = code.binary("arith.shrui", bits, code.const(16, kind))
+    odd = code.binary("arith.andi", high, code.const(1, kind))
+    half = code.binary("arith.addi", odd, code.const(0x7FFF, kind))
+    rounded = code.binary("arith.addi", bits, half)
+    rounded = code.binary("arith.shrui", rounded, code.const(16, kind))
+    quiet = code.binary("arith.ori", high, code.const(0x40, kind))
+    nan = code.compare("arith.cmpf", "uno", value, value)
+    short = code.convert("arith.trunci", code.select(nan, quiet, rounded), "i16")
+    result = vector("bf16", lanes)
+    return code.op(f"arith.bitcast {short} : {short.type} to {result}", result)
 
 
 def load_wide(

@@ -20,9 +20,7 @@ _ARGS = (
 )  # fmt: skip
 
 
-def finish_tile(
-    unit: Unit, name: str, tile: Tile, out: DType, epilogue: Epilogue | None
-) -> str:
+def finish_tile(unit: Unit, name: str, tile: Tile, out: DType, epilogue: Epilogue | None) -> str:
     """Symbol of the function that finishes a buffered tile; shared when there is no epilogue."""
     symbol = f"{name}_finish" if epilogue else f"gm_finish_{tile.element}_{out}"
     if not unit.once(symbol):

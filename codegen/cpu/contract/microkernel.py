@@ -82,9 +82,7 @@ def _prefetch(code: Code, tile: Tile, c: Val, c_m: Val, rows: int) -> None:
                   f" : (!llvm.ptr) -> ()")  # fmt: skip
 
 
-def _store(
-    code: Code, tile: Tile, rows: int, sums: list[Val], c: Val, c_m: Val, flag: Val
-) -> None:
+def _store(code: Code, tile: Tile, rows: int, sums: list[Val], c: Val, c_m: Val, flag: Val) -> None:
     def each(accumulate: bool) -> None:
         for i in range(rows):
             row = code.at(c, code.mul(c_m, i), tile.element)

@@ -235,7 +235,9 @@ class _Tiled:
         with code.loop(*part.panels) as panel:
             b, b_k = panel_b.at(code, tile, panel.i, part.k)
             col = code.mul(panel.i, tile.columns)
-            valid = least(code, code.binary("arith.subi", self.sizes.n, col), code.i64(tile.columns))
+            valid = least(
+                code, code.binary("arith.subi", self.sizes.n, col), code.i64(tile.columns)
+            )
             with code.loop(*part.tiles) as at:
                 more = code.compare("arith.cmpi", "slt", at.i, self.extra)
                 row = self.start(at.i)
@@ -257,9 +259,7 @@ class _Tiled:
         target = code.at(c, offset, memory_element(self.spec.out))
 
         def buffered() -> None:
-            code.call_pointer(
-                kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0)]
-            )
+            code.call_pointer(kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0)])
             rest = [height, valid, earlier, last, row, col, part.batch, self.data]
             code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
 
@@ -280,8 +280,10 @@ class _Tiled:
         element = memory_element(spec.a)
         a = code.at(a, code.mul(part.k, slot["a_k"]), element)
         if not self.plan.pack_a:
+
             def direct(_: Val, row: Val) -> Val:
                 return code.at(a, code.mul(row, slot["a_m"]), element)
+
             return direct, slot["a_m"], slot["a_k"]
         first = self.start(part.tiles[0])
         if spec.a_order != "col":
@@ -295,6 +297,7 @@ class _Tiled:
             def by_row(_: Val, row: Val) -> Val:
                 local = code.binary("arith.subi", row, first)
                 return code.at(self.memory, code.mul(local, pitch), tile.element)
+
             return by_row, pitch, code.i64(1)
         width = a_width(tile)
         size = code.mul(part.length, width)
