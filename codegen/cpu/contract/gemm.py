@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from graphmill.codegen.cpu.contract.elements import ceil_div
 from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import pack_b_array

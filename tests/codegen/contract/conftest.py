@@ -11,6 +11,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+
 from graphmill.codegen.cpu import llvm as backend
 from graphmill.codegen.cpu import mlir
 from graphmill.codegen.cpu.contract.gemm import (

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from graphmill.codegen.cpu.contract.gemm import (
     Epilogue,
     GemmSpec,
