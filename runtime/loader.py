@@ -20,12 +20,59 @@ from graphmill.codegen.artifact import ArtifactError
 LIBC = ("memcpy", "memmove", "memset", "memcmp", "malloc", "calloc", "realloc", "free")
 LIBM = tuple(
     name + suffix
-    for name in (
-        "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 "
-        "expm1 fabs fdim floor fma fmax fmin fmod frexp hypot ldexp lgamma llrint llround log "
-        "log10 log1p log2 lrint lround modf nearbyint nextafter pow remainder rint round sin "
-        "sincos sinh sqrt tan tanh tgamma trunc"
-    ).split()
+    for name in [
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "cbrt",
+        "ceil",
+        "copysign",
+        "cos",
+        "cosh",
+        "erf",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "fabs",
+        "fdim",
+        "floor",
+        "fma",
+        "fmax",
+        "fmin",
+        "fmod",
+        "frexp",
+        "hypot",
+        "ldexp",
+        "lgamma",
+        "llrint",
+        "llround",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "lrint",
+        "lround",
+        "modf",
+        "nearbyint",
+        "nextafter",
+        "pow",
+        "remainder",
+        "rint",
+        "round",
+        "sin",
+        "sincos",
+        "sinh",
+        "sqrt",
+        "tan",
+        "tanh",
+        "tgamma",
+        "trunc",
+    ]
     for suffix in ("", "f")
 )
 
@@ -80,9 +127,16 @@ class LoadedObject:
     """Object code in memory; its addresses hold as long as this object lives."""
 
     def __init__(
-        self, code: bytes, symbols: Iterable[str], imports: Mapping[str, int] | None = None
+        self,
+        code: bytes,
+        symbols: Iterable[str],
+        imports: Mapping[str, int] | None = None,
+        *,
+        system: bool = False,
     ) -> None:
         """Load `code` and look up `symbols`; `imports` replaces the libc and libm list.
+
+        `system=True` is for the runtime's own parts: they may use any symbol of the process.
 
         Raises `ArtifactError` for bytes that are no object for this machine, and for symbols that
         are missing or not allowed.
@@ -94,6 +148,9 @@ class LoadedObject:
             jit = _jit()
         self._check(code)
         builder = llvm.JITLibraryBuilder().add_object_img(code)
+        if system:
+            builder.add_current_process()
+            imports = imports or {}
         for name, address in (_allowed() if imports is None else imports).items():
             builder.import_symbol(name, address)
         for name in names:

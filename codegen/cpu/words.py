@@ -43,8 +43,7 @@ _INTRINSICS: dict[str, tuple[int, str]] = {
     ),
     "load8": (
         1,
-        "%{t}p = inttoptr i64 {0} to ptr\n%{t}v = load i8, ptr %{t}p\n"
-        "%{t} = zext i8 %{t}v to i64",
+        "%{t}p = inttoptr i64 {0} to ptr\n%{t}v = load i8, ptr %{t}p\n%{t} = zext i8 %{t}v to i64",
     ),
     "store": (
         2,
@@ -129,7 +128,9 @@ def to_llvm(source: str, triple: str, constants: Mapping[str, int] | None = None
                 raise WordsError(f"line {node.lineno}: not allowed at the top of a word module")
     declaration, relax = _RELAX.get(triple.split("-")[0], ("", ""))
     functions = [_Function(node, names, relax).text() for node in bodies]
-    return "\n".join([f'target triple = "{triple}"', declaration, *_declarations(names), *functions, ""])
+    return "\n".join(
+        [f'target triple = "{triple}"', declaration, *_declarations(names), *functions, ""]
+    )
 
 
 def to_object(

@@ -1,0 +1,26 @@
+"""The native call path: object code of `call.words` for the machine here.
+
+The layouts of the records that it reads belong to the runtime, which passes them as constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+from graphmill.codegen.cpu.words import to_llvm, to_object
+
+
+def source() -> str:
+    """The call path's source text."""
+    return files("graphmill.codegen.cpu").joinpath("call.words").read_text(encoding="utf-8")
+
+
+def llvm_ir(triple: str, layout: Mapping[str, int]) -> str:
+    """LLVM IR text of the call path for a triple and record layouts."""
+    return to_llvm(source(), triple, layout)
+
+
+def object_code(layout: Mapping[str, int]) -> bytes:
+    """Relocatable object of the call path for the machine here."""
+    return to_object(source(), constants=layout)

@@ -1,0 +1,171 @@
+"""Arrays in and out: zero-copy views of what the user gives, outputs from a caching allocator.
+
+Large outputs (256 KiB and more) lie in huge-page mappings that return to size-class lists when the
+last NumPy view of them dies, and serve later calls; `memory_info` shows them, `trim` gives them
+back to the system.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from graphmill.codegen.artifact import ArgSpec
+from graphmill.runtime import knobs, native
+from graphmill.runtime.layout import LAYOUT
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+_NUMPY_NAMES = {
+    "bool": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
+    "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
+    "f16": "float16", "f32": "float32", "f64": "float64", "c64": "complex64", "c128": "complex128",
+}  # fmt: skip
+_LARGE = 1 << 18
+
+
+@cache
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of a Graphmill dtype name such as `f32` or `bf16`."""
+    if name in _NUMPY_NAMES:
+        return np.dtype(_NUMPY_NAMES[name])
+    import ml_dtypes
+
+    if name == "bf16":
+        return np.dtype(ml_dtypes.bfloat16)
+    raise TypeError(f"unknown dtype {name!r}")
+
+
+def as_array(value: Any) -> Array:
+    """A NumPy view of any array-like, without a copy where the value has memory on the host.
+
+    Takes NumPy arrays, DLPack producers, `__array_interface__`, `__array__`, numbers and nested
+    sequences; raises TypeError for what is none of these or lies on another device.
+    """
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.generic):
+        array = _from_dlpack(value)
+        if array is not None:
+            return array
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise TypeError(f"a value of type {type(value).__name__} is not an array of numbers")
+    return array
+
+
+def _from_dlpack(value: Any) -> Array | None:
+    device = getattr(value, "__dlpack_device__", None)
+    # 1 is the CPU in DLPack's list of devices
+    if device is not None and device()[0] != 1:
+        raise TypeError(
+            f"the {type(value).__name__} lies on another device; bring it to the CPU first"
+        )
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        # a dtype that DLPack in NumPy does not know: the other protocols may still serve
+        if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
+            return None
+        raise
+
+
+def fit(array: Array, dtype: np.dtype[Any], strided: bool) -> Array:
+    """The array itself where compiled code can read it as it lies, else a contiguous copy."""
+    flags = array.flags
+    if array.dtype.isnative and flags.aligned:
+        if flags.c_contiguous:
+            return array
+        if strided and not any(step % dtype.itemsize for step in array.strides):
+            return array
+    return np.array(array, dtype=dtype, order="C", copy=True)
+
+
+def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """A new C-contiguous array, uninitialised, from the caching allocator where it is large."""
+    size = dtype.itemsize
+    for dim in shape:
+        size *= dim
+    path = native.loaded_call_path() if size >= _LARGE else None
+    if path is None:
+        return np.empty(shape, dtype)
+    dims = (ctypes.c_int64 * max(1, len(shape)))(*shape)
+    made: Array = path.new_array(id(dtype), len(shape), dims, size)
+    return made
+
+
+def address(array: Array) -> int:
+    """Address of the first element."""
+    return int(array.__array_interface__["data"][0])
+
+
+def describe(value: Any) -> str:
+    """`f32[8, 64]` for an array, the type's name for anything else."""
+    if isinstance(value, np.ndarray):
+        return f"{spell(value.dtype)}[{', '.join(map(str, value.shape))}]"
+    return type(value).__name__
+
+
+def spell(dtype: np.dtype[Any]) -> str:
+    """Graphmill's name of a NumPy dtype, NumPy's own where there is none."""
+    plain = dtype.newbyteorder("=")
+    for name, numpy_name in _NUMPY_NAMES.items():
+        if plain.name == numpy_name:
+            return name if dtype.isnative else f"{name} (byte-swapped)"
+    return "bf16" if plain.name == "bfloat16" else str(dtype)
+
+
+def spell_spec(spec: ArgSpec) -> str:
+    """`f32[batch, 64]` for an argument's specification."""
+    return f"{spec.dtype}[{', '.join(map(str, spec.shape))}]"
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """Bytes of the caching allocator: in live arrays, waiting for reuse, most that may wait."""
+
+    live: int
+    cached: int
+    limit: int
+    mapped: int
+    reused: int
+
+
+def memory_info() -> MemoryInfo:
+    """State of the caching allocator; `mapped` and `reused` count blocks so far."""
+    path = native.loaded_call_path()
+    if path is None:
+        return MemoryInfo(0, 0, knobs.memory_cache(), 0, 0)
+    word = {name.removeprefix("MEMORY_").lower(): path.memory[LAYOUT[name]] for name in _WORDS}
+    return MemoryInfo(**word)
+
+
+_WORDS = ("MEMORY_LIVE", "MEMORY_CACHED", "MEMORY_LIMIT", "MEMORY_MAPPED", "MEMORY_REUSED")
+
+
+def set_memory_limit(limit: int) -> None:
+    """Keep at most `limit` bytes of freed memory for reuse (0 keeps none)."""
+    knobs.memory_cache.set(limit)
+    trim()
+    publish()
+
+
+def trim() -> None:
+    """Give all memory that waits for reuse back to the system."""
+    path = native.loaded_call_path()
+    if path is not None:
+        path.trim()
+
+
+def publish() -> None:
+    """Tell the native call path the limit."""
+    path = native.loaded_call_path()
+    if path is not None:
+        path.memory[LAYOUT["MEMORY_LIMIT"]] = knobs.memory_cache()

@@ -1,0 +1,202 @@
+"""Dispatch: from a call's arguments to the executable of their signature.
+
+The first call of a signature compiles it, once, however many threads make that call at the same
+time; other signatures compile meanwhile. Later calls with plain arrays never enter Python code:
+they run in the native call path (`fastcall.py`). `Dispatcher` is made to be subclassed by the face.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from graphmill.runtime import buffers, native, profiler
+from graphmill.runtime.buffers import Array
+from graphmill.runtime.executable import Executable
+from graphmill.runtime.fastcall import FastFunction
+
+# entries of the dictionary from concrete signatures to executables; with symbolic dims there are
+# as many signatures as sizes, so it is emptied when full
+_MAX_KEYS = 4096
+
+Compile = Callable[[tuple[Any, ...]], Executable]
+
+
+def pattern(args: Sequence[Any]) -> tuple[Hashable, ...]:
+    """Dtypes and ranks, types of numbers: what symbolic dims do not change."""
+    kinds: list[Hashable] = []
+    for x in args:
+        kinds.append((x.dtype, x.ndim) if type(x) is np.ndarray else type(x))
+    return tuple(kinds)
+
+
+class Dispatcher:
+    """A callable that compiles per signature: `compile(args) -> Executable` makes an executable.
+
+    Subclasses override `general(*args, **kwargs)`, the Python path of a call: it flattens its
+    arguments to a list of arrays and numbers, has `call_flat` run them and builds its result. Where
+    arguments are positional arrays and numbers and the result is one array or a flat tuple, it
+    passes `result="single"` or `"tuple"`, and such calls take the native path from then on.
+    """
+
+    # an instance's own `__call__`: the type's slot finds the builtin there, with no Python frame
+    __slots__ = (
+        "__call__", "__dict__", "__weakref__", "_building", "_compile", "_executables", "_fast",
+        "_lock", "_table",
+    )  # fmt: skip
+    __call__: Callable[..., Any]
+
+    def __init__(self, compile: Compile) -> None:
+        self._compile = compile
+        self._lock = threading.Lock()
+        self._building: dict[Hashable, _Build] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop every executable: the next call compiles again."""
+        with self._lock:
+            self._table: dict[Hashable, Executable] = {}
+            self._executables: list[_Made] = []
+            self._fast: FastFunction | None = None
+            self.__call__ = self.general
+
+    @property
+    def executables(self) -> tuple[Executable, ...]:
+        """All executables compiled so far, the oldest first."""
+        return tuple([made.executable for made in self._executables])
+
+    def signature(self, args: tuple[Any, ...]) -> tuple[Hashable, ...]:
+        """What an executable depends on in its arguments: dtypes and shapes, types of numbers."""
+        parts: list[Hashable] = []
+        for x in args:
+            parts.append((x.dtype, x.shape) if type(x) is np.ndarray else type(x))
+        return tuple(parts)
+
+    def group(self, args: tuple[Any, ...]) -> Hashable:
+        """Signatures that one compilation serves; a subclass leaves symbolic sizes out of it."""
+        return self.signature(args)
+
+    # -- calling ---------------------------------------------------------------------------
+    def general(self, *args: Any) -> Any:
+        """The Python path: positional arrays and numbers in, one array or a tuple out."""
+        outputs = self.call_flat(args, result="single or tuple")
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def call_flat(
+        self, args: Sequence[Any], *, key: Hashable = None, result: str | None = None
+    ) -> tuple[Array, ...]:
+        """Run flat arguments, compiling if their signature is new.
+
+        `key` stands for all else that the executable depends on (tree, static values, options).
+        """
+        values = tuple([x if type(x) in _PLAIN else buffers.as_array(x) for x in args])
+        executable = self.lookup(values, key)
+        outputs = executable.run(*values)
+        if result is not None:
+            self._add_fast(executable, args, result)
+        return outputs
+
+    def lookup(self, args: tuple[Any, ...], key: Hashable = None) -> Executable:
+        """The executable for flat arguments (arrays and numbers), compiled if there is none."""
+        # profiled executables are others than the plain ones
+        options = (key, profiler.active() is not None)
+        full = (options, self.signature(args))
+        found = self._table.get(full)
+        if found is not None:
+            return found
+        group = (options, self.group(args))
+        with self._lock:
+            found = self._table.get(full) or self._accepting(args, options)
+            if found is not None:
+                self._remember(full, found)
+                return found
+            build = self._building.get(group)
+            mine = build is None or build.process != os.getpid()
+            if build is None or mine:
+                build = self._building[group] = _Build()
+        if mine:
+            return self._build(build, group, full, args, options)
+        build.wait()
+        return self.lookup(args, key)
+
+    def _build(
+        self,
+        build: _Build,
+        group: Hashable,
+        full: Hashable,
+        args: tuple[Any, ...],
+        options: Hashable,
+    ) -> Executable:
+        try:
+            executable = self._compile(args)
+            with self._lock:
+                self._executables.append(_Made(options, pattern(args), executable))
+                self._remember(full, executable)
+            return executable
+        except BaseException as error:
+            build.error = error
+            raise
+        finally:
+            with self._lock:
+                self._building.pop(group, None)
+            build.done.set()
+
+    def _accepting(self, args: tuple[Any, ...], options: Hashable) -> Executable | None:
+        """An executable with symbolic dims that takes these sizes."""
+        kinds = pattern(args)
+        for made in reversed(self._executables):
+            symbolic = made.options == options and made.executable.artifact.dims
+            if symbolic and made.pattern == kinds and made.executable.accepts(args):
+                return made.executable
+        return None
+
+    def _remember(self, full: Hashable, executable: Executable) -> None:
+        if len(self._table) >= _MAX_KEYS:
+            self._table.clear()
+        self._table[full] = executable
+
+    def _add_fast(self, executable: Executable, args: Sequence[Any], result: str) -> None:
+        """Let calls like this one take the native path."""
+        if profiler.active() is not None or any(type(x) not in _PLAIN for x in args):
+            return
+        path = native.call_path()
+        if path is None:
+            return
+        if result == "single or tuple":
+            result = "single" if len(executable.artifact.outputs) == 1 else "tuple"
+        with self._lock:
+            if self._fast is None:
+                self._fast = FastFunction(path, self.general)
+            if self._fast.add(executable, args, result):
+                self.__call__ = self._fast.function
+
+
+_PLAIN = frozenset((np.ndarray, bool, int, float, complex))
+
+
+@dataclass(frozen=True)
+class _Made:
+    options: Hashable
+    pattern: Hashable
+    executable: Executable
+
+
+class _Build:
+    """One compilation under way, for the threads that wait for it."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+        self.thread, self.process = threading.get_ident(), os.getpid()
+
+    def wait(self) -> None:
+        """Return when the compilation is over; raise what it raised."""
+        if self.thread == threading.get_ident():
+            raise RecursionError("a function's compilation needs that function compiled already")
+        self.done.wait()
+        if self.error is not None:
+            raise self.error

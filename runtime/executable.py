@@ -1,0 +1,278 @@
+"""An executable: an artifact's code in memory, and the checked call through ctypes.
+
+A kernel cannot check its arguments and a crash cannot be caught, so everything is checked before
+the call: number of arguments, dtype, rank, static dims, symbolic dims (equal wherever they occur,
+within their bounds), alignment, strides and byte order. Outputs are always new arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError
+from graphmill.runtime import buffers, native, profiler, threads
+from graphmill.runtime.buffers import Array
+from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
+from graphmill.runtime.loader import LoadedObject
+
+_ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_ARENA = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+_WORD = ctypes.c_int64
+_ERROR_WORDS = 8
+# a call that moves or computes less than this keeps the interpreter lock: releasing costs 50 ns
+_SMALL_WORK = 1 << 16
+
+
+class CheckError(RuntimeError):
+    """A checked executable met a bad index or value.
+
+    `code` tells the kind of check, `location` the user's line; `index` is the flat index or axis,
+    `bad_index` the offending index value and `bound` its bound, `value` the first bad number.
+    """
+
+    def __init__(
+        self, code: int, location: str, index: int, bad_index: int, bound: int, value: float
+    ) -> None:
+        self.code, self.location, self.index = code, location, index
+        self.bad_index, self.bound, self.value = bad_index, bound, value
+        super().__init__(
+            f"{location or 'unknown line'}: check {code} failed at {index}: "
+            f"index {bad_index} of {bound}, value {value}"
+        )
+
+
+class _Input:
+    """One input's specification, prepared for checking."""
+
+    def __init__(self, spec: ArgSpec, position: int, dims: Mapping[str, int]) -> None:
+        self.spec, self.position = spec, position
+        self.dtype = buffers.numpy_dtype(spec.dtype)
+        self.rank = len(spec.shape)
+        self.codes: tuple[Code, ...] = tuple(compile_dim(d, dims) for d in spec.shape)
+
+    def label(self) -> str:
+        return f"argument {self.position} ({self.spec.name})"
+
+
+class Executable:
+    """Compiled code, ready to call: `run(*arrays)` checks, allocates, runs and returns arrays.
+
+    `constants` binds inputs by position to arrays that every call uses (weights kept out of the
+    object); `threads` fixes the thread count. Raises `ArtifactError` if the code does not load.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        constants: Mapping[int, Array] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.artifact = artifact
+        self.threads = threads
+        names = {dim.name: i for i, dim in enumerate(artifact.dims)}
+        self._object = LoadedObject(artifact.object, (artifact.entry, artifact.arena_entry))
+        self.code = self._object.addresses[artifact.entry]
+        self.arena_code = self._object.addresses[artifact.arena_entry]
+        self._entry = _ENTRY(self.code)
+        self._arena = _ARENA(self.arena_code)
+        try:
+            self.inputs = [_Input(spec, i, names) for i, spec in enumerate(artifact.inputs)]
+            self.output_codes = [
+                (buffers.numpy_dtype(spec.dtype), tuple(compile_dim(d, names) for d in spec.shape))
+                for spec in artifact.outputs
+            ]
+        except DimError as error:
+            raise ArtifactError(str(error)) from None
+        self.constants = self._bind_constants(constants or {})
+        self.free_inputs = [x for x in self.inputs if x.position not in self.constants]
+
+    def _bind_constants(self, constants: Mapping[int, Array]) -> dict[int, Array]:
+        bound = {}
+        for position, array in constants.items():
+            spec = self.artifact.inputs[position]
+            dtype = self.inputs[position].dtype
+            if array.dtype != dtype or array.shape != spec.shape or spec.strided:
+                raise ArtifactError(
+                    f"constant {position} is {buffers.describe(array)}, "
+                    f"the code wants {buffers.spell_spec(spec)}"
+                )
+            bound[position] = buffers.fit(array, dtype, strided=False)
+        return bound
+
+    # -- checking --------------------------------------------------------------------------
+    def accepts(self, args: Sequence[Any]) -> bool:
+        """Whether `run` would take these arguments."""
+        try:
+            self.bind(self._arrays(args))
+        except (TypeError, ValueError):
+            return False
+        return True
+
+    def _arrays(self, args: Sequence[Any]) -> list[Array]:
+        if len(args) != len(self.free_inputs):
+            raise TypeError(
+                f"{self.artifact.name} takes {len(self.free_inputs)} arguments, got {len(args)}"
+            )
+        arrays = []
+        for want, value in zip(self.free_inputs, args, strict=True):
+            if type(value) in (bool, int, float, complex):
+                array = _scalar(want, value)
+            else:
+                array = buffers.as_array(value)
+            if array.dtype != want.dtype:
+                raise TypeError(
+                    f"{want.label()} is {buffers.describe(array)}, "
+                    f"the code wants {buffers.spell_spec(want.spec)}"
+                )
+            arrays.append(array)
+        return arrays
+
+    def bind(self, arrays: Sequence[Array]) -> list[int]:
+        """Values of the symbolic dims for arrays of the right dtypes; raises ValueError."""
+        specs = self.artifact.dims
+        values: list[int | None] = [None] * len(specs)
+        later = []
+        for want, array in zip(self.free_inputs, arrays, strict=True):
+            if array.ndim != want.rank:
+                raise ValueError(self._mismatch(want, array))
+            for code, size in zip(want.codes, array.shape, strict=True):
+                if len(code) == 1 and code[0][0] == DIM and values[code[0][1]] is None:
+                    values[code[0][1]] = size
+                elif len(code) > 1 or code[0][1] != size or code[0][0] == DIM:
+                    later.append((want, array, code, size))
+        for want, array, code, size in later:
+            self._settle(want, array, code, size, values)
+        for spec, value in zip(specs, values, strict=True):
+            if value is None:
+                raise ValueError(f"no argument gives the value of dim {spec.name}")
+            if value < spec.lo or (spec.hi is not None and value > spec.hi):
+                high = "" if spec.hi is None else f" and at most {spec.hi}"
+                raise ValueError(f"dim {spec.name} is {value}: it must be at least {spec.lo}{high}")
+        return [value for value in values if value is not None]
+
+    def _settle(
+        self, want: _Input, array: Array, code: Code, size: int, values: list[int | None]
+    ) -> None:
+        """Check one dim against what is known, or solve it for the one dim that is not."""
+        unknown = {i for op, i in code if op == DIM and values[i] is None}
+        if len(unknown) == 1:
+            position = unknown.pop()
+            steps = tuple(
+                (PUSH, values[i] or 0) if op == DIM and i != position else (op, i) for op, i in code
+            )
+            values[position] = solve(steps, position, size)
+        if any(values[i] is None for op, i in code if op == DIM):
+            raise ValueError(self._mismatch(want, array))
+        if run(code, [value or 0 for value in values]) != size:
+            raise ValueError(self._mismatch(want, array, values))
+
+    def _mismatch(
+        self, want: _Input, array: Array, values: Sequence[int | None] | None = None
+    ) -> str:
+        known = [
+            f"{spec.name} = {value}"
+            for spec, value in zip(self.artifact.dims, values or (), strict=False)
+            if value is not None
+        ]
+        where = f" with {', '.join(known)}" if known else ""
+        return (
+            f"{want.label()} is {buffers.describe(array)}, "
+            f"the code wants {buffers.spell_spec(want.spec)}{where}"
+        )
+
+    # -- calling ---------------------------------------------------------------------------
+    def run(self, *args: Any) -> tuple[Array, ...]:
+        """Outputs for these arguments, as a tuple of new arrays.
+
+        Raises TypeError for a wrong number or dtype, ValueError for a wrong shape, `CheckError`
+        from a checked executable, MemoryError.
+        """
+        arrays = self._arrays(args)
+        dims = self.bind(arrays)
+        fitted = [
+            buffers.fit(array, want.dtype, want.spec.strided)
+            for want, array in zip(self.free_inputs, arrays, strict=True)
+        ]
+        shapes = [(dtype, [run(c, dims) for c in codes]) for dtype, codes in self.output_codes]
+        outputs = tuple([buffers.empty(shape, dtype) for dtype, shape in shapes])
+        given = iter(fitted)
+        constants = self.constants
+        inputs = [constants[i] if i in constants else next(given) for i in range(len(self.inputs))]
+        pointers = (ctypes.c_void_p * max(1, len(inputs) + len(outputs)))(
+            *[buffers.address(a) for a in (*inputs, *outputs)]
+        )
+        words = list(dims)
+        for want, array in zip(self.free_inputs, fitted, strict=True):
+            if want.spec.strided:
+                words += [step // want.dtype.itemsize for step in array.strides]
+        self._call(pointers, (_WORD * max(1, len(words)))(*words), dims)
+        return outputs
+
+    __call__ = run
+
+    def _call(self, pointers: Any, words: Any, dims: Sequence[int]) -> None:
+        pool = native.pool()
+        error = (_WORD * _ERROR_WORDS)()
+        scratch = self._scratch(words)
+        context = (_WORD * 8)(
+            pool.parallel_for,
+            self.threads or threads.num_threads(),
+            buffers.address(scratch) + (-buffers.address(scratch) % 64),
+            ctypes.addressof(error),
+            0,
+            pool.now,
+        )
+        recorder = profiler.active()
+        if recorder is None:
+            status = self._entry(context, pointers, words)
+        else:
+            with recorder.call(self.artifact, dims) as buffer:
+                context[4] = buffer if self.artifact.profiled else 0
+                status = self._entry(context, pointers, words)
+        if status:
+            raise self._error(status, error)
+
+    def _scratch(self, words: Any) -> Array:
+        size = self.artifact.arena_bytes
+        if size is None:
+            size = self._arena(words)
+        if size < 0:
+            raise MemoryError(f"{self.artifact.name} wants {size} bytes of scratch memory")
+        return buffers.empty((size + 64,), np.dtype(np.uint8))
+
+    def _error(self, status: int, record: Any) -> Exception:
+        code, location, index, bad_index, bound, bits = list(record)[:6]
+        if code == 0:
+            return RuntimeError(f"{self.artifact.name} failed with error code {status}")
+        lines = self.artifact.locations
+        value = float(np.int64(bits).view(np.float64))
+        line = lines[location] if 0 <= location < len(lines) else ""
+        return CheckError(code, line, index, bad_index, bound, value)
+
+    def is_small(self) -> bool:
+        """Whether every call's work is known to be too small to release the interpreter lock."""
+        work = 0
+        for kernel in self.artifact.kernels:
+            if isinstance(kernel.flops, str) or isinstance(kernel.bytes, str):
+                return False
+            work += kernel.flops + kernel.bytes
+        return bool(self.artifact.kernels) and work < _SMALL_WORK
+
+
+def _scalar(want: _Input, value: complex) -> Array:
+    """A Python number as a 0-d array of the wanted dtype; the kind may widen, never narrow."""
+    ranks = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2, "c": 3}
+    kind = {bool: 0, int: 1, float: 2, complex: 3}[type(value)]
+    if kind > ranks.get(want.dtype.kind, -1) or want.rank:
+        raise TypeError(
+            f"{want.label()} is a Python {type(value).__name__}, "
+            f"the code wants {buffers.spell_spec(want.spec)}"
+        )
+    try:
+        return np.array(value, dtype=want.dtype)
+    except OverflowError:
+        raise ValueError(f"{want.label()}: {value} does not fit in {want.spec.dtype}") from None

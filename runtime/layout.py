@@ -1,0 +1,65 @@
+"""Layouts of the records shared with the native call path, as word positions and values.
+
+`LAYOUT` is given to the compiler of the call path as constants, so both sides read one definition.
+"""
+
+from __future__ import annotations
+
+from graphmill.runtime import dims
+
+# what the whole process shares
+HOST = [
+    "HOST_NEW_FROM_DESCR",
+    "HOST_ARRAY_TYPE",
+    "HOST_RETURN",
+    "HOST_HANDLER",
+    "HOST_PARALLEL_FOR",
+    "HOST_NOW",
+    "HOST_THREADS",
+    "HOST_SCOPE_OWNER",
+    "HOST_SCOPE_THREADS",
+    "HOST_BYPASS",
+]
+MEMORY = [
+    "MEMORY_LOCK",
+    "MEMORY_CACHED",
+    "MEMORY_LIMIT",
+    "MEMORY_LIVE",
+    "MEMORY_MAPPED",
+    "MEMORY_REUSED",
+]
+# one signature of one compiled function
+ENTRY = [
+    "ARGS",
+    "INPUTS",
+    "OUTPUTS",
+    "SYMBOLS",
+    "CODE",
+    "ARENA_CODE",
+    "ARENA_BYTES",
+    "THREADS",
+    "RELEASE",
+    "RESULT",
+    "ARG_RECORDS",
+    "OUT_RECORDS",
+    "BOUNDS",
+    "BOUND_INPUTS",
+]
+# one argument; ARG_DIMS is the first of ARG_ND words: a size, or -1 - symbol
+ARG = ["ARG_SIZE", "ARG_KIND", "ARG_SLOT", "ARG_DESCR", "ARG_ND", "ARG_SHIFT", "ARG_DIMS"]
+KINDS = ["KIND_ARRAY", "KIND_STRIDED", "KIND_FLOAT64", "KIND_FLOAT32", "KIND_INT64", "KIND_BOOL"]
+# one output; OUT_DIMS is the first of OUT_ND pairs (mode, value)
+OUT = ["OUT_SIZE", "OUT_DESCR", "OUT_ND", "OUT_ITEM", "OUT_SCALAR", "OUT_DIMS"]
+DIM_MODES = ["DIM_STATIC", "DIM_SYMBOL", "DIM_PROGRAM"]
+RESULTS = ["RESULT_SINGLE", "RESULT_TUPLE"]
+
+LAYOUT: dict[str, int] = {
+    name: position
+    for group in (HOST, MEMORY, ENTRY, ARG, KINDS, OUT, DIM_MODES, RESULTS)
+    for position, name in enumerate(group)
+} | {
+    "PUSH": dims.PUSH, "DIM": dims.DIM, "ADD": dims.ADD, "SUB": dims.SUB, "MUL": dims.MUL,
+    "FLOORDIV": dims.FLOORDIV, "MOD": dims.MOD, "MAX": dims.MAX, "MIN": dims.MIN,
+    # limits of the native path; what is beyond them takes the Python path
+    "POINTERS": 512, "DIMS": 256, "MAX_OUTPUTS": 64, "MAX_RANK": 64, "MAX_PROGRAM": 64,
+}  # fmt: skip

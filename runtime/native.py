@@ -1,0 +1,181 @@
+"""The native parts that the runtime runs on: the worker pool and the call path.
+
+Their object code comes from code generation: the face hands over two functions with `provide`, and
+they are called when first needed. Without them everything still works, on one thread and through
+ctypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Mapping
+
+from graphmill.runtime.layout import HOST, LAYOUT, MEMORY
+from graphmill.runtime.loader import LoadedObject
+
+POOL_SYMBOLS = ("gm_parallel_for", "gm_pool_now", "gm_pool_set_threads", "gm_pool_workers")
+CALL_SYMBOLS = [
+    "gm_host",
+    "gm_memory",
+    "gm_call",
+    "gm_new_array",
+    "gm_allocate",
+    "gm_release",
+    "gm_trim",
+    "gm_numpy_malloc",
+    "gm_numpy_calloc",
+    "gm_numpy_realloc",
+    "gm_numpy_free",
+]
+
+_lock = threading.RLock()
+_pool_code: Callable[[], bytes] | None = None
+_call_code: Callable[[Mapping[str, int]], bytes] | None = None
+_pool: Pool | None = None
+_call: CallPath | None = None
+_call_refused = False
+
+BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_PARALLEL_FOR = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+)
+
+
+def provide(
+    *,
+    pool: Callable[[], bytes] | None = None,
+    call: Callable[[Mapping[str, int]], bytes] | None = None,
+) -> None:
+    """Say where object code comes from: `pool()`, and `call(layout)` for the call path."""
+    global _pool_code, _call_code
+    _pool_code = pool or _pool_code
+    _call_code = call or _call_code
+
+
+class Pool:
+    """The loaded worker pool: addresses for a context block, and control of its threads."""
+
+    def __init__(self, code: bytes) -> None:
+        self._code = LoadedObject(code, POOL_SYMBOLS, system=True)
+        address = self._code.addresses
+        self.parallel_for = address["gm_parallel_for"]
+        self.now = address["gm_pool_now"]
+        word = ctypes.c_int64
+        self._set = ctypes.CFUNCTYPE(word, word)(address["gm_pool_set_threads"])
+        self._workers = ctypes.CFUNCTYPE(word)(address["gm_pool_workers"])
+
+    def set_threads(self, threads: int) -> None:
+        """End the workers beyond `threads - 1`."""
+        self._set(threads)
+
+    def workers(self) -> int:
+        """Worker threads alive."""
+        return int(self._workers())
+
+
+class CallPath:
+    """The loaded call path: its shared words, its C function, NumPy arrays from its allocator."""
+
+    def __init__(self, code: bytes) -> None:
+        from graphmill.runtime import numpy_abi
+
+        self._code = LoadedObject(code, CALL_SYMBOLS, system=True)
+        self.addresses = self._code.addresses
+        self.host = _words(self.addresses["gm_host"], len(HOST))
+        self.memory = _words(self.addresses["gm_memory"], len(MEMORY))
+        numpy_abi.connect(self)
+        word = ctypes.c_int64
+        self.new_array = ctypes.PYFUNCTYPE(ctypes.py_object, word, word, ctypes.c_void_p, word)(
+            self.addresses["gm_new_array"]
+        )
+        self.trim = ctypes.CFUNCTYPE(word)(self.addresses["gm_trim"])
+        numpy_abi.check(self)
+
+    def set_host(self, name: str, value: int) -> None:
+        """Store one shared word."""
+        self.host[LAYOUT[name]] = value
+
+
+def _words(address: int, count: int) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * count).from_address(address)
+
+
+def _serial_parallel_for(
+    context: int | None, body: int, data: int | None, n: int, grain: int
+) -> None:
+    BODY(body)(data, 0, n, 0)
+
+
+class SerialPool(Pool):
+    """In place of the pool when no object code was provided: every loop runs on its caller."""
+
+    def __init__(self) -> None:
+        self._callback = _PARALLEL_FOR(_serial_parallel_for)
+        self.parallel_for = ctypes.cast(self._callback, ctypes.c_void_p).value or 0
+        self.now = 0
+
+    def set_threads(self, threads: int) -> None:
+        """Nothing to end."""
+
+    def workers(self) -> int:
+        """None."""
+        return 0
+
+
+def pool() -> Pool:
+    """The worker pool, loaded on first use."""
+    global _pool
+    with _lock:
+        if _pool is None or (isinstance(_pool, SerialPool) and _pool_code):
+            _pool = Pool(_pool_code()) if _pool_code else SerialPool()
+        return _pool
+
+
+def loaded_pool() -> Pool | None:
+    """The worker pool if it is loaded already."""
+    return _pool
+
+
+def supported() -> bool:
+    """Whether this interpreter is one whose structs the call path knows."""
+    return (
+        sys.implementation.name == "cpython"
+        and (3, 11) <= sys.version_info[:2] <= (3, 14)
+        and not sysconfig.get_config_var("Py_GIL_DISABLED")
+        and not hasattr(sys, "gettotalrefcount")
+        and ctypes.sizeof(ctypes.c_void_p) == 8
+        and sys.byteorder == "little"
+    )
+
+
+def call_path() -> CallPath | None:
+    """The call path, loaded on first use; None where ctypes must do."""
+    global _call, _call_refused
+    if _call is not None or _call_refused:
+        return _call
+    with _lock:
+        if _call is None and _call_code is not None and not _call_refused:
+            from graphmill.runtime.numpy_abi import AbiError
+
+            try:
+                path = CallPath(_call_code(LAYOUT)) if supported() else None
+            except AbiError:
+                path = None
+            _call_refused = path is None
+            if path is not None:
+                path.set_host("HOST_PARALLEL_FOR", pool().parallel_for)
+                path.set_host("HOST_NOW", pool().now)
+                _call = path
+                from graphmill.runtime import buffers, threads
+
+                threads.publish()
+                buffers.publish()
+        return _call
+
+
+def loaded_call_path() -> CallPath | None:
+    """The call path if it is loaded already."""
+    return _call
