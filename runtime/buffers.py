@@ -14,10 +14,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from graphmill.codegen.artifact import ArgSpec
 from graphmill.runtime import knobs, native
 from graphmill.runtime.layout import LAYOUT
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError
 from graphmill.runtime import buffers, native, profiler, threads
 from graphmill.runtime.buffers import Array

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from graphmill.runtime.dims import DIM, PUSH, Code
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.layout import ARG, ENTRY, LAYOUT, OUT
 from graphmill.runtime.native import CallPath
-from numpy.typing import NDArray
 
 Words = NDArray[np.int64]
 

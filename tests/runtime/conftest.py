@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec, KernelInfo
 from graphmill.codegen.cpu import callpath, pool
 from graphmill.runtime import native, threads
