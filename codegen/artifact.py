@@ -2,14 +2,15 @@
 
 An artifact is one relocatable object and the facts a caller needs: names, dtypes and shapes of
 inputs and outputs, the symbolic dims, the kernels and the user's lines they came from. The byte
-form is `magic, version, sizes, sha256, JSON header, object`; nothing in it is ever executed while
-it is read, and anything damaged gives an `ArtifactError`.
+form is `magic, version, sizes, sha256, JSON header, object, constants`; nothing in it is ever
+executed while it is read, and anything damaged gives an `ArtifactError`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,7 +19,7 @@ MAGIC = b"GMARTFCT"
 VERSION = 1
 MAX_HEADER = 16 << 20
 MAX_OBJECT = 4 << 30
-# magic, version, header bytes, object bytes, sha256 of header and object
+# magic, version, header bytes, bytes of object and constants, sha256 of all that
 _PREFIX = struct.Struct("<8sIIQ32s")
 
 ITEMSIZES = {
@@ -66,6 +67,16 @@ class KernelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Constant:
+    """An array that the code reads: C-contiguous bytes, little-endian, given behind the outputs."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it)."""
 
@@ -80,6 +91,7 @@ class Artifact:
     locations: tuple[str, ...] = ()
     arena_bytes: int | None = 0
     profiled: bool = False
+    constants: tuple[Constant, ...] = ()
 
     @property
     def arena_entry(self) -> str:
@@ -88,12 +100,16 @@ class Artifact:
 
     def to_bytes(self) -> bytes:
         """The whole artifact as bytes; equal artifacts give equal bytes."""
-        fields = asdict(self)
-        del fields["object"]
+        fields = {name: getattr(self, name) for name in _PLAIN}
+        for name in ("inputs", "outputs", "dims", "kernels"):
+            fields[name] = [asdict(record) for record in getattr(self, name)]
+        fields["constants"] = [
+            {"name": c.name, "dtype": c.dtype, "shape": c.shape} for c in self.constants
+        ]
         header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-        digest = _digest(header, self.object)
-        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(self.object), digest)
-        return b"".join((prefix, header, self.object))
+        code = b"".join((self.object, *(c.data for c in self.constants)))
+        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(code), _digest(header, code))
+        return b"".join((prefix, header, code))
 
     @staticmethod
     def from_bytes(data: bytes) -> Artifact:
@@ -123,6 +139,9 @@ class Artifact:
         return _artifact(fields, code)
 
 
+_PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled")
+
+
 def _digest(header: bytes, code: bytes) -> bytes:
     digest = hashlib.sha256(header)
     digest.update(code)
@@ -131,6 +150,8 @@ def _digest(header: bytes, code: bytes) -> bytes:
 
 def _artifact(fields: Any, code: bytes) -> Artifact:
     read = _Fields(fields, "artifact")
+    constants = _constants(read.list("constants"), code)
+    code = code[: len(code) - sum(len(c.data) for c in constants)]
     artifact = Artifact(
         name=read.text("name"),
         entry=read.text("entry"),
@@ -143,11 +164,30 @@ def _artifact(fields: Any, code: bytes) -> Artifact:
         locations=tuple(_expect(x, str, "location") for x in read.list("locations")),
         arena_bytes=read.optional_int("arena_bytes"),
         profiled=read.bool("profiled"),
+        constants=constants,
     )
     read.done()
     if not artifact.entry.startswith("gm_"):
         raise ArtifactError(f"artifact entry {artifact.entry!r} lacks the prefix gm_")
     return artifact
+
+
+def _constants(records: list[Any], code: bytes) -> tuple[Constant, ...]:
+    """The constants, whose bytes stand one after the other at the end of `code`."""
+    specs, sizes = [], []
+    for record in records:
+        spec = _arg({**_expect(record, dict, "constant"), "strided": False})
+        shape = tuple(int(_expect(d, int, "constant dim")) for d in spec.shape)
+        specs.append((spec.name, spec.dtype, shape))
+        sizes.append(ITEMSIZES[spec.dtype] * math.prod(shape))
+    at = len(code) - sum(sizes)
+    if at < 0:
+        raise ArtifactError("artifact names constants beyond its end")
+    found = []
+    for (name, dtype, shape), size in zip(specs, sizes, strict=True):
+        found.append(Constant(name, dtype, shape, code[at : at + size]))
+        at += size
+    return tuple(found)
 
 
 def _arg(fields: Any) -> ArgSpec:

@@ -11,6 +11,7 @@ from graphmill.codegen.artifact import (
     ArgSpec,
     Artifact,
     ArtifactError,
+    Constant,
     DimSpec,
     KernelInfo,
     _digest,
@@ -28,6 +29,7 @@ SAMPLE = Artifact(
     locations=("a.py:3", "ü.py:4"),
     arena_bytes=None,
     profiled=True,
+    constants=(Constant("w", "f32", (2, 3), bytes(24)), Constant("b", "i64", (), b"12345678")),
 )
 
 
@@ -65,9 +67,10 @@ def _with_header(change):
     fields = json.loads(data[56 : 56 + size])
     header = change(fields)
     header = header if isinstance(header, bytes) else json.dumps(fields).encode()
-    digest = _digest(header, SAMPLE.object)
-    prefix = struct.pack("<8sIIQ32s", MAGIC, 1, len(header), len(SAMPLE.object), digest)
-    return prefix + header + SAMPLE.object
+    code = data[56 + size :]
+    digest = _digest(header, code)
+    prefix = struct.pack("<8sIIQ32s", MAGIC, 1, len(header), len(code), digest)
+    return prefix + header + code
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,9 @@ def _with_header(change):
         lambda f: f["dims"][0].update(lo=None),
         lambda f: f["kernels"][0].update(flops=[]),
         lambda f: f.update(locations=[3]),
+        lambda f: f.update(constants=[3]),
+        lambda f: f["constants"][0].update(shape=["batch"]),
+        lambda f: f["constants"][0].update(shape=[1 << 40]),
         lambda f: b"[1, 2",
         lambda f: b"[]",
         lambda f: b"[" * 100_000,
