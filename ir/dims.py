@@ -241,7 +241,7 @@ def _divide(a: Dim, b: Dim) -> DimLike | None:
 
 def product(dims: Iterable[DimLike]) -> DimLike:
     """The product of dims; 1 for none."""
-    return math.prod(dims, start=1)  # type: ignore[arg-type]
+    return math.prod(dims, start=1)
 
 
 def evaluate(dim: DimLike, sizes: Mapping[str, int]) -> int:

@@ -131,7 +131,7 @@ def digest(array: Array) -> str:
     if known is not None and known[0]() is array:
         return known[1]
     hasher = hashlib.sha256(f"{dtype(array.dtype)}{array.shape}".encode())
-    hasher.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     text = hasher.hexdigest()[:32]
     if not array.flags.writeable and array.base is None:
         key = id(array)

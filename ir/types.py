@@ -48,12 +48,16 @@ class TensorType:
         return frozenset().union(*(d.names for d in self.shape if not isinstance(d, int)))
 
     def with_shape(self, shape: tuple[DimLike, ...]) -> TensorType:
-        """The contiguous type with another shape."""
-        return replace(self, shape=shape, layout=None)
+        """The contiguous type with another shape; the same object when that changes nothing."""
+        if self.layout is None and shape == self.shape:
+            return self
+        return TensorType(self.dtype, shape, None, self.device)
 
     def with_dtype(self, to: DType) -> TensorType:
-        """The contiguous type with another dtype."""
-        return replace(self, dtype=to, layout=None)
+        """The contiguous type with another dtype; the same object when that changes nothing."""
+        if self.layout is None and to is self.dtype:
+            return self
+        return TensorType(to, self.shape, None, self.device)
 
     def substitute(self, dims: Mapping[str, DimLike]) -> TensorType:
         """The type with named dims replaced."""

@@ -129,7 +129,7 @@ def tensors(name: str, types: Sequence[Type]) -> list[TensorType]:
 
 def check_count(definition: OpDef, types: Sequence[Type]) -> None:
     """The number of operands must be the record's."""
-    if not definition.variadic and len(types) != len(definition.operands):
+    if len(types) != len(definition.operands) and not definition.variadic:
         wanted = len(definition.operands)
         raise TypeRuleError(f"{definition.name} takes {wanted} operands, got {len(types)}")
 

@@ -75,7 +75,8 @@ def _dot(
     a = a.reshape(*batch, int(np.prod(rows, dtype=int)), depth)
     b = b.reshape(*batch, depth, int(np.prod(columns, dtype=int)))
     with np.errstate(all="ignore"):
-        return np.matmul(a, b).reshape([*batch, *rows, *columns]).astype(dtype.numpy)
+        result = np.matmul(a, b).reshape([*batch, *rows, *columns])
+    return np.asarray(result.astype(dtype.numpy))
 
 
 def _dot_cost(op: Op) -> Cost:
@@ -151,7 +152,7 @@ def _conv(
     kernel = w.astype(wide).reshape(groups, w.shape[0] // groups, w.shape[1], *taps)
     p, t = "pqr"[:rank], "uvw"[:rank]
     result = np.einsum(f"ngc{p}{t},goc{t}->ngo{p}", view, kernel, optimize=True)
-    return result.reshape(x.shape[0], w.shape[0], *places).astype(x.dtype)
+    return np.asarray(result.reshape(x.shape[0], w.shape[0], *places).astype(x.dtype))
 
 
 def _conv_cost(op: Op) -> Cost:

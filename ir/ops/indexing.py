@@ -55,7 +55,7 @@ def _gather(x: Array, *indices: Array, axes: Sequence[int]) -> Array:
         return np.zeros((*shape, *front.shape[len(axes) :]), x.dtype)
     at = [np.clip(_normal(i, x.shape[a]), 0, x.shape[a] - 1)
           for i, a in zip(indices, axes, strict=True)]  # fmt: skip
-    return front[tuple(at)]
+    return np.asarray(front[tuple(at)])
 
 
 GATHER = register(

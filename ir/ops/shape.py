@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.ir.dims import DimLike, floordiv
+from graphmill.ir.dims import DimLike, floordiv, maximum
 from graphmill.ir.dtypes import DType, dtype
 from graphmill.ir.graph import Region
 from graphmill.ir.ops.base import (
@@ -141,7 +141,7 @@ def _infer_pad(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
     for dim, a, b, inner in zip(type.shape, low, high, interior, strict=True):
         if inner and not isinstance(dim, int):
             raise TypeRuleError("pad: interior padding needs a fixed size along its axis")
-        shape.append(a + b + dim + (max(dim - 1, 0) * inner if inner else 0))
+        shape.append(a + b + dim + (maximum(dim - 1, 0) * inner if inner else 0))
     return [type.with_shape(tuple(shape))]
 
 
