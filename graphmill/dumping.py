@@ -1,0 +1,194 @@
+"""Dumps: every stage of a compilation as a numbered file, and a report that shows them.
+
+    with gm.dump("out"):
+        f(x)            # out/f/00-trace.gir, 01-fold.gir, …, out/report.html
+
+`gm.dump("out")` without `with` (or `GRAPHMILL_DUMP=out`) holds for the whole process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from graphmill.ir.graph import Function
+from graphmill.runtime import knobs
+
+# The file ending of each kind of stage.
+SUFFIXES = {"ir": "gir", "mlir": "mlir", "llvm": "ll", "asm": "s", "text": "txt"}
+
+
+class dump:
+    """Dump every compilation to `directory` from now on; None stops that.
+
+    As a context manager it ends with the block. The folder is made when the first stage arrives.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str] | None) -> None:
+        self._before = knobs.dump()
+        knobs.dump.set(None if directory is None else Path(directory).expanduser())
+
+    def __enter__(self) -> dump:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        knobs.dump.set(self._before)
+
+
+class Recorder(Protocol):
+    """What the driver tells about a compilation, stage by stage."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens; where not, texts need not be made."""
+
+    def stage(
+        self, name: str, kind: str, text: str | Callable[[], str], seconds: float, **info: Any
+    ) -> None:
+        """A stage has ended: its name (`fuse`), kind (`ir mlir llvm asm text`), text and time.
+
+        Optional `info`: `function` (the ir Function, for the graph and the user's sources),
+        `stats` (what the pass counts), `memory` (the plan's buffers: dicts with name, offset,
+        size, start, end), anything else that JSON can hold.
+        """
+
+    def close(self) -> None:
+        """The compilation is over: write what is written at the end."""
+
+
+class SilentRecorder:
+    """A recorder that drops everything."""
+
+    active = False
+
+    def stage(
+        self, name: str, kind: str, text: str | Callable[[], str], seconds: float, **info: Any
+    ) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+def recorder(name: str) -> Recorder:
+    """The recorder for compiling the function `name`: to the dump folder, if one is set."""
+    directory = knobs.dump()
+    return SilentRecorder() if directory is None else DumpRecorder(directory, name)
+
+
+@dataclass
+class Stage:
+    """One stage as it was recorded."""
+
+    name: str
+    kind: str
+    text: str
+    seconds: float
+    file: str = ""
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Compilation:
+    """All stages of one compilation, and the user's sources that its locations name."""
+
+    name: str
+    stages: list[Stage] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    graphs: dict[int, Any] = field(default_factory=dict)
+
+
+_lock = threading.Lock()
+# What this process has dumped, by folder, so that one report shows all its compilations.
+_dumped: dict[Path, list[Compilation]] = {}
+
+
+class DumpRecorder:
+    """Writes a stage's text as it arrives (IR only where it changed), the rest on `close`."""
+
+    active = True
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.root = directory.absolute()
+        with _lock:
+            self.folder = _fresh_folder(self.root, name)
+            self.compilation = Compilation(self.folder.name)
+            _dumped[self.root].append(self.compilation)
+        self._sources_of: set[str] = set()
+
+    def stage(
+        self, name: str, kind: str, text: str | Callable[[], str], seconds: float, **info: Any
+    ) -> None:
+        text = text() if callable(text) else text
+        function = info.pop("function", None)
+        stage = Stage(name, kind, text, seconds, info=info)
+        stages = self.compilation.stages
+        before = [s for s in stages if s.kind == kind]
+        stages.append(stage)
+        if kind == "ir" and before and before[-1].text == text:
+            stage.info["unchanged"] = True
+            return
+        written = sum(bool(s.file) for s in stages)
+        prefix = "after-" if kind == "ir" and before else ""
+        stage.file = f"{written:02d}-{prefix}{_safe(name)}.{SUFFIXES.get(kind, 'txt')}"
+        (self.folder / stage.file).write_text(text, encoding="utf-8")
+        if isinstance(function, Function):
+            self._read_sources(function)
+
+    def close(self) -> None:
+        timings = [
+            {"stage": s.name, "kind": s.kind, "seconds": s.seconds, "file": s.file or None}
+            | ({"stats": s.info["stats"]} if "stats" in s.info else {})
+            for s in self.compilation.stages
+        ]
+        text = json.dumps({"function": self.compilation.name, "stages": timings}, indent=1)
+        (self.folder / "timings.json").write_text(text + "\n", encoding="utf-8")
+
+    def _read_sources(self, function: Function) -> None:
+        """Keep the files that the function's locations name, for the report."""
+        for op in function.walk():
+            loc = op.loc
+            while loc is not None:
+                if loc.file not in self._sources_of:
+                    self._sources_of.add(loc.file)
+                    try:
+                        text = Path(loc.file).read_text(encoding="utf-8", errors="replace")
+                    except OSError:
+                        text = ""
+                    if text:
+                        self.compilation.sources[os.path.basename(loc.file)] = text
+                loc = loc.caller
+
+
+def _fresh_folder(root: Path, name: str) -> Path:
+    """`root/name`, or `root/name-2` … where this process has dumped that; emptied of old stages."""
+    taken = _dumped.setdefault(root, [])
+    names = {compilation.name for compilation in taken}
+    base = name = _safe(name)
+    number = 1
+    while name in names:
+        number += 1
+        name = f"{base}-{number}"
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if re.match(r"\d\d-|timings\.json$|memory\.txt$", file.name):
+            file.unlink()
+    return folder
+
+
+def _safe(name: str) -> str:
+    """A name that can be a file's."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "stage"
