@@ -8,10 +8,11 @@ back to the system.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     import ml_dtypes
 
     if name == "bf16":
-        return np.dtype(ml_dtypes.bfloat16)
+        return cast(np.dtype[Any], np.dtype(ml_dtypes.bfloat16))
     raise TypeError(f"unknown dtype {name!r}")
 
 
@@ -78,6 +79,13 @@ def _from_dlpack(value: Any) -> Array | None:
         raise
 
 
+def native_order(value: Any) -> Any:
+    """An array in the machine's byte order, a copy where it was not; anything else as it is."""
+    if type(value) is np.ndarray and not value.dtype.isnative:
+        return value.astype(value.dtype.newbyteorder("="))
+    return value
+
+
 def fit(array: Array, dtype: np.dtype[Any], strided: bool) -> Array:
     """The array itself where compiled code can read it as it lies, else a contiguous copy."""
     flags = array.flags
@@ -102,9 +110,28 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return made
 
 
+# the data pointer is the first field behind the object's head, on every CPython
+_DATA = object.__basicsize__
+_pointer = ctypes.c_size_t.from_address
+
+
 def address(array: Array) -> int:
     """Address of the first element."""
+    return _pointer(id(array) + _DATA).value
+
+
+def _slow_address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+def _check_address() -> None:
+    global address
+    sample = np.zeros(3)
+    if sys.implementation.name != "cpython" or address(sample) != _slow_address(sample):
+        address = _slow_address
+
+
+_check_address()
 
 
 def describe(value: Any) -> str:

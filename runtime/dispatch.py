@@ -27,12 +27,10 @@ _MAX_KEYS = 4096
 Compile = Callable[[tuple[Any, ...]], Executable]
 
 
-def pattern(args: Sequence[Any]) -> tuple[Hashable, ...]:
+def pattern(args: Sequence[Any]) -> tuple[Any, ...]:
     """Dtypes and ranks, types of numbers: what symbolic dims do not change."""
-    kinds: list[Hashable] = []
-    for x in args:
-        kinds.append((x.dtype, x.ndim) if type(x) is np.ndarray else type(x))
-    return tuple(kinds)
+    # a dtype's number stands for it: hashing the dtype itself takes a microsecond
+    return tuple([(x.dtype.num, x.ndim) if type(x) is np.ndarray else type(x) for x in args])
 
 
 class Dispatcher:
@@ -47,7 +45,7 @@ class Dispatcher:
     # an instance's own `__call__`: the type's slot finds the builtin there, with no Python frame
     __slots__ = (
         "__call__", "__dict__", "__weakref__", "_building", "_compile", "_executables", "_fast",
-        "_lock", "_table",
+        "_lock", "_settled", "_table",
     )  # fmt: skip
     __call__: Callable[..., Any]
 
@@ -63,6 +61,8 @@ class Dispatcher:
             self._table: dict[Hashable, Executable] = {}
             self._executables: list[_Made] = []
             self._fast: FastFunction | None = None
+            # executables whose calls have been offered to the native path
+            self._settled: set[Executable] = set()
             self.__call__ = self.general
 
     @property
@@ -70,12 +70,9 @@ class Dispatcher:
         """All executables compiled so far, the oldest first."""
         return tuple([made.executable for made in self._executables])
 
-    def signature(self, args: tuple[Any, ...]) -> tuple[Hashable, ...]:
+    def signature(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """What an executable depends on in its arguments: dtypes and shapes, types of numbers."""
-        parts: list[Hashable] = []
-        for x in args:
-            parts.append((x.dtype, x.shape) if type(x) is np.ndarray else type(x))
-        return tuple(parts)
+        return tuple([(x.dtype.num, x.shape) if type(x) is np.ndarray else type(x) for x in args])
 
     def group(self, args: tuple[Any, ...]) -> Hashable:
         """Signatures that one compilation serves; a subclass leaves symbolic sizes out of it."""
@@ -95,9 +92,12 @@ class Dispatcher:
         `key` stands for all else that the executable depends on (tree, static values, options).
         """
         values = tuple([x if type(x) in _PLAIN else buffers.as_array(x) for x in args])
+        for x in values:
+            if type(x) is np.ndarray and not x.dtype.isnative:
+                values = tuple([buffers.native_order(x) for x in values])
         executable = self.lookup(values, key)
         outputs = executable.run(*values)
-        if result is not None:
+        if result is not None and executable not in self._settled:
             self._add_fast(executable, args, result)
         return outputs
 
@@ -164,6 +164,7 @@ class Dispatcher:
         """Let calls like this one take the native path."""
         if profiler.active() is not None or any(type(x) not in _PLAIN for x in args):
             return
+        self._settled.add(executable)
         path = native.call_path()
         if path is None:
             return

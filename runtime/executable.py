@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,18 @@ from graphmill.runtime.loader import LoadedObject
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _ARENA = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 _WORD = ctypes.c_int64
+_BYTE = np.dtype(np.uint8)
+_CONTEXT_WORDS = 8
 _ERROR_WORDS = 8
+# NumPy's flags C_CONTIGUOUS and ALIGNED
+_READY = 0x101
+# shapes whose plan an executable keeps; with symbolic dims there are many
+_MAX_PLANS = 1024
 # a call that moves or computes less than this keeps the interpreter lock: releasing costs 50 ns
 _SMALL_WORK = 1 << 16
+
+
+_SCALAR_RANKS: dict[type, int] = {bool: 0, int: 1, float: 2, complex: 3}
 
 
 class CheckError(RuntimeError):
@@ -56,6 +66,16 @@ class _Input:
 
     def label(self) -> str:
         return f"argument {self.position} ({self.spec.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What calls of the same shapes share: dims, also as words; outputs; scratch bytes."""
+
+    dims: list[int]
+    words: Any
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+    arena: int
 
 
 class Executable:
@@ -90,6 +110,14 @@ class Executable:
             raise ArtifactError(str(error)) from None
         self.constants = self._bind_constants(constants or {})
         self.free_inputs = [x for x in self.inputs if x.position not in self.constants]
+        self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
+        first = _CONTEXT_WORDS + _ERROR_WORDS
+        slots = len(self.inputs) + len(artifact.outputs)
+        self._block_words = first + slots
+        self._positions = [first + i for i in range(slots) if i not in self.constants]
+        self._constant_pointers = [
+            (first + i, buffers.address(array)) for i, array in self.constants.items()
+        ]
 
     def _bind_constants(self, constants: Mapping[int, Array]) -> dict[int, Array]:
         bound = {}
@@ -120,11 +148,15 @@ class Executable:
             )
         arrays = []
         for want, value in zip(self.free_inputs, args, strict=True):
-            if type(value) in (bool, int, float, complex):
+            if type(value) is np.ndarray:
+                array = value
+            elif type(value) in _SCALAR_RANKS:
                 array = _scalar(want, value)
             else:
                 array = buffers.as_array(value)
-            if array.dtype != want.dtype:
+            if array.dtype is not want.dtype and not array.dtype.isnative:
+                array = buffers.native_order(array)
+            if array.dtype is not want.dtype and array.dtype != want.dtype:
                 raise TypeError(
                     f"{want.label()} is {buffers.describe(array)}, "
                     f"the code wants {buffers.spell_spec(want.spec)}"
@@ -193,60 +225,76 @@ class Executable:
         from a checked executable, MemoryError.
         """
         arrays = self._arrays(args)
-        dims = self.bind(arrays)
-        fitted = [
-            buffers.fit(array, want.dtype, want.spec.strided)
-            for want, array in zip(self.free_inputs, arrays, strict=True)
-        ]
-        shapes = [(dtype, [run(c, dims) for c in codes]) for dtype, codes in self.output_codes]
-        outputs = tuple([buffers.empty(shape, dtype) for dtype, shape in shapes])
-        given = iter(fitted)
-        constants = self.constants
-        inputs = [constants[i] if i in constants else next(given) for i in range(len(self.inputs))]
-        pointers = (ctypes.c_void_p * max(1, len(inputs) + len(outputs)))(
-            *[buffers.address(a) for a in (*inputs, *outputs)]
-        )
-        words = list(dims)
-        for want, array in zip(self.free_inputs, fitted, strict=True):
+        plan = self._plans.get(tuple([array.shape for array in arrays]))
+        if plan is None:
+            plan = self._plan(arrays)
+        strides: list[int] = []
+        for k, want in enumerate(self.free_inputs):
+            array = arrays[k]
+            if array.flags.num & _READY != _READY:
+                array = arrays[k] = buffers.fit(array, want.dtype, want.spec.strided)
             if want.spec.strided:
-                words += [step // want.dtype.itemsize for step in array.strides]
-        self._call(pointers, (_WORD * max(1, len(words)))(*words), dims)
+                strides += [step // want.dtype.itemsize for step in array.strides]
+        outputs = tuple([buffers.empty(shape, dtype) for shape, dtype in plan.outputs])
+        words = plan.words
+        if strides:
+            words = (_WORD * (len(plan.dims) + len(strides)))(*plan.dims, *strides)
+        self._call(arrays, outputs, plan, words)
         return outputs
 
     __call__ = run
 
-    def _call(self, pointers: Any, words: Any, dims: Sequence[int]) -> None:
-        pool = native.pool()
-        error = (_WORD * _ERROR_WORDS)()
-        scratch = self._scratch(words)
-        context = (_WORD * 8)(
-            pool.parallel_for,
-            self.threads or threads.num_threads(),
-            buffers.address(scratch) + (-buffers.address(scratch) % 64),
-            ctypes.addressof(error),
-            0,
-            pool.now,
-        )
-        recorder = profiler.active()
-        if recorder is None:
-            status = self._entry(context, pointers, words)
-        else:
-            with recorder.call(self.artifact, dims) as buffer:
-                context[4] = buffer if self.artifact.profiled else 0
-                status = self._entry(context, pointers, words)
-        if status:
-            raise self._error(status, error)
-
-    def _scratch(self, words: Any) -> Array:
+    def _plan(self, arrays: Sequence[Array]) -> _Plan:
+        """What all calls with arrays of these shapes share."""
+        dims = self.bind(arrays)
+        words = (_WORD * max(1, len(dims)))(*dims)
         size = self.artifact.arena_bytes
         if size is None:
-            size = self._arena(words)
+            size = self._arena(ctypes.addressof(words))
         if size < 0:
             raise MemoryError(f"{self.artifact.name} wants {size} bytes of scratch memory")
-        return buffers.empty((size + 64,), np.dtype(np.uint8))
+        shapes = tuple(
+            [(tuple([run(c, dims) for c in codes]), dtype) for dtype, codes in self.output_codes]
+        )
+        plan = _Plan(dims, words, shapes, size)
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[tuple([array.shape for array in arrays])] = plan
+        return plan
 
-    def _error(self, status: int, record: Any) -> Exception:
-        code, location, index, bad_index, bound, bits = list(record)[:6]
+    def _call(
+        self, arrays: Sequence[Array], outputs: Sequence[Array], plan: _Plan, dims: Any
+    ) -> None:
+        pool = native.pool()
+        address = buffers.address
+        # one block: context, error record, pointers
+        block = (_WORD * self._block_words)()
+        base = ctypes.addressof(block)
+        block[0] = pool.parallel_for
+        block[1] = self.threads or threads.num_threads()
+        block[3] = base + 8 * _CONTEXT_WORDS
+        block[5] = pool.now
+        scratch = None
+        if plan.arena:
+            scratch = buffers.empty((plan.arena + 64,), _BYTE)
+            block[2] = address(scratch) + (-address(scratch) % 64)
+        for position, pointer in self._constant_pointers:
+            block[position] = pointer
+        for position, array in zip(self._positions, (*arrays, *outputs), strict=True):
+            block[position] = address(array)
+        pointers = base + 8 * (_CONTEXT_WORDS + _ERROR_WORDS)
+        recorder = profiler.active()
+        if recorder is None:
+            status = self._entry(base, pointers, ctypes.addressof(dims))
+        else:
+            with recorder.call(self.artifact, plan.dims) as times:
+                block[4] = times if self.artifact.profiled else 0
+                status = self._entry(base, pointers, ctypes.addressof(dims))
+        if status:
+            raise self._error(status, block[_CONTEXT_WORDS : _CONTEXT_WORDS + _ERROR_WORDS])
+
+    def _error(self, status: int, record: Sequence[int]) -> Exception:
+        code, location, index, bad_index, bound, bits = record[:6]
         if code == 0:
             return RuntimeError(f"{self.artifact.name} failed with error code {status}")
         lines = self.artifact.locations
@@ -267,8 +315,7 @@ class Executable:
 def _scalar(want: _Input, value: complex) -> Array:
     """A Python number as a 0-d array of the wanted dtype; the kind may widen, never narrow."""
     ranks = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2, "c": 3}
-    kind = {bool: 0, int: 1, float: 2, complex: 3}[type(value)]
-    if kind > ranks.get(want.dtype.kind, -1) or want.rank:
+    if _SCALAR_RANKS[type(value)] > ranks.get(want.dtype.kind, -1) or want.rank:
         raise TypeError(
             f"{want.label()} is a Python {type(value).__name__}, "
             f"the code wants {buffers.spell_spec(want.spec)}"

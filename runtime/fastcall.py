@@ -181,7 +181,6 @@ class FastFunction:
         self._state = np.zeros(1, dtype=np.int64)
         self._kept: list[Any] = []
         self._records: list[Record] = []
-        self._refused: set[Executable] = set()
         self._publish()
         new = ctypes.pythonapi.PyCFunction_NewEx
         new.restype = ctypes.py_object
@@ -191,13 +190,8 @@ class FastFunction:
 
     def add(self, executable: Executable, args: Sequence[Any], result: str) -> bool:
         """Try this executable's signature first from now on; False if only Python can serve it."""
-        if executable in self._refused:
-            return False
-        if any(record.executable is executable for record in self._records):
-            return True
         record = record_for(executable, args, result)
         if record is None:
-            self._refused.add(executable)
             return False
         self._records = [record, *self._records[: MAX_SIGNATURES - 1]]
         # a call in another thread may still be reading an older record: none is ever dropped

@@ -1,15 +1,17 @@
 """Loading object code into the process, with libc and libm and nothing else to link against.
 
-Each object becomes a library of its own in one LLJIT instance; the symbols it may use are given to
-it by address from a fixed list, so an object that names anything else does not load.
+Each object becomes a library of its own in one LLJIT instance. What it wants from outside is read
+from its symbol table first: an object that names anything but libc's memory functions and libm does
+not load.
 """
 
 from __future__ import annotations
 
-import ctypes
 import itertools
+import os
+import struct
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -18,100 +20,51 @@ from graphmill.codegen.artifact import ArtifactError
 # What code generation may leave to the system: memory functions, and libm for what it has not
 # vectorised itself (each also as float).
 LIBC = ("memcpy", "memmove", "memset", "memcmp", "malloc", "calloc", "realloc", "free")
-LIBM = tuple(
-    name + suffix
-    for name in [
-        "acos",
-        "acosh",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "cbrt",
-        "ceil",
-        "copysign",
-        "cos",
-        "cosh",
-        "erf",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "fabs",
-        "fdim",
-        "floor",
-        "fma",
-        "fmax",
-        "fmin",
-        "fmod",
-        "frexp",
-        "hypot",
-        "ldexp",
-        "lgamma",
-        "llrint",
-        "llround",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "lrint",
-        "lround",
-        "modf",
-        "nearbyint",
-        "nextafter",
-        "pow",
-        "remainder",
-        "rint",
-        "round",
-        "sin",
-        "sincos",
-        "sinh",
-        "sqrt",
-        "tan",
-        "tanh",
-        "tgamma",
-        "trunc",
-    ]
-    for suffix in ("", "f")
-)
+_LIBM = (
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos",
+    "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fabs", "fdim", "floor", "fma", "fmax", "fmin",
+    "fmod", "frexp", "hypot", "ldexp", "lgamma", "llrint", "llround", "log", "log10", "log1p",
+    "log2", "lrint", "lround", "modf", "nearbyint", "nextafter", "pow", "remainder", "rint",
+    "round", "roundeven", "sin", "sincos", "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc",
+)  # fmt: skip
+LIBM = tuple(name + suffix for name in _LIBM for suffix in ("", "f"))
+# the linker's own name for the table of a position-independent object's outside addresses
+ALLOWED = frozenset((*LIBC, *LIBM, "_GLOBAL_OFFSET_TABLE_"))
 
 _lock = threading.Lock()
 _numbers = itertools.count()
 
-
-def address_of(name: str) -> int | None:
-    """Address of a symbol of the running process (libc, libm, libpython), if it has one."""
-    for library in _libraries():
-        try:
-            function = getattr(library, name)
-        except AttributeError:
-            continue
-        return ctypes.cast(function, ctypes.c_void_p).value
-    return None
+_ELF = struct.Struct("<4sBB10xHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_SYMTAB = 2
 
 
-@cache
-def _libraries() -> tuple[ctypes.CDLL, ...]:
-    import ctypes.util
-
-    libraries = [ctypes.CDLL(None), ctypes.pythonapi]
-    name = ctypes.util.find_library("m") if address_of_in(libraries[0], "cos") is None else None
-    return (*libraries, ctypes.CDLL(name)) if name else tuple(libraries)
-
-
-def address_of_in(library: ctypes.CDLL, name: str) -> int | None:
-    """Address of a symbol in one library."""
+def undefined_symbols(code: bytes) -> set[str]:
+    """Names that a 64-bit ELF object wants from outside; raises `ArtifactError` if it is none."""
     try:
-        return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-    except AttributeError:
-        return None
+        header = _ELF.unpack_from(code)
+        if header[:3] != (b"\x7fELF", 2, 1):
+            raise ArtifactError("cannot load object code: not a 64-bit little-endian ELF object")
+        offset, size, count = header[8], header[13], header[14]
+        sections = [_SECTION.unpack_from(code, offset + k * size) for k in range(count)]
+        names = set()
+        for section in sections:
+            if section[1] != _SYMTAB:
+                continue
+            text = sections[section[6]]
+            for at in range(section[4], section[4] + section[5], _SYMBOL.size):
+                name, _, _, where, _, _ = _SYMBOL.unpack_from(code, at)
+                if where == 0 and name:
+                    names.add(_text(code, text[4] + name))
+        return names
+    except (struct.error, IndexError) as error:
+        raise ArtifactError(f"cannot load object code: damaged ELF object ({error})") from None
 
 
-@cache
-def _allowed() -> dict[str, int]:
-    found = {name: address_of(name) for name in (*LIBC, *LIBM)}
-    return {name: address for name, address in found.items() if address}
+def _text(code: bytes, start: int) -> str:
+    stop = code.find(b"\0", start)
+    return code[start : stop if stop >= 0 else start].decode("ascii", "replace")
 
 
 @cache
@@ -126,43 +79,43 @@ def _jit() -> Any:
 class LoadedObject:
     """Object code in memory; its addresses hold as long as this object lives."""
 
-    def __init__(
-        self,
-        code: bytes,
-        symbols: Iterable[str],
-        imports: Mapping[str, int] | None = None,
-        *,
-        system: bool = False,
-    ) -> None:
-        """Load `code` and look up `symbols`; `imports` replaces the libc and libm list.
+    def __init__(self, code: bytes, symbols: Iterable[str], *, system: bool = False) -> None:
+        """Load `code` and look up `symbols`; raises `ArtifactError` if either cannot be done.
 
         `system=True` is for the runtime's own parts: they may use any symbol of the process.
-
-        Raises `ArtifactError` for bytes that are no object for this machine, and for symbols that
-        are missing or not allowed.
         """
         import llvmlite.binding as llvm
 
         names = tuple(symbols)
-        with _lock:
-            jit = _jit()
-        self._check(code)
+        if not system:
+            _check(code)
         builder = llvm.JITLibraryBuilder().add_object_img(code)
-        if system:
-            builder.add_current_process()
-            imports = imports or {}
-        for name, address in (_allowed() if imports is None else imports).items():
-            builder.import_symbol(name, address)
         for name in names:
             builder.export_symbol(name)
+        with _lock:
+            jit = _jit()
         try:
             self._tracker = builder.link(jit, f"gm{next(_numbers)}")
         except RuntimeError as error:
             raise ArtifactError(f"cannot load object code: {error}") from None
         self.addresses: dict[str, int] = {name: self._tracker[name] for name in names}
 
-    @staticmethod
-    def _check(code: bytes) -> None:
-        # LLVM aborts the process on some inputs that are not objects at all
-        if code[:4] not in (b"\x7fELF", b"\xcf\xfa\xed\xfe"):
-            raise ArtifactError("cannot load object code: neither ELF nor Mach-O")
+
+def _check(code: bytes) -> None:
+    if code[:4] == b"\xcf\xfa\xed\xfe":
+        # Mach-O: its symbols are left to the linker
+        return
+    unknown = undefined_symbols(code) - ALLOWED
+    if unknown:
+        raise ArtifactError(
+            f"object code wants symbols beyond libc and libm: {', '.join(sorted(unknown))}"
+        )
+
+
+def _after_fork() -> None:
+    # only the forking thread lives on; the lock may have been held by another
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -128,6 +128,8 @@ class SerialPool(Pool):
 def pool() -> Pool:
     """The worker pool, loaded on first use."""
     global _pool
+    if type(_pool) is Pool:
+        return _pool
     with _lock:
         if _pool is None or (isinstance(_pool, SerialPool) and _pool_code):
             _pool = Pool(_pool_code()) if _pool_code else SerialPool()

@@ -26,4 +26,5 @@ def llvm_ir(triple: str) -> str:
 
 def object_code(triple: str = "", cpu: str = "", features: str = "") -> bytes:
     """Relocatable object of the pool, for the machine here when no triple is given."""
-    return to_object(source(), triple, cpu, features)
+    # in a library it is compiled once and runs often; here the first call waits for it
+    return to_object(source(), triple, cpu, features, effort=1 if triple else 0)

@@ -1,97 +1,11 @@
-"""Small hand-written kernels in LLVM IR that follow the executable ABI."""
-
-import itertools
+"""The runtime's tests bring its native parts and start from two threads."""
 
 import pytest
 
-from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec, KernelInfo
 from graphmill.codegen.cpu import callpath, pool
 from graphmill.runtime import native, threads
-from graphmill.runtime.executable import Executable
 
 native.provide(pool=pool.object_code, call=callpath.object_code)
-
-# out[i] = a[i] + b[i], i < n, in chunks of at least `grain` over the pool
-ADD = """
-define void @gm_chunk_{name}(ptr %args, i64 %begin, i64 %end, i64 %worker) {{
-entry:
-  %pb = getelementptr ptr, ptr %args, i64 1
-  %pc = getelementptr ptr, ptr %args, i64 2
-  %a = load ptr, ptr %args
-  %b = load ptr, ptr %pb
-  %c = load ptr, ptr %pc
-  br label %head
-head:
-  %i = phi i64 [%begin, %entry], [%next, %body]
-  %more = icmp slt i64 %i, %end
-  br i1 %more, label %body, label %done
-body:
-  %ai = getelementptr {type}, ptr %a, i64 %i
-  %bi = getelementptr {type}, ptr %b, i64 %i
-  %ci = getelementptr {type}, ptr %c, i64 %i
-  %x = load {type}, ptr %ai
-  %y = load {type}, ptr %bi
-  %z = {op} {type} %x, %y
-  store {type} %z, ptr %ci
-  %next = add i64 %i, 1
-  br label %head
-done:
-  ret void
-}}
-define i32 @gm_{name}(ptr %ctx, ptr %args, ptr %dims) {{
-  {count}
-  %pf = load ptr, ptr %ctx
-  call void %pf(ptr %ctx, ptr @gm_chunk_{name}, ptr %args, i64 %n, i64 {grain})
-  ret i32 0
-}}
-define i64 @gm_{name}_arena(ptr %dims) {{ ret i64 0 }}
-"""
-
-_numbers = itertools.count()
-
-
-def compile_ir(text):
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(opt=2, reloc="pic")
-    module = llvm.parse_assembly(text)
-    module.verify()
-    return machine.emit_object(module)
-
-
-def artifact(text, name, inputs, outputs, **more):
-    return Artifact(name, f"gm_{name}", "host", compile_ir(text), inputs, outputs, **more)
-
-
-TYPES = {"f32": "float", "f64": "double", "i64": "i64", "i32": "i32"}
-
-
-def add_artifact(shape=(4,), dtype="f32", grain=1 << 60, dims=()):
-    """out = a + b over one shape; a one-dim symbolic shape takes its size from dims[0]."""
-    name = f"add{next(_numbers)}"
-    size = 1
-    for dim in shape:
-        size = size * dim if isinstance(dim, int) else size
-    base = f"  %d = load i64, ptr %dims\n  %n = mul i64 %d, {size}"
-    count = base if dims else f"%n = add i64 0, {size}"
-    text = ADD.format(
-        name=name,
-        type=TYPES[dtype],
-        op="fadd" if dtype[0] == "f" else "add",
-        count=count,
-        grain=grain,
-    )
-    a, b, c = (ArgSpec(n, dtype, shape) for n in ("a", "b", "c"))
-    work = "n" if dims else size
-    kernels = (KernelInfo("add", "user.py:3", work, work if dims else 12 * size, grain < 1 << 60),)
-    specs = tuple(d if isinstance(d, DimSpec) else DimSpec(d) for d in dims)
-    return artifact(text, name, (a, b), (c,), dims=specs, kernels=kernels)
-
-
-def add_executable(*args, threads=None, **more):
-    return Executable(add_artifact(*args, **more), threads=threads)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,248 @@
+"""The worker pool: exact threads, chunks that depend on nothing but their sizes, fork, nesting."""
+
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from graphmill.codegen.cpu import pool as pool_code
+from graphmill.codegen.cpu.words import to_object
+from graphmill.runtime import native, threads
+
+WORD = ctypes.c_int64
+PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, native.BODY, ctypes.c_void_p, WORD, WORD)
+
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+
+def settled_tasks(want):
+    """The number of threads once those that have been joined left /proc."""
+    for _ in range(200):
+        if tasks() == want:
+            break
+        time.sleep(0.005)
+    return tasks()
+
+
+def loop(n, grain, count, body):
+    context = (WORD * 8)(native.pool().parallel_for, count)
+    parallel_for = PARALLEL_FOR(native.pool().parallel_for)
+    errors = []
+
+    def safe(data, begin, end, chunk):
+        try:
+            body(begin, end, chunk)
+        except BaseException as error:
+            errors.append(error)
+
+    parallel_for(ctypes.addressof(context), native.BODY(safe), None, n, grain)
+    if errors:
+        raise errors[0]
+
+
+def chunks(n, grain, count):
+    seen = []
+    loop(n, grain, count, lambda *chunk: seen.append(chunk))
+    return sorted(seen, key=lambda c: c[2])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 16])
+@pytest.mark.parametrize("n, grain", [(0, 1), (1, 1), (5, 1), (100, 10), (101, 30), (1000, 999)])
+def test_chunks_cover_the_range_once(n, grain, count):
+    got = chunks(n, grain, count)
+    assert [c for _, _, c in got] == list(range(len(got)))
+    assert got[0][0] == 0 and got[-1][1] == n
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(got))
+    assert len(got) == max(1, min(count, n // grain))
+    if len(got) > 1:
+        sizes = [end - begin for begin, end, _ in got]
+        assert min(sizes) >= grain and max(sizes) - min(sizes) <= 1
+    assert got == chunks(n, grain, count)
+
+
+@pytest.mark.parametrize("count", [2, 5, 3, 1, 8])
+def test_exact_thread_count(count):
+    native.pool().set_threads(1)
+    before = settled_tasks(tasks())
+    loop(1000, 1, count, lambda *_: None)
+    assert tasks() - before == count - 1 == native.pool().workers()
+    loop(1000, 1, count, lambda *_: None)
+    assert tasks() - before == count - 1
+    native.pool().set_threads(1)
+    assert settled_tasks(before) == before
+
+
+def test_set_num_threads_ends_workers_and_scope_adds_them():
+    native.pool().set_threads(1)
+    before = settled_tasks(tasks())
+    with threads.threads(4):
+        loop(100, 1, threads.num_threads(), lambda *_: None)
+        assert tasks() - before == 3
+    assert settled_tasks(before + 1) == before + 1
+    threads.set_num_threads(1)
+    assert settled_tasks(before) == before
+
+
+def test_workers_take_part():
+    seen = set()
+
+    def body(begin, end, chunk):
+        seen.add(threading.get_native_id())
+        time.sleep(0.05)
+
+    loop(4, 1, 4, body)
+    assert len(seen) == 4
+
+
+def test_nested_loops_run_in_the_same_chunks():
+    expected = chunks(40, 1, 4)
+    inner = []
+
+    def body(begin, end, chunk):
+        inner.append(chunks(40, 1, 4))
+
+    loop(8, 1, 4, body)
+    assert inner == [expected] * 4
+
+
+def test_concurrent_loops_all_finish_with_the_same_chunks():
+    expected = chunks(300, 1, 3)
+    wrong, done = [], []
+
+    def caller():
+        for _ in range(150):
+            if chunks(300, 1, 3) != expected:
+                wrong.append(1)
+        done.append(1)
+
+    callers = [threading.Thread(target=caller) for _ in range(6)]
+    for c in callers:
+        c.start()
+    for c in callers:
+        c.join(60)
+    assert len(done) == 6 and not wrong
+
+
+def test_resizing_while_loops_run():
+    stop = threading.Event()
+    counts = []
+
+    def caller():
+        while not stop.is_set():
+            counts.append(len(chunks(64, 1, 4)))
+
+    runner = threading.Thread(target=caller)
+    runner.start()
+    for k in range(60):
+        native.pool().set_threads(1 + k % 5)
+    stop.set()
+    runner.join(60)
+    assert set(counts) == {4}
+
+
+def in_child(body):
+    """Exit status of a forked child that runs `body`; it is killed after 30 s."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        try:
+            body()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_child_starts_without_workers_and_rebuilds():
+    loop(100, 1, 3, lambda *_: None)
+
+    def body():
+        assert tasks() == 1 and native.pool().workers() == 0
+        seen = set()
+
+        def chunk(begin, end, number):
+            seen.add(threading.get_native_id())
+            time.sleep(0.02)
+
+        loop(3, 1, 3, chunk)
+        assert len(seen) == 3 and tasks() == 3
+        assert in_child(lambda: loop(100, 1, 2, lambda *_: None)) == 0
+
+    assert in_child(body) == 0
+    assert len(chunks(100, 1, 3)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_where_the_kernel_cannot_wipe_pages(monkeypatch):
+    code = to_object(pool_code.source(), constants={"MADV_WIPEONFORK": 9999})
+    monkeypatch.setattr(native, "_pool", native.Pool(code))
+    loop(100, 1, 3, lambda *_: None)
+
+    def body():
+        assert native.pool().workers() == 0
+        loop(100, 1, 3, lambda *_: None)
+        assert native.pool().workers() == 2
+
+    assert in_child(body) == 0
+    assert native.pool().workers() == 2
+    native.pool().set_threads(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_while_another_thread_is_in_a_loop():
+    inside, leave = threading.Event(), threading.Event()
+
+    def body(begin, end, chunk):
+        inside.set()
+        leave.wait(20)
+
+    other = threading.Thread(target=loop, args=(2, 1, 2, body))
+    other.start()
+    inside.wait(20)
+    assert in_child(lambda: loop(100, 1, 3, lambda *_: None)) == 0
+    leave.set()
+    other.join()
+
+
+def test_workers_have_every_signal_blocked():
+    native.pool().set_threads(1)
+    known = set(os.listdir("/proc/self/task"))
+    loop(100, 1, 2, lambda *_: None)
+    (worker,) = set(os.listdir("/proc/self/task")) - known
+    status = Path(f"/proc/self/task/{worker}/status").read_text()
+    blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
+        assert blocked >> (number - 1) & 1
+
+
+def test_idle_workers_sleep():
+    loop(100, 1, 4, lambda *_: None)
+    time.sleep(0.05)
+    used = os.times()
+    time.sleep(0.4)
+    now = os.times()
+    assert now.user + now.system - used.user - used.system < 0.1
+
+
+@pytest.mark.parametrize("triple", ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"])
+def test_object_for_libraries_needs_libc_only(triple, tmp_path):
+    path = tmp_path / "pool.o"
+    path.write_bytes(pool_code.object_code(triple))
+    try:
+        names = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        pytest.skip("no nm here")
+    undefined = {line.split()[-1] for line in names.splitlines() if " U " in line}
+    system = {"mmap", "madvise", "getpid", "clock_gettime", "calloc", "free", "sched_yield"}
+    assert {n for n in undefined if not n.startswith("pthread_")} <= system
+    for name in pool_code.SYMBOLS:
+        assert f" T {name}\n" in names
