@@ -8,6 +8,7 @@ it; LLVM makes the object, for any target, with no C compiler.
     from libc import malloc          an external function or datum; its bare name is its address
     LIMIT = 1 << 20                  a constant
     table = words(16)                zeroed global memory; its name is its address
+    "text"                           address of the text's bytes and a zero byte
     def gm_f(a, b): ...              a function; only names with the prefix gm_ are exported
 
 Statements: assignment (also `+=` and `p[k] = v`), if, while, break, continue, pass, return, calls.
@@ -48,6 +49,11 @@ _INTRINSICS: dict[str, tuple[int, str]] = {
     "store": (
         2,
         "%{t}p = inttoptr i64 {0} to ptr\nstore i64 {1}, ptr %{t}p, align 8\n%{t} = add i64 0, 0",
+    ),
+    "store8": (
+        2,
+        "%{t}p = inttoptr i64 {0} to ptr\n%{t}v = trunc i64 {1} to i8\n"
+        "store i8 %{t}v, ptr %{t}p\n%{t} = add i64 0, 0",
     ),
     "store32": (
         2,
@@ -102,6 +108,7 @@ class _Names:
     functions: dict[str, int] = field(default_factory=dict)
     externs: dict[str, int | None] = field(default_factory=dict)
     globals: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def to_llvm(source: str, triple: str, constants: Mapping[str, int] | None = None) -> str:
@@ -180,6 +187,10 @@ def _declarations(names: _Names) -> list[str]:
     for name, size in names.globals.items():
         linkage = "" if name.startswith("gm_") else "internal "
         lines.append(f"@{name} = {linkage}global [{size} x i64] zeroinitializer, align 64")
+    for text, name in names.texts.items():
+        data = text.encode() + b"\0"
+        array = f"[{len(data)} x i8] c" + '"' + "".join(f"\\{byte:02X}" for byte in data) + '"'
+        lines.append(f"@{name} = private unnamed_addr constant {array}")
     for name, arity in names.externs.items():
         if arity is None:
             lines.append(f"@{name} = external global i8")
@@ -367,6 +378,9 @@ class _Function:
         match node:
             case ast.Constant(value=int(value)):
                 return str(int(value))
+            case ast.Constant(value=str(text)):
+                name = self.names.texts.setdefault(text, f"text.{len(self.names.texts)}")
+                return self.emit(f"ptrtoint ptr @{name} to i64")
             case ast.Name(id=name):
                 return self.named(node, name)
             case ast.UnaryOp(op=ast.USub(), operand=operand):

@@ -1,0 +1,168 @@
+"""The C face of a compiled graph: names, C types and the order of arguments.
+
+Everything that speaks of a public function (wrapper, header, example, metadata) reads it here.
+The order is: inputs, outputs, dims, then one pointer to strides for each strided input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec
+
+# dtype: (C type, elements of it per array element, what the reader must know)
+C_TYPES: dict[str, tuple[str, int, str]] = {
+    "bool": ("uint8_t", 1, "0 or 1"),
+    "i8": ("int8_t", 1, ""),
+    "i16": ("int16_t", 1, ""),
+    "i32": ("int32_t", 1, ""),
+    "i64": ("int64_t", 1, ""),
+    "u8": ("uint8_t", 1, ""),
+    "u16": ("uint16_t", 1, ""),
+    "u32": ("uint32_t", 1, ""),
+    "u64": ("uint64_t", 1, ""),
+    "f16": ("uint16_t", 1, "the bits of an IEEE half"),
+    "bf16": ("uint16_t", 1, "the bits of a bfloat16"),
+    "f32": ("float", 1, ""),
+    "f64": ("double", 1, ""),
+    "c64": ("float", 2, "pairs of real and imaginary part"),
+    "c128": ("double", 2, "pairs of real and imaginary part"),
+}
+
+ERRORS = (
+    ("OK", "done"),
+    ("BAD_ARGUMENT", "a pointer is NULL or not aligned to its element type"),
+    ("BAD_DIM", "a dim is out of its bounds, or the dims give an impossible size"),
+    ("OUT_OF_MEMORY", "no scratch memory"),
+    ("UNSUPPORTED_CPU", "the CPU lacks a feature that the kernels were compiled for"),
+    ("CHECK_FAILED", "a bounds or NaN check that the function was built with failed"),
+    ("NO_WEIGHTS", "the weights were not loaded, or their file is not the right one"),
+    ("INTERNAL", "anything else; please report it"),
+)
+
+_WORDS = """
+alignas alignof and and_eq asm atomic auto bitand bitor bool break case catch char class compl
+complex concept const const_cast constexpr continue decltype default delete do double
+dynamic_cast else enum explicit export extern false float for friend goto if imaginary inline
+int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+public register reinterpret_cast requires restrict return short signed sizeof static
+static_assert static_cast struct switch template this thread_local throw true try typedef
+typeid typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq
+main errno linux unix NULL stdin stdout stderr assert
+"""
+_RESERVED = frozenset(_WORDS.split())
+
+
+class BuildError(ValueError):
+    """A library cannot be built: what is wrong, and with which function or tool."""
+
+
+def identifier(text: str) -> str:
+    """`text` as a C and C++ identifier: `params['w']` becomes `params_w`."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "x"
+    if name[0].isdigit() or name in _RESERVED:
+        name = f"a_{name}"
+    return name
+
+
+def unique(names: Iterable[str], taken: set[str]) -> list[str]:
+    """The names as identifiers, numbered where two are equal; `taken` grows."""
+    found = []
+    for text in names:
+        base = name = identifier(text)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        found.append(name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One array of a public function: its C name and specification."""
+
+    name: str
+    spec: ArgSpec
+    output: bool
+
+    @property
+    def c_type(self) -> str:
+        """Element type in C."""
+        return C_TYPES[self.spec.dtype][0]
+
+    def shape_text(self) -> str:
+        """`f32[batch, 784]`."""
+        return f"{self.spec.dtype}[{', '.join(map(str, self.spec.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A public function: its symbol and its arguments in C order."""
+
+    artifact: Artifact
+    symbol: str
+    arrays: tuple[Argument, ...]
+    dims: tuple[tuple[str, DimSpec], ...]
+    strides: tuple[tuple[str, Argument], ...]
+
+    @property
+    def inputs(self) -> tuple[Argument, ...]:
+        """The arrays that are read."""
+        return tuple(a for a in self.arrays if not a.output)
+
+    @property
+    def outputs(self) -> tuple[Argument, ...]:
+        """The arrays that are written."""
+        return tuple(a for a in self.arrays if a.output)
+
+    def prototype(self) -> str:
+        """The C declaration, without a semicolon."""
+        parameters = [f"{'' if a.output else 'const '}{a.c_type} *{a.name}" for a in self.arrays]
+        parameters += [f"int64_t {name}" for name, _ in self.dims]
+        parameters += [f"const int64_t *{name}" for name, _ in self.strides]
+        return f"int32_t {self.symbol}({', '.join(parameters) or 'void'})"
+
+
+def signature(artifact: Artifact, symbol: str) -> Signature:
+    """The C face of an artifact under a public symbol."""
+    # dims first: the docs of all arrays speak of them
+    taken: set[str] = {symbol}
+    dims = unique((d.name for d in artifact.dims), taken)
+    specs = (*artifact.inputs, *artifact.outputs)
+    names = unique((s.name for s in specs), taken)
+    count = len(artifact.inputs)
+    arrays = tuple(
+        Argument(name, spec, i >= count)
+        for i, (name, spec) in enumerate(zip(names, specs, strict=True))
+    )
+    strided = [a for a in arrays if a.spec.strided and not a.output]
+    strides = unique((f"{a.name}_strides" for a in strided), taken)
+    return Signature(
+        artifact,
+        symbol,
+        arrays,
+        tuple(zip(dims, artifact.dims, strict=True)),
+        tuple(zip(strides, strided, strict=True)),
+    )
+
+
+def public_symbols(library: str, artifacts: Sequence[Artifact], prefix: str | None) -> list[str]:
+    """The functions' public names: `<library>_<function>`, or with the prefix that was asked for.
+
+    A function named like its library keeps that one name.
+    """
+    found: list[str] = []
+    for artifact in artifacts:
+        name = identifier(artifact.name)
+        if prefix is None:
+            symbol = name if name == library else f"{library}_{name}"
+        else:
+            symbol = identifier(prefix + name) if prefix else name
+        if symbol in found:
+            raise BuildError(f"two functions of the library are called {symbol}: name them apart")
+        found.append(symbol)
+    return found
