@@ -26,6 +26,7 @@ _NAN = re.compile(r"nan\(0x[0-9a-fA-F]+\)")
 _INTEGER = re.compile(r"-?\d+")
 _TYPE = re.compile(r"\w+\s*\[[^\]\n]*\](?:\s*@\s*\w+)?(?:[ ]+on[ ]+[\w:]+)?|token\b")
 _HASH = re.compile(r"dense<sha256:([0-9a-f]+)>")
+_SHOWN = 200
 _MOST_BYTES = 1 << 34
 _DTYPES = frozenset(d.name for d in ALL)
 
@@ -40,7 +41,9 @@ class ParseError(ValueError):
         self.line = text.count("\n", 0, at) + 1
         self.column = at - start + 1
         self.reason = message
-        margin = re.sub(r"[^\t]", " ", shown[: at - start])
+        first = max(at - start - _SHOWN // 2, 0) if len(shown) > _SHOWN else 0
+        shown = shown[first : first + _SHOWN]
+        margin = re.sub(r"[^\t]", " ", shown[: at - start - first])
         super().__init__(
             f"{file}:{self.line}:{self.column}: {message}\n  {shown}\n  {margin}^",
         )
@@ -128,8 +131,10 @@ class Scanner:
         try:
             self.types[text] = parse_type(text)
             return self.types[text]
-        except (ValueError, RecursionError) as error:
-            raise self.error(str(error), start) from None
+        except RecursionError:
+            raise self.error("the type is nested too deeply", start) from None
+        except ValueError as error:
+            raise self.error(_short(str(error)), start) from None
 
     def string(self) -> str:
         start = self.at
@@ -217,8 +222,10 @@ class Scanner:
             raise self.error(f"expected a value, found {self.found()}")
         try:
             value = parse_dim(text)
-        except (ValueError, RecursionError) as error:
-            raise self.error(str(error) or f"{text!r} is no dim") from None
+        except RecursionError:
+            raise self.error("the dim is nested too deeply") from None
+        except ValueError as error:
+            raise self.error(_short(str(error))) from None
         self.at = start + len(text)
         return value
 
@@ -306,6 +313,10 @@ class Scanner:
         parts = np.array([real, self.element(of.real)], of.real.numpy)
         self.expect(")")
         return parts.view(of.numpy)[0]
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= _SHOWN else f"{message[:_SHOWN]}…"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
