@@ -1,0 +1,156 @@
+"""Fusion: which ops become one kernel."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from graphmill.ir.graph import Block, Function, Op, Region, Value, clone_op
+from graphmill.ir.ops.base import lookup
+from graphmill.passes.dce import remove_dead
+from graphmill.passes.fusion_graph import FusionGraph, Node, build_graph, has_effect, node_kind
+from graphmill.passes.fusion_groups import Group, Grouping, Limits
+from graphmill.passes.manager import register_pass
+from graphmill.passes.statistics import count
+
+KIND = {"map": "loop", "reduce": "reduce", "contract": "contract"}
+
+
+@register_pass("fuse")
+def fuse(function: Function, *, max_ops: int = 64, max_buffers: int = 24) -> Function:
+    """Builds kernels: after it, ops that share a loop are inside one `fusion`.
+
+    `loop` fusions yield values of one shape; `reduce` fusions reduce one shape along one set of
+    axes and may use the reduced values for further full ones; `contract` fusions are a
+    contraction and what is computed from its result elementwise. Ops left bare are kernels of
+    their own. Cheap ops are recomputed in every kernel that needs them rather than stored.
+    """
+    function = function.clone()
+    remove_dead(function.block)
+    _fuse_block(function.block, Limits(max_ops, max_buffers))
+    return function
+
+
+def _fuse_block(block: Block, limits: Limits) -> None:
+    for op in block.ops:
+        if op.name != "fusion":
+            for region in op.regions:
+                _fuse_block(region.block, limits)
+    graph = build_graph(block)
+    groups = Grouping(graph, limits).run()
+    units: list[tuple[int, Op]] = []
+    owner: dict[Op, int] = {op: i for i, op in enumerate(block.ops)}
+    for group in sorted(groups, key=lambda g: g.nodes[0].index):
+        units.append((group.nodes[-1].index, _emit(group, graph, block)))
+    kept = [op for op in block.ops if op in graph.free and _still_used(op, graph)]
+    units += [(owner[op], op) for op in kept]
+    _drop_unused(block, {op for _, op in units})
+    block.ops = schedule(units)
+    for op in block.ops:
+        op.block = block
+
+
+def _still_used(op: Op, graph: FusionGraph) -> bool:
+    """Whether a free constant must stay at block level for an op that reads memory."""
+    return op.name == "constant" and any(
+        node_kind(user) in ("opaque", "contract") for user in op.result.users
+    )
+
+
+def _drop_unused(block: Block, kept: set[Op]) -> None:
+    for op in reversed(block.ops):
+        if op not in kept:
+            op.drop_operands()
+            op.block = None
+
+
+def _emit(group: Group, graph: FusionGraph, block: Block) -> Op:
+    """The op for a group: itself when it is alone and needs no free op, else a fusion."""
+    root = group.nodes[-1].op
+    ops = _members(group)
+    if group.kind == "opaque" or len(ops) == 1:
+        return root
+    stored = [n for n in group.nodes if _is_stored(n, set(group.nodes), graph)]
+    region = Region(Block())
+    mapping: dict[Value, Value] = {}
+    operands: list[Value] = []
+    inside = set(ops)
+    for op in ops:
+        for operand in op.operands:
+            reads_memory = operand.op not in inside or op.definition.fusion == "contract"
+            if operand not in mapping and reads_memory:
+                mapping[operand] = region.block.add_arg(operand.type, operand.name)
+                operands.append(operand)
+        region.block.append(clone_op(op, mapping))
+    yielded = [mapping[node.op.result] for node in stored]
+    region.block.append(Op(lookup("yield"), yielded, []))
+    attrs = {"kind": KIND[group.kind], "reason": _reason(group, stored, operands)}
+    types = [value.type for value in yielded]
+    fusion = Op(lookup("fusion"), operands, types, attrs, [region], root.loc, root.scope)
+    for node, result in zip(stored, fusion.results, strict=True):
+        result.name = node.op.result.name
+        node.op.result.replace_uses(result)
+    count(f"{KIND[group.kind]} kernels")
+    count("fused ops", len(ops))
+    return fusion
+
+
+def _members(group: Group) -> list[Op]:
+    """The nodes' ops and the free ops they need, each once, operands first."""
+    ordered: dict[Op, None] = {}
+    for node in group.nodes:
+        for op in node.cone:
+            ordered[op] = None
+        ordered[node.op] = None
+    return list(ordered)
+
+
+def _is_stored(node: Node, inside: set[Node], graph: FusionGraph) -> bool:
+    return any(reader not in inside for reader in graph.readers.get(node.op.result, []))
+
+
+def _reason(group: Group, stored: Sequence[Node], operands: Sequence[Value]) -> str:
+    """What the kernel saves: bytes that no longer cross memory."""
+    saved = 0
+    for node in group.nodes:
+        size = node.op.result.tensor.nbytes
+        if node not in stored and isinstance(size, int):
+            saved += 2 * size
+    nodes = len(group.nodes)
+    return f"{nodes} ops, {len(operands)} in, {len(stored)} out, saves {_size(saved)}"
+
+
+def _size(n: int) -> str:
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= scale:
+            return f"{n / scale:.1f} {unit}"
+    return f"{n} B"
+
+
+def schedule(units: Sequence[tuple[int, Op]]) -> list[Op]:
+    """Order ops so that operands come first, near their given positions; effects keep order."""
+    made = {result: op for _, op in units for result in op.results}
+    position = {op: at for at, op in units}
+    waiting: dict[Op, int] = {}
+    followers: dict[Op, list[Op]] = {op: [] for op in position}
+    last_effect: Op | None = None
+    for _, op in sorted(units, key=lambda unit: unit[0]):
+        needs = {made[v] for v in op.operands if v in made}
+        if has_effect(op):
+            needs |= {last_effect} if last_effect is not None else set()
+            last_effect = op
+        waiting[op] = len(needs)
+        for need in needs:
+            followers[need].append(op)
+    ready = [(position[op], n, op) for n, op in enumerate(waiting) if not waiting[op]]
+    heapq.heapify(ready)
+    ordered: list[Op] = []
+    while ready:
+        _, _, op = heapq.heappop(ready)
+        ordered.append(op)
+        for follower in followers[op]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heapq.heappush(ready, (position[follower], len(ordered) + len(units), follower))
+    assert len(ordered) == len(units), "fusion made a cycle"
+    return ordered

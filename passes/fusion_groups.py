@@ -1,0 +1,327 @@
+"""Growing kernels: merging nodes into groups that have a kernel's form and make no cycle."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from graphmill.ir.dims import DimLike
+from graphmill.ir.graph import Value
+from graphmill.passes.fusion_graph import SAME, FusionGraph, Node, Path
+from graphmill.passes.statistics import count
+
+# A full value computed from a reduced one in the same kernel makes each row serial: with few rows
+# of many elements two kernels are faster.
+FEW_ROWS = 4
+LONG_ROW = 32768
+SHARED_BYTES = 4096  # an input worth reading once for two kernels
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one kernel may hold."""
+
+    max_ops: int = 64
+    max_buffers: int = 24
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """The nodes of one kernel. `mask` has the bit of every group merged into this one."""
+
+    number: int
+    kind: str
+    nodes: list[Node]
+    full: tuple[DimLike, ...] = ()
+    axes: tuple[int, ...] = ()
+    mask: int = 0
+    above: int = 0  # bits of the groups it depends on, directly or not
+    sources: set[int] = field(default_factory=set)
+
+    @property
+    def kept(self) -> tuple[DimLike, ...]:
+        """The shape of reduced values."""
+        return tuple(d for i, d in enumerate(self.full) if i not in self.axes)
+
+    @property
+    def kept_axes(self) -> tuple[int, ...]:
+        return tuple(i for i in range(len(self.full)) if i not in self.axes)
+
+    @property
+    def size(self) -> int:
+        return sum(1 + len(node.cone) for node in self.nodes)
+
+
+class Grouping:
+    """Groups over the nodes of one block, merged greedily in program order."""
+
+    def __init__(self, graph: FusionGraph, limits: Limits) -> None:
+        self.graph = graph
+        self.limits = limits
+        self.groups: dict[int, Group] = {}
+        self.home: dict[Node, int] = {}
+        self.alias: dict[int, int] = {}
+        self.readers: dict[Value, list[int]] = {}
+        self.last_effect: Group | None = None
+
+    # ---- look-ups
+
+    def group(self, number: int) -> Group:
+        """The group that `number` has become part of."""
+        while number in self.alias:
+            number = self.alias[number]
+        return self.groups[number]
+
+    def source(self, value: Value) -> Group | None:
+        """The group that computes a value; None for what comes from outside the block."""
+        node = self.graph.node_of.get(value.op) if value.op is not None else None
+        return self.group(self.home[node]) if node is not None and node in self.home else None
+
+    # ---- building
+
+    def run(self) -> list[Group]:
+        """Place all nodes; returns the groups."""
+        epilogues = self._epilogues()
+        closed = {node: members for members in epilogues for node in members}
+        for node in self.graph.nodes:
+            members = closed.get(node, [node])
+            if node is not members[-1]:
+                continue
+            group = self._place(members)
+            if group.kind in ("map", "reduce"):
+                self._merge_with_sources(group)
+        return list(self.groups.values())
+
+    def _place(self, members: list[Node]) -> Group:
+        first, number = members[0], members[-1].index
+        group = Group(number, first.kind, members, first.loop, first.axes, 1 << number)
+        self.groups[number] = group
+        for node in members:
+            self.home[node] = number
+        for node in members:
+            for value in node.reads:
+                self._depend(group, self.source(value))
+                self.readers.setdefault(value, []).append(number)
+            if node.ordered:
+                self._depend(group, self.last_effect)
+                self.last_effect = group
+        return group
+
+    def _depend(self, group: Group, source: Group | None) -> None:
+        if source is not None and source is not group:
+            group.sources.add(source.number)
+            group.above |= source.mask | source.above
+
+    def _merge_with_sources(self, group: Group) -> None:
+        """Merge a new group with the kernels it reads, then with readers of the same input."""
+        (node,) = group.nodes
+        for value in sorted(node.reads, key=_weight, reverse=True):
+            source = self.source(value)
+            group = self.group(group.number)
+            if source is not None and source is not group:
+                self._try(source, group)
+        for value, paths in node.reads.items():
+            group = self.group(group.number)
+            if SAME in paths and tuple(value.shape) == group.full and _weight(value) > SHARED_BYTES:
+                for number in self.readers[value][-8:]:
+                    other = self.group(number)
+                    if other is not group:
+                        self._try(other, group)
+                        group = self.group(group.number)
+
+    def _try(self, a: Group, b: Group) -> bool:
+        """Merge two groups when the form allows it and no cycle arises."""
+        shape = _merged_form(a, b)
+        if shape is None:
+            return False
+        kind, full, axes = shape
+        reason = self._obstacle(a, b, kind, full, axes)
+        if reason:
+            count(f"apart: {reason}")
+            return False
+        self._merge(a, b, kind, full, axes)
+        return True
+
+    def _obstacle(
+        self, a: Group, b: Group, kind: str, full: tuple[DimLike, ...], axes: tuple[int, ...]
+    ) -> str:
+        if a.size + b.size > self.limits.max_ops:
+            return "more than max_ops ops"
+        if kind == "reduce" and any(n.strided for g in (a, b) for n in g.nodes):
+            return "a transposed read would be repeated in every pass over the row"
+        for reader, writer in ((a, b), (b, a)):
+            wrong = self._illegal_edge(reader, writer, kind, full, axes)
+            if wrong:
+                return wrong
+        if self._indirect(a, b) or self._indirect(b, a):
+            return "a kernel between them needs one's result for the other"
+        if self._buffers(a, b) > self.limits.max_buffers:
+            return "more than max_buffers arrays"
+        return ""
+
+    def _illegal_edge(
+        self,
+        reader: Group,
+        writer: Group,
+        kind: str,
+        full: tuple[DimLike, ...],
+        axes: tuple[int, ...],
+    ) -> str:
+        """Why `reader` cannot read values of `writer` inside one kernel; empty if it can."""
+        kept_axes = tuple(i for i in range(len(full)) if i not in axes)
+        for node in reader.nodes:
+            for value, paths in node.reads.items():
+                if self.source(value) is not writer:
+                    continue
+                for path in paths:
+                    if path == SAME and tuple(value.shape) == tuple(node.loop):
+                        continue
+                    if not _row_value(path, kind, tuple(node.loop) == full, kept_axes):
+                        return "it reads other elements of the result than its own"
+                    if _serial(full, axes):
+                        return "few long rows: one kernel would be serial"
+        return ""
+
+    def _indirect(self, a: Group, b: Group) -> bool:
+        """Whether b depends on a through a third group."""
+        return any(
+            self.group(s) is not a and self.group(s) is not b and self.group(s).above & a.mask
+            for s in b.sources
+        )
+
+    def _buffers(self, a: Group, b: Group) -> int:
+        inside = {node for g in (a, b) for node in g.nodes}
+        found: set[Value] = set()
+        for node in inside:
+            for value in node.reads:
+                if value.op is None or self.graph.node_of.get(value.op) not in inside:
+                    found.add(value)
+            found.update(r for r in node.op.results if self._escapes(r, inside))
+        return len(found)
+
+    def _escapes(self, value: Value, inside: set[Node]) -> bool:
+        return any(reader not in inside for reader in self.graph.readers.get(value, []))
+
+    def _merge(
+        self, a: Group, b: Group, kind: str, full: tuple[DimLike, ...], axes: tuple[int, ...]
+    ) -> None:
+        """Let b become part of a, and keep the closure of dependences right."""
+        a.kind, a.full, a.axes = kind, full, axes
+        a.nodes = sorted(a.nodes + b.nodes, key=lambda node: node.index)
+        a.mask |= b.mask
+        a.sources = {self.group(s).number for s in a.sources | b.sources} - {a.number, b.number}
+        a.above = (a.above | b.above) & ~a.mask
+        self.alias[b.number] = a.number
+        del self.groups[b.number]
+        grown = a.above | a.mask
+        for other in self.groups.values():
+            if other.above & a.mask and other is not a:
+                other.above |= grown
+
+    # ---- contraction epilogues
+
+    def _epilogues(self) -> list[list[Node]]:
+        taken: set[Node] = set()
+        found = []
+        for node in self.graph.nodes:
+            if node.kind == "contract":
+                members = self._epilogue(node, taken)
+                taken.update(members)
+                found.append(members)
+        return found
+
+    def _epilogue(self, root: Node, taken: set[Node]) -> list[Node]:
+        """The longest run of elementwise nodes after `root` that leaves one value to store.
+
+        A node joins when all it reads is inside, or computed without anything outside that
+        depends on the inside (`tainted`).
+        """
+        inside, tainted, best = [root], set[Node](), 1
+        members = {root}
+        queue = [(n.index, n) for n in self.graph.readers.get(root.op.result, [])]
+        heapq.heapify(queue)
+        seen: set[Node] = set()
+        while queue and len(seen) < 4 * self.limits.max_ops:
+            _, node = heapq.heappop(queue)
+            if node in seen:
+                continue
+            seen.add(node)
+            if (
+                node not in taken
+                and _can_follow(node, root)
+                and self._reads_only(node, members, tainted)
+            ):
+                inside.append(node)
+                members.add(node)
+                if self._stored(inside, members) == [node] and len(inside) <= self.limits.max_ops:
+                    best = len(inside)
+            else:
+                tainted.add(node)
+            for result in node.op.results:
+                for reader in self.graph.readers.get(result, []):
+                    heapq.heappush(queue, (reader.index, reader))
+            if not any(n not in seen for m in inside for n in self._followers(m)):
+                break
+        return inside[:best]
+
+    def _followers(self, node: Node) -> Iterable[Node]:
+        for result in node.op.results:
+            yield from self.graph.readers.get(result, [])
+
+    def _reads_only(self, node: Node, members: set[Node], tainted: set[Node]) -> bool:
+        for value, paths in node.reads.items():
+            source = self.graph.node_of.get(value.op) if value.op is not None else None
+            if source in tainted:
+                return False
+            if source in members and paths != {SAME}:
+                return False
+        return True
+
+    def _stored(self, inside: list[Node], members: set[Node]) -> list[Node]:
+        return [n for n in inside if any(self._escapes(r, members) for r in n.op.results)]
+
+
+def _can_follow(node: Node, root: Node) -> bool:
+    return (
+        node.kind == "map"
+        and node.op.definition.fusion == "elementwise"
+        and tuple(node.loop) == tuple(root.loop)
+    )
+
+
+def _merged_form(a: Group, b: Group) -> tuple[str, tuple[DimLike, ...], tuple[int, ...]] | None:
+    """Kind, full shape and reduced axes of the union; None when no kernel has that form."""
+    if a.kind == "map" and b.kind == "map":
+        return ("map", a.full, ()) if a.full == b.full else None
+    if a.kind == "reduce" and b.kind == "reduce":
+        return ("reduce", a.full, a.axes) if (a.full, a.axes) == (b.full, b.axes) else None
+    if {a.kind, b.kind} == {"map", "reduce"}:
+        rows, other = (a, b) if a.kind == "reduce" else (b, a)
+        if other.full in (rows.full, rows.kept):
+            return "reduce", rows.full, rows.axes
+    return None
+
+
+def _row_value(path: Path, kind: str, is_full: bool, kept_axes: tuple[int, ...]) -> bool:
+    """Whether a path leads from a reduced value of the kernel to a full one."""
+    return kind == "reduce" and is_full and path == ("broadcast", kept_axes)
+
+
+def _serial(full: tuple[DimLike, ...], axes: tuple[int, ...]) -> bool:
+    rows, length = 1, 1
+    for axis, dim in enumerate(full):
+        if not isinstance(dim, int):
+            if axis not in axes:
+                return False
+            length *= LONG_ROW
+        elif axis in axes:
+            length *= dim
+        else:
+            rows *= dim
+    return rows < FEW_ROWS and length > LONG_ROW
+
+
+def _weight(value: Value) -> int:
+    size = value.tensor.nbytes
+    return size if isinstance(size, int) else 1 << 40

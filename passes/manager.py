@@ -1,0 +1,169 @@
+"""Running passes: the table of passes, pipelines as text, and the one runner."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeVar
+
+from graphmill.ir.graph import Function, Module
+from graphmill.ir.verifier import verify
+from graphmill.passes.statistics import Statistics, recording
+
+Program = TypeVar("Program", Function, Module)
+Observer = Callable[[str, Any, float, Statistics], None]
+
+# The way of every function; the folder has one module per name.
+DEFAULT_PIPELINE = "inline,fold,cse,dce,fuse,memory"
+MODULES = ("cse", "dce", "fold", "fuse", "inline", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A registered pass: a plain function from function to function, or module to module."""
+
+    name: str
+    run: Callable[..., Any]
+    doc: str
+    options: Mapping[str, Any]
+    on_modules: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A pass with its options, one step of a pipeline."""
+
+    of: Pass
+    options: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{k}={_text(v)}" for k, v in sorted(self.options.items()))
+        return f"{self.of.name}{{{given}}}" if given else self.of.name
+
+
+class PipelineError(ValueError):
+    """Text that is no pipeline: an unknown pass or option, or a value of the wrong kind."""
+
+
+_PASSES: dict[str, Pass] = {}
+Registered = TypeVar("Registered", bound=Callable[..., Any])
+
+
+def register_pass(name: str, on_modules: bool = False) -> Callable[[Registered], Registered]:
+    """Enter a function into the table; its keyword-only parameters are the options."""
+
+    def enter(run: Registered) -> Registered:
+        assert name not in _PASSES, f"pass {name} is registered twice"
+        parameters = inspect.signature(run).parameters.values()
+        options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        doc = (inspect.getdoc(run) or "").split("\n", 1)[0]
+        _PASSES[name] = Pass(name, run, doc, options, on_modules)
+        return run
+
+    return enter
+
+
+def all_passes() -> Mapping[str, Pass]:
+    """Every pass by name."""
+    for module in MODULES:
+        import_module(f"graphmill.passes.{module}")
+    return dict(sorted(_PASSES.items()))
+
+
+_STAGE = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
+
+
+def parse_pipeline(text: str) -> tuple[Stage, ...]:
+    """Parse `fold,simplify,fuse{max_ops=64}`; raises `PipelineError`."""
+    stages, at = [], 0
+    while at < len(text.rstrip(", ")):
+        match = _STAGE.match(text, at)
+        if match is None:
+            raise PipelineError(f"{text[at:]!r} is no pipeline; write for example fold,fuse{{}}")
+        stages.append(_stage(match[1], match[2] or ""))
+        at = match.end()
+    return tuple(stages)
+
+
+def _stage(name: str, options: str) -> Stage:
+    passes = all_passes()
+    if name not in passes:
+        raise PipelineError(f"there is no pass {name!r}; there are {', '.join(passes)}")
+    given = {}
+    for part in filter(None, (part.strip() for part in options.split(","))):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or key not in passes[name].options:
+            known = ", ".join(passes[name].options) or "none"
+            raise PipelineError(f"{name} has no option {key!r}; it has {known}")
+        given[key] = _value(f"{name}.{key}", passes[name].options[key], value)
+    return Stage(passes[name], given)
+
+
+def _value(option: str, default: object, text: str) -> object:
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise PipelineError(f"{option} is true or false, not {text!r}")
+        return text == "true"
+    try:
+        return type(default)(text)  # type: ignore[call-arg]
+    except ValueError:
+        raise PipelineError(f"{option} is a {type(default).__name__}, not {text!r}") from None
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def run_pipeline(
+    program: Program,
+    pipeline: str | Sequence[Stage] = DEFAULT_PIPELINE,
+    observer: Observer | None = None,
+    stop_after: str | None = None,
+) -> Program:
+    """Run the stages in turn, each followed by the verifier; returns the new program.
+
+    `observer(stage, program, seconds, statistics)` is called after each stage that changed the
+    text. `stop_after` names the stage to end with. An exception gets a note that says where.
+    """
+    stages = parse_pipeline(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
+    before = str(program) if observer else ""
+    for number, stage in enumerate(stages):
+        try:
+            start = time.perf_counter()
+            with recording() as statistics:
+                changed = _apply(stage, program)
+            seconds = time.perf_counter() - start
+            verify(changed)
+        except Exception as error:
+            error.add_note(f"in pass {stage}, stage {number} of {','.join(map(str, stages))}")
+            raise
+        statistics |= {"ops_before": _count(program), "ops_after": _count(changed)}
+        program = changed
+        if observer:
+            text = str(program)
+            if text != before:
+                observer(str(stage), program, seconds, statistics)
+            before = text
+        if stop_after in (stage.of.name, str(stage)):
+            break
+    return program
+
+
+def _apply(stage: Stage, program: Program) -> Program:
+    if isinstance(program, Function):
+        if not stage.of.on_modules:
+            return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
+        return stage.of.run(Module({program.name: program}), **stage.options).entry  # type: ignore[no-any-return]
+    if stage.of.on_modules:
+        return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
+    functions = {n: stage.of.run(f, **stage.options) for n, f in program.functions.items()}
+    return Module(functions, dict(program.variables))
+
+
+def _count(program: Function | Module) -> int:
+    functions = [program] if isinstance(program, Function) else program.functions.values()
+    return sum(1 for function in functions for _ in function.walk())

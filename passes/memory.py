@@ -1,0 +1,233 @@
+"""Memory planning: where every value lives.
+
+After the pass each op outside fusions has `buffers`, one string per tensor result:
+`arena:<byte offset>`, `out:<i>` (the i-th result of the function, written directly), `alias:<k>`
+(the memory of operand k) or `const`; the function has `arena_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphmill.ir.builder import Builder
+from graphmill.ir.dims import DimLike
+from graphmill.ir.graph import Block, Function, Op, Value
+from graphmill.ir.types import TensorType
+from graphmill.passes.arena import Storage, allocate
+from graphmill.passes.inplace import reusable_operand
+from graphmill.passes.manager import register_pass
+from graphmill.passes.statistics import count
+
+VIEWS = frozenset({"reshape", "check"})
+LOOPS = frozenset({"while", "scan"})
+
+
+@register_pass("memory")
+def memory(function: Function) -> Function:
+    """Plans one arena by liveness; after it every value has a place and results need no copy.
+
+    Values that are returned or yielded get memory of their own: a `copy` is inserted where one
+    is a parameter, a constant, a block argument or given twice. A loop's results and what its
+    body yields as carries keep their places for the whole loop.
+    """
+    function = function.clone()
+    _pack_strided_views(function.block)
+    _own_results(function.block)
+    planner = _Planner(function)
+    planner.run()
+    function.attrs["arena_bytes"] = planner.arena
+    return function
+
+
+# ---- copies
+
+
+def _pack_strided_views(block: Block) -> None:
+    """A view needs contiguous memory: copy strided parameters that are viewed."""
+    for op in block.ops[:]:
+        if op.name in VIEWS and op.operands[0].tensor.layout == "strided":
+            builder = Builder(block, op)
+            builder.loc, builder.scope = op.loc, op.scope
+            op.set_operand(0, builder.op("copy", op.operands[0]))
+            count("copies")
+
+
+def _own_results(block: Block) -> None:
+    """Insert copies so that each value the terminator gives has memory of its own."""
+    for op in block.ops[:]:
+        if op.regions and op.name != "fusion":
+            for number, region in enumerate(op.regions):
+                _own_results_of_region(op, number, region.block)
+    if block.terminator.name == "return":
+        _copy_shared(block, range(len(block.yielded)))
+
+
+def _own_results_of_region(op: Op, number: int, block: Block) -> None:
+    _own_results(block)
+    if op.name != "while" or number == 1:
+        _copy_shared(block, range(len(block.yielded)))
+
+
+def _copy_shared(block: Block, positions: Sequence[int]) -> None:
+    terminator = block.terminator
+    taken: set[Value] = set()
+    for i in positions:
+        value = terminator.operands[i]
+        if not isinstance(value.type, TensorType):
+            continue
+        source = origin(value)
+        if source not in taken and _is_own(source, block):
+            taken.add(source)
+            continue
+        builder = Builder(block, terminator)
+        builder.loc, builder.scope = terminator.loc, terminator.scope
+        copied = builder.op("copy", value)
+        copied.name = value.name
+        terminator.set_operand(i, copied)
+        taken.add(copied)
+        count("copies")
+
+
+def origin(value: Value) -> Value:
+    """The value whose memory a view shows."""
+    while value.op is not None and value.op.name in VIEWS:
+        value = value.op.operands[0]
+    return value
+
+
+def _is_own(value: Value, block: Block) -> bool:
+    op = value.op
+    return op is not None and op.block is block and op.name not in ("constant", "variable.read")
+
+
+# ---- the plan
+
+
+class _Planner:
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.clock = 0
+        self.storage: dict[Value, Storage] = {}
+        self.order: list[tuple[int, Op]] = []
+        self.alias: dict[Value, int] = {}
+        self.arena: DimLike = 0
+
+    def run(self) -> None:
+        for param in self.function.params:
+            self.storage[param] = Storage(0, 0, 0, "given")
+        forever = 1 << 60
+        for i, value in enumerate(self.function.results):
+            if isinstance(value.type, TensorType):
+                self.storage[origin(value)] = Storage(0, 0, forever, f"out:{i}")
+        self._time(self.function.block)
+        for time, op in self.order:
+            self._reuse(time, op)
+        self.arena = allocate(self._roots())
+        for _, op in self.order:
+            self._write(op)
+
+    def _roots(self) -> list[Storage]:
+        found = {s.find(): None for s in self.storage.values()}
+        return [storage for storage in found if not storage.fixed]
+
+    # ---- lifetimes
+
+    def _time(self, block: Block) -> None:
+        """Number the ops, and give every value a storage that lives from its op to its last use."""
+        for op in block.ops:
+            self.clock += 1
+            start = self.clock
+            self._place(op, start)
+            if op.regions and op.name != "fusion":
+                self._enter(op, start)
+                self.clock += 1
+            for operand in op.operands:
+                if operand in self.storage:
+                    storage = self.storage[operand]
+                    storage.end = max(storage.end, self.clock)
+            self.order.append((self.clock, op))
+
+    def _place(self, op: Op, start: int) -> None:
+        for result in op.results:
+            if not isinstance(result.type, TensorType) or result in self.storage:
+                continue
+            if op.name in VIEWS:
+                self.storage[result] = self.storage[op.operands[0]]
+            elif op.name in ("constant", "variable.read"):
+                fixed = "const" if op.name == "constant" else "given"
+                self.storage[result] = Storage(0, start, start, fixed)
+            else:
+                self.storage[result] = Storage(result.type.nbytes, start, start)
+
+    def _enter(self, op: Op, start: int) -> None:
+        """Plan the regions of a control-flow op."""
+        carried = op.attrs["carry"] if op.name in LOOPS else 0
+        held: list[Storage] = []
+        for region in op.regions:
+            block = region.block
+            operands = op.operands[1:] if op.name == "cond" else op.operands
+            for arg, operand in zip(block.args, operands, strict=True):
+                if isinstance(arg.type, TensorType):
+                    self.storage[arg] = self._argument(op, arg, operand, carried)
+            if op.name == "cond":
+                for value, result in zip(block.yielded, op.results, strict=True):
+                    if isinstance(value.type, TensorType):
+                        self.storage[origin(value)] = self.storage[result]
+            elif region is op.regions[-1]:
+                held += self._carries(block, carried, start)
+            self._time(block)
+        held += [self.storage[result] for result in op.results if result in self.storage]
+        for storage in held:
+            storage.end = max(storage.end, self.clock + 1)
+
+    def _argument(self, op: Op, arg: Value, operand: Value, carried: int) -> Storage:
+        """Captured values are the operand's memory; carried and sliced ones move."""
+        if op.name in LOOPS and arg.index < carried:
+            return Storage(0, 0, 0, "given")
+        return self.storage[operand]
+
+    def _carries(self, block: Block, carried: int, start: int) -> list[Storage]:
+        held = []
+        for value in block.yielded[:carried]:
+            if isinstance(value.type, TensorType):
+                storage = Storage(value.type.nbytes, start, start)
+                self.storage[origin(value)] = storage
+                held.append(storage)
+        return held
+
+    # ---- in place
+
+    def _reuse(self, time: int, op: Op) -> None:
+        """Let the result take over the memory of an operand that dies here."""
+        if len(op.results) != 1 or op.result not in self.storage or op.name in VIEWS:
+            return
+        own = self.storage[op.result].find()
+        if own.fixed or own.start < time:
+            return
+        for k in reusable_operand(op):
+            other = self.storage[op.operands[k]].find()
+            if not other.fixed and other.end == time and other.size == own.size:
+                own.merged, other.end = other, max(other.end, own.end)
+                self.alias[op.result] = k
+                count("in place")
+                return
+
+    # ---- the result
+
+    def _write(self, op: Op) -> None:
+        if not op.results:
+            return
+        places = []
+        for result in op.results:
+            if result not in self.storage:
+                continue
+            storage = self.storage[result].find()
+            if op.name in VIEWS:
+                places.append("alias:0")
+            elif result in self.alias:
+                places.append(f"alias:{self.alias[result]}")
+            elif storage.fixed:
+                places.append(storage.fixed)
+            else:
+                places.append(f"arena:{storage.offset}")
+        op.attrs["buffers"] = tuple(places)

@@ -1,0 +1,96 @@
+"""The runner: pipelines as text, verification, statistics, observers, notes on errors."""
+
+import pytest
+
+from graphmill.ir.builder import Builder, function
+from graphmill.ir.graph import Function, Value
+from graphmill.ir.types import tensor
+from graphmill.passes.manager import (
+    DEFAULT_PIPELINE,
+    MODULES,
+    Pass,
+    PipelineError,
+    Stage,
+    all_passes,
+    parse_pipeline,
+    run_pipeline,
+)
+
+
+def sample() -> Function:
+    def body(b: Builder, x: Value) -> Value:
+        b.op("exp", x)
+        return b.op("add", b.op("tanh", x), b.op("tanh", x))
+
+    return function("f", {"x": tensor("f32", 4)}, body)
+
+
+def test_pipeline_round_trip() -> None:
+    text = "fold,cse,fuse{max_ops=8},memory"
+    assert ",".join(map(str, parse_pipeline(text))) == text
+    assert parse_pipeline("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nothing", "no pass 'nothing'"),
+        ("fuse{x=1}", "no option 'x'; it has max_ops"),
+        ("fuse{max_ops=many}", "is a int, not 'many'"),
+        ("fold cse", "is no pipeline"),
+        ("fold,{", "is no pipeline"),
+    ],
+)
+def test_pipeline_errors(text: str, says: str) -> None:
+    with pytest.raises(PipelineError, match=says):
+        parse_pipeline(text)
+
+
+def test_default_pipeline_parses_and_every_pass_says_what_it_does() -> None:
+    assert parse_pipeline(DEFAULT_PIPELINE)
+    assert set(MODULES) <= set(all_passes())
+    for entry in all_passes().values():
+        assert entry.doc.endswith("."), entry.name
+
+
+def test_passes_leave_their_input_alone() -> None:
+    f = sample()
+    before = str(f)
+    assert str(run_pipeline(f)) != before
+    assert str(f) == before
+
+
+def test_observer_sees_what_changed_the_text() -> None:
+    seen = []
+    run_pipeline(
+        sample(), "dce,dce,cse", lambda name, _, seconds, stats: seen.append((name, stats))
+    )
+    assert [name for name, _ in seen] == ["dce", "cse"]
+    assert seen[0][1] == {"removed": 1, "ops_before": 5, "ops_after": 4}
+    assert seen[1][1]["merged"] == 1
+
+
+def test_stop_after() -> None:
+    stopped = run_pipeline(sample(), "dce,cse,memory", stop_after="cse")
+    assert "arena_bytes" not in stopped.attrs
+    assert len(stopped.ops) == 3
+
+
+def test_exception_says_where() -> None:
+    def broken(function: Function) -> Function:
+        raise ZeroDivisionError
+
+    stages = [*parse_pipeline("dce"), Stage(Pass("broken", broken, "", {}, False), {})]
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_pipeline(sample(), stages)
+    assert caught.value.__notes__ == ["in pass broken, stage 1 of dce,broken"]
+
+
+def test_verifier_runs_after_each_pass() -> None:
+    def wrong(function: Function) -> Function:
+        copy = function.clone()
+        copy.ops[-1].operands[0].type = tensor("f32", 5)
+        return copy
+
+    with pytest.raises(ValueError, match="the op's rule gives"):
+        run_pipeline(sample(), [Stage(Pass("wrong", wrong, "", {}, False), {})])
