@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import statistics
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from benchmarks.workloads import WORKLOADS
 ROOT = Path(__file__).resolve().parent.parent
 PAUSE = 0.02  # lets a peer's spinning threads go to sleep before the next one is measured
 COLD_RUNS = 3
+LIMIT = 120  # seconds for one order; a framework that compiles longer is listed as failed
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,19 @@ class Plan:
 
 
 class Process:
-    """A worker process and its two pipes; a worker that dies answers with how it died."""
+    """A worker process and its two pipes; one that dies or hangs is reported and replaced."""
 
     def __init__(self, plan: Plan, framework: str, threads: int, scratch: str) -> None:
-        self.name = framework
+        self.command = [plan.interpreter(framework), "-m", "benchmarks.worker"]
+        self.command += [framework, str(threads), scratch]
+        self.environment = environment(threads, scratch)
+        self.start()
+
+    def start(self) -> None:
         self.process = subprocess.Popen(
-            [
-                plan.interpreter(framework),
-                *("-m", "benchmarks.worker", framework, str(threads), scratch),
-            ],
+            self.command,
             cwd=ROOT,
-            env=environment(threads, scratch),
+            env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -55,9 +59,15 @@ class Process:
         )
 
     def ask(self, *order: Any) -> dict[str, Any]:
+        if self.process.poll() is not None:
+            self.start()
         assert self.process.stdin and self.process.stdout
         try:
             print(json.dumps(order), file=self.process.stdin, flush=True)
+            if not select.select([self.process.stdout], [], [], LIMIT)[0]:
+                self.process.kill()
+                self.process.wait()
+                return {"wrong": f"no answer within {LIMIT} s"}
             answer: dict[str, Any] = json.loads(self.process.stdout.readline())
             return answer
         except (BrokenPipeError, json.JSONDecodeError):

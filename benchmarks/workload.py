@@ -11,6 +11,7 @@ Arrays = tuple[np.ndarray[Any, Any], ...]
 # How a framework writes a workload:
 #   array, numpy, jax, graphmill   function (xp, *inputs, *constants) in NumPy style
 #   torch                          function (torch, *inputs, *constants); also for torch.compile
+#   inductor                       function (torch) -> compiled function, where that differs
 #   numba                          function (numba) -> compiled function (*inputs, *constants)
 #   numexpr                        expression over the inputs' names
 #   onnx                           ONNX text, constants written as inputs; ONNX Runtime and OpenVINO

@@ -58,6 +58,20 @@ def jacobi_torch(torch: Any, a: Any, b: Any) -> Any:
     return a
 
 
+def jacobi_inductor(torch: Any) -> Any:
+    """torch.compile unrolls Python's loops for minutes, so its users compile the step."""
+    step = torch.compile(jacobi_step, dynamic=False)
+
+    def run(a: Any, b: Any) -> Any:
+        a, b = a.clone(), b.clone()
+        for _ in range(STEPS):
+            step(a, b)
+            step(b, a)
+        return a
+
+    return run
+
+
 def jacobi_numba(numba: Any) -> Any:
     prange = numba.prange
 
@@ -113,6 +127,20 @@ def mandelbrot_jax(xp: Any, cr: Any, ci: Any) -> Any:
     return lax.fori_loop(0, LIMIT, body, (cr * 0, ci * 0, cr * 0))[2]
 
 
+def mandelbrot_inductor(torch: Any) -> Any:
+    @torch.compile(dynamic=False)
+    def step(*state: Any) -> Any:
+        return escape_step(torch, *state)
+
+    def run(cr: Any, ci: Any) -> Any:
+        state = cr * 0, ci * 0, cr * 0
+        for _ in range(LIMIT):
+            state = step(cr, ci, *state)
+        return state[2]
+
+    return run
+
+
 def mandelbrot_numba(numba: Any) -> Any:
     prange = numba.prange
 
@@ -152,6 +180,7 @@ WORKLOADS = (
             "graphmill": jacobi_graphmill,
             "jax": jacobi_jax,
             "torch": jacobi_torch,
+            "inductor": jacobi_inductor,
             "numba": jacobi_numba,
         },
         flops=10.0 * SIDE * SIDE * STEPS,
@@ -167,6 +196,7 @@ WORKLOADS = (
             "graphmill": mandelbrot_graphmill,
             "jax": mandelbrot_jax,
             "torch": mandelbrot,
+            "inductor": mandelbrot_inductor,
             "numba": mandelbrot_numba,
         },
         flops=10.0 * PIXELS * PIXELS * LIMIT,
