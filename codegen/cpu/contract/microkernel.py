@@ -1,8 +1,8 @@
 """The micro-kernel: a register tile of C from a slice of A's rows and a panel of B.
 
-`gm_mk_<element>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add)` computes
+`gm_mk_<element>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead)` computes
 `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides count elements, `add`
-is 0 or 1. Packed and direct operands share it: A is broadcast from any strides, B's vectors are
+is 0 or 1, `ahead` is memory to prefetch (`AHEAD * k` bytes), for the panel that follows. Packed and direct operands share it: A is broadcast from any strides, B's vectors are
 contiguous. Edges never reach it: callers pad B's last panel and store partial tiles through a
 buffer.
 """
@@ -13,9 +13,10 @@ from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
 _UNROLL = 4
+AHEAD = 64 // _UNROLL  # bytes prefetched for each step of k: a cache line a turn
 _ARGS = (
     ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("b", "!llvm.ptr"), ("b_k", "i64"),
-    ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"),
+    ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"), ("ahead", "!llvm.ptr"),
 )  # fmt: skip
 
 
@@ -39,14 +40,16 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')
-    a, a_m, a_k, b, b_k, k, c, c_m, flag = code.args
-    offsets = [code.mul(a_m, i) for i in range(rows)]
-    _prefetch(code, tile, c, c_m, rows)
+    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead = code.args
+    offsets = [_opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
+    for i in range(rows):
+        _prefetch(code, code.at(c, code.mul(c_m, i), tile.element), write=True)
     zero = code.const(0, tile.vector)
     start = [a, b, *[zero] * (rows * tile.vectors)]
     bulk = code.op(f"arith.andi {k}, {code.i64(-_UNROLL)} : i64", "i64")
     with code.loop(0, bulk, _UNROLL, start) as loop:
         state = loop.carried
+        _prefetch(code, code.at(ahead, code.mul(loop.i, AHEAD), "i8"), write=False)
         for _ in range(_UNROLL):
             state = _step(code, tile, rows, offsets, a_k, b_k, state)
         loop.next = state
@@ -55,6 +58,13 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     _store(code, tile, rows, rest.results[2:], c, c_m, flag)
     code.finish()
     return symbol
+
+
+def _opaque(code: Code, value: Val) -> Val:
+    """`value`, its origin hidden: else LLVM chains the rows' addresses, an addition after another,
+    and that chain is as long as the multiplications of one step."""
+    kind = value.type
+    return code.op(f'llvm.inline_asm "", "=r,0" {value} : ({kind}) -> {kind}', kind)
 
 
 def _step(
@@ -72,14 +82,13 @@ def _step(
         for v in range(tile.vectors):
             at = i * tile.vectors + v
             sums[at] = multiply_add(code, tile, left, loaded[v], sums[at])
-    return [code.at(a, a_k, tile.element), code.at(b, b_k, tile.element), *sums]
+    return [_opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
 
 
-def _prefetch(code: Code, tile: Tile, c: Val, c_m: Val, rows: int) -> None:
-    for i in range(rows):
-        row = code.at(c, code.mul(c_m, i), tile.element)
-        code.line(f'"llvm.intr.prefetch"({row}) <{{cache = 1 : i32, hint = 3 : i32, rw = 1 : i32}}>'
-                  f" : (!llvm.ptr) -> ()")  # fmt: skip
+def _prefetch(code: Code, address: Val, *, write: bool) -> None:
+    hint = "hint = 3 : i32, rw = 1 : i32" if write else "hint = 2 : i32, rw = 0 : i32"
+    text = f'"llvm.intr.prefetch"({address}) <{{cache = 1 : i32, {hint}}}> : (!llvm.ptr) -> ()'
+    code.line(text)
 
 
 def _store(code: Code, tile: Tile, rows: int, sums: list[Val], c: Val, c_m: Val, flag: Val) -> None:

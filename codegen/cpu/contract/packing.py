@@ -1,7 +1,7 @@
 """Packing operands into the order the micro-kernel reads them, converting types on the way.
 
-B becomes panels `[panel][k][columns]`, the last one padded with zeros. A block of A becomes rows of
-one slice of k (row-major or strided A) or `[tile][k][rows]` (column-major A, a transpose for free).
+B becomes panels `[panel][k][columns]`, the last one padded with zeros; a block of A becomes tiles
+`[tile][k][rows]`. Transposes and casts happen on the way.
 """
 
 from __future__ import annotations
@@ -135,69 +135,61 @@ def _shuffle(code: Code, a: Val, b: Val, lanes: list[int]) -> Val:
     return code.op(f"vector.shuffle {a}, {b} {lanes} : {a.type}, {b.type}", a.type)
 
 
-def a_pitch(tile: Tile, k: int) -> int:
-    """Distance of rows in a packed slice of A: off by a cache line, so sets do not collide."""
-    line = 64 // tile.bytes
-    return -(-k // line) * line + line
+def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
+    """Symbol of `(a, a_m, a_k, rows, left, k, out)`: packs one tile of A as `[k][tile.rows]`.
 
-
-def pack_a_rows(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
-    """Symbol of `(a, a_m, a_k, rows, k, out, pitch)`: copies a slice of rows."""
-    symbol = f"gm_pack_a_{dtype}_{order}_{tile.element}"
-    if not unit.once(symbol):
-        return symbol
-    args = (
-        ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("rows", "i64"), ("k", "i64"),
-        ("out", "!llvm.ptr"), ("pitch", "i64"),
-    )  # fmt: skip
-    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
-    a, a_m, a_k, rows, k, out, pitch = code.args
-    bulk = code.i64(0)
-    if order == "row":
-        bulk = code.op(f"arith.andi {k}, {code.i64(-tile.lanes)} : i64", "i64")
-    with code.loop(0, rows) as row:
-        source = code.at(a, code.mul(row.i, a_m), memory_element(dtype))
-        target = code.at(out, code.mul(row.i, pitch), tile.element)
-        if order == "row":
-            with code.loop(0, bulk, tile.lanes) as at:
-                value = load_wide(code, source, at.i, dtype, tile.element, tile.lanes)
-                code.store(value, code.at(target, at.i, tile.element), tile.bytes)
-        with code.loop(bulk, k) as at:
-            value = load_wide(code, source, code.mul(at.i, a_k), dtype, tile.element)
-            code.store(value, code.at(target, at.i, tile.element), tile.bytes)
-    code.finish()
-    return symbol
-
-
-def a_width(tile: Tile) -> int:
-    """Elements per k of a packed tile of column-major A: the rows rounded up to whole vectors."""
-    return -(-tile.rows // tile.lanes) * tile.lanes
-
-
-def pack_a_columns(unit: Unit, tile: Tile, dtype: DType) -> str:
-    """Symbol of `(a, a_k, rows, left, k, out)`: `[k][a_width]` of one tile of column-major A.
-
-    `left` rows exist from here on: whole vectors are read where they lie inside.
+    `left` rows of A exist from here on. Whole vectors are stored, so up to a vector's width beyond
+    the tile is overwritten; tiles are packed in ascending order and scratch memory has that slack.
     """
-    symbol = f"gm_pack_a_{dtype}_col_{tile.element}"
+    symbol = f"gm_pack_a_{dtype}_{order}_{tile.element}x{tile.rows}"
     if not unit.once(symbol):
         return symbol
     args = (
-        ("a", "!llvm.ptr"), ("a_k", "i64"), ("rows", "i64"), ("left", "i64"), ("k", "i64"),
-        ("out", "!llvm.ptr"),
+        ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("rows", "i64"), ("left", "i64"),
+        ("k", "i64"), ("out", "!llvm.ptr"),
     )  # fmt: skip
     code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
-    a, a_k, rows, left, k, out = code.args
-    width = a_width(tile)
-    with code.loop(0, k) as at:
-        source = code.at(a, code.mul(at.i, a_k), memory_element(dtype))
-        target = code.at(out, code.mul(at.i, width), tile.element)
-        with code.when(code.compare("arith.cmpi", "sge", left, code.i64(width))):
-            for v in range(0, width, tile.lanes):
+    a, a_m, a_k, rows, left, k, out = code.args
+    done = code.i64(0)
+    if order == "row":
+        done = _transpose_tile(code, tile, dtype, a, a_m, rows, k, out)
+    if order == "col":
+        span = -(-tile.rows // tile.lanes) * tile.lanes
+        inside = code.compare("arith.cmpi", "sge", left, code.i64(span))
+        done = code.select(inside, k, done)
+        with code.loop(0, done) as at:
+            source = code.at(a, code.mul(at.i, a_k), memory_element(dtype))
+            target = code.at(out, code.mul(at.i, tile.rows), tile.element)
+            for v in range(0, span, tile.lanes):
                 value = load_wide(code, source, v, dtype, tile.element, tile.lanes)
                 code.store(value, code.at(target, v, tile.element), tile.bytes)
-        with code.otherwise(), code.loop(0, rows) as row:
-            value = load_wide(code, source, row.i, dtype, tile.element)
+    with code.loop(done, k) as at:
+        source = code.at(a, code.mul(at.i, a_k), memory_element(dtype))
+        target = code.at(out, code.mul(at.i, tile.rows), tile.element)
+        with code.loop(0, rows) as row:
+            value = load_wide(code, source, code.mul(row.i, a_m), dtype, tile.element)
             code.store(value, code.at(target, row.i, tile.element), tile.bytes)
     code.finish()
     return symbol
+
+
+def _transpose_tile(
+    code: Code, tile: Tile, dtype: DType, a: Val, a_m: Val, rows: Val, k: Val, out: Val
+) -> Val:
+    """Row-major A, squares of vectors at a time; returns how far along k this got."""
+    lanes = min(tile.lanes, 8)
+    done = code.op(f"arith.andi {k}, {code.i64(-lanes)} : i64", "i64")
+    last = code.add(rows, -1)
+    starts = []
+    for i in range(tile.rows):  # rows that do not exist repeat the last one
+        row = code.binary("arith.minsi", code.i64(i), last)
+        starts.append(code.at(a, code.mul(row, a_m), memory_element(dtype)))
+    with code.loop(0, done, lanes) as at:
+        values = [load_wide(code, row, at.i, dtype, tile.element, lanes) for row in starts]
+        values += values[:1] * (-len(values) % lanes)
+        groups = [transpose(code, values[g : g + lanes]) for g in range(0, len(values), lanes)]
+        for step in range(lanes):
+            target = code.at(out, code.mul(code.add(at.i, step), tile.rows), tile.element)
+            for g, group in enumerate(groups):
+                code.store(group[step], code.at(target, g * lanes, tile.element), tile.bytes)
+    return done

@@ -69,4 +69,4 @@ def _b_mode(spec: GemmSpec, tile: Tile, target: Target) -> str:
         return "direct"
     if spec.k is None or spec.n is None:
         return packed
-    return "direct" if spec.k * spec.n * tile.bytes <= target.l2 // 2 else packed
+    return "direct" if spec.k * spec.n * tile.bytes <= 2 * target.l1 else packed

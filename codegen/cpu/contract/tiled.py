@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element
 from graphmill.codegen.cpu.contract.finish import finish_tile
-from graphmill.codegen.cpu.contract.microkernel import microkernel
-from graphmill.codegen.cpu.contract.packing import a_width, pack_a_columns, pack_a_rows, pack_b
+from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
+from graphmill.codegen.cpu.contract.packing import pack_a, pack_b
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, GemmSpec, Sizes
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -64,11 +64,10 @@ _AtTile = Callable[[Val, Val], Val]  # (tile, its first row) -> address in the b
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A worker's memory: the depth and tiles of an A block, B's offset, all bytes."""
+    """A worker's memory: the depth and tiles of a block of A, where B's panels start, all bytes."""
 
     depth: Val
     tiles: Val
-    pitch: Val
     b_offset: Val
     bytes: Val
 
@@ -84,14 +83,11 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     else:
         fit = code.binary("arith.divui", code.i64(blocks.rows * blocks.k // tile.rows), k)
         depth, tiles = k, code.binary("arith.maxsi", least(code, fit, code.i64(most)), one)
-    line = 64 // tile.bytes
-    rounded = code.op(f"arith.andi {code.add(depth, line - 1)}, {code.i64(-line)} : i64", "i64")
-    pitch = code.add(rounded, line)
     a_size = code.i64(0)
     if plan.pack_a:
         used = least(code, tiles, row_tiles(code, tile, sizes.m))
-        width = a_width(tile) if spec.a_order == "col" else tile.rows
-        a_size = code.mul(code.mul(used, width), pitch)
+        slack = 64 // tile.bytes  # the last vector of a packed tile may stick out
+        a_size = code.add(code.mul(code.mul(used, tile.rows), depth), slack)
     b_size = code.i64(0)
     if plan.b_mode == "direct":
         b_size = code.mul(sizes.k, tile.columns)
@@ -100,7 +96,7 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
         b_size = code.mul(code.mul(panels, sizes.k), tile.columns)
     total = code.mul(code.add(a_size, b_size), tile.bytes)
     total = code.op(f"arith.andi {code.add(total, 63)}, {code.i64(-64)} : i64", "i64")
-    return Scratch(depth, tiles, pitch, a_size, total)
+    return Scratch(depth, tiles, a_size, total)
 
 
 def emit_tiled(
@@ -244,10 +240,27 @@ class _Tiled:
                 height = code.select(more, code.add(self.base, 1), self.base)
                 kernel = code.select(more, self.kernels[1], self.kernels[0])
                 head = [a_at(at.i, row), a_m, a_k, b, b_k, part.length]
-                self._tile(part, kernel, head, c, (row, col, height, valid))
+                ahead = self._ahead(part, panel_b, panel.i, at.i, b)
+                self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
+
+    def _ahead(self, part: _Slice, panel_b: _PanelB, panel: Val, tile: Val, b: Val) -> Val:
+        """What to prefetch: the next panel, a share in each of a block's first tiles."""
+        code = self.code
+        share = code.binary("arith.subi", tile, part.tiles[0])
+        following, _ = panel_b.at(code, self.tile, code.add(panel, 1), part.k)
+        away = code.mul(code.mul(share, part.length), AHEAD)
+        shares = self.tile.columns * self.tile.bytes // AHEAD
+        some_left = code.compare("arith.cmpi", "slt", share, code.i64(shares))
+        return code.select(some_left, code.at(following, away, "i8"), b)
 
     def _tile(
-        self, part: _Slice, kernel: Val, head: list[Val], c: Val, where: tuple[Val, Val, Val, Val]
+        self,
+        part: _Slice,
+        kernel: Val,
+        head: list[Val],
+        c: Val,
+        where: tuple[Val, Val, Val, Val],
+        ahead: Val,
     ) -> None:
         """One tile: straight into C, or by way of the buffer when it needs finishing."""
         code, slot, tile = self.code, self.slot, self.tile
@@ -259,7 +272,9 @@ class _Tiled:
         target = code.at(c, offset, memory_element(self.spec.out))
 
         def buffered() -> None:
-            code.call_pointer(kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0)])
+            code.call_pointer(
+                kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0), ahead]
+            )
             rest = [height, valid, earlier, last, row, col, part.batch, self.data]
             code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
 
@@ -270,7 +285,7 @@ class _Tiled:
         if self.epilogue is not None:
             direct = code.select(part.last, code.const(False, "i1"), direct)
         with code.when(direct):
-            code.call_pointer(kernel, [*head, target, slot["c_m"], earlier])
+            code.call_pointer(kernel, [*head, target, slot["c_m"], earlier, ahead])
         with code.otherwise():
             buffered()
 
@@ -285,32 +300,18 @@ class _Tiled:
                 return code.at(a, code.mul(row, slot["a_m"]), element)
 
             return direct, slot["a_m"], slot["a_k"]
-        first = self.start(part.tiles[0])
-        if spec.a_order != "col":
-            rows = code.binary("arith.subi", self.start(part.tiles[1]), first)
-            source = code.at(a, code.mul(first, slot["a_m"]), element)
-            pack = pack_a_rows(code.unit, tile, spec.a, spec.a_order)
-            pitch = self.scratch.pitch
-            code.call(pack, [source, slot["a_m"], slot["a_k"], rows, part.length,
-                             self.memory, pitch])  # fmt: skip
+        size = code.mul(part.length, tile.rows)
 
-            def by_row(_: Val, row: Val) -> Val:
-                local = code.binary("arith.subi", row, first)
-                return code.at(self.memory, code.mul(local, pitch), tile.element)
-
-            return by_row, pitch, code.i64(1)
-        width = a_width(tile)
-        size = code.mul(part.length, width)
-
-        def by_tile(at: Val, _: Val) -> Val:
+        def packed(at: Val, _: Val) -> Val:
             local = code.binary("arith.subi", at, part.tiles[0])
             return code.at(self.memory, code.mul(local, size), tile.element)
 
-        pack = pack_a_columns(code.unit, tile, spec.a)
+        pack = pack_a(code.unit, tile, spec.a, spec.a_order)
         with code.loop(*part.tiles) as at:
             row = self.start(at.i)
             height = code.binary("arith.subi", self.start(code.add(at.i, 1)), row)
             left = code.binary("arith.subi", self.sizes.m, row)
-            source = code.at(a, row, element)
-            code.call(pack, [source, slot["a_k"], height, left, part.length, by_tile(at.i, row)])
-        return by_tile, code.i64(1), code.i64(width)
+            source = code.at(a, code.mul(row, slot["a_m"]), element)
+            out = packed(at.i, row)
+            code.call(pack, [source, slot["a_m"], slot["a_k"], height, left, part.length, out])
+        return packed, code.i64(1), code.i64(tile.rows)
