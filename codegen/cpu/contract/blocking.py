@@ -77,8 +77,8 @@ class Blocks:
 
 
 def cache_blocks(target: Target, tile: Tile) -> Blocks:
-    """A slice of a B panel fills L1 (it is read in order), a block of A half of L2."""
+    """A slice of a B panel fills L1 (it is read in order), a block of A most of L2."""
     k = target.l1 // (tile.columns * tile.bytes)
     k = max(256, min(512, k // 32 * 32))
-    rows = (target.l2 // 2) // (k * tile.bytes)
+    rows = (target.l2 * 5 // 8) // (k * tile.bytes)
     return Blocks(k, max(tile.rows, min(64 * tile.rows, rows // tile.rows * tile.rows)))

@@ -2,9 +2,9 @@
 
 `gm_mk_<element>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead)` computes
 `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides count elements, `add`
-is 0 or 1, `ahead` is memory to prefetch (`AHEAD * k` bytes), for the panel that follows. Packed and direct operands share it: A is broadcast from any strides, B's vectors are
-contiguous. Edges never reach it: callers pad B's last panel and store partial tiles through a
-buffer.
+is 0 or 1, `ahead` is memory to prefetch (`AHEAD * k` bytes of the panel that follows).
+Packed and direct operands share it: A is broadcast from any strides, B's vectors are contiguous.
+Edges never reach it: callers pad B's last panel and store partial tiles through a buffer.
 """
 
 from __future__ import annotations

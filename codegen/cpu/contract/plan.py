@@ -15,7 +15,8 @@ class Plan:
     """How a tiled contraction runs.
 
     `b_mode`: `packed` (by the caller), `shared` (packed by a first phase), `worker` (each worker
-    packs what it needs), `direct` (read where it lies, the last partial panel packed).
+    packs what it needs), `group` (a few panels at a time, just before use), `direct` (read where
+    it lies, the last partial panel packed).
     """
 
     tile: Tile
@@ -32,7 +33,7 @@ def make_plan(spec: GemmSpec, target: Target) -> Plan:
     blocks = cache_blocks(target, tile)
     split_k = memory_element(spec.out) == tile.element
     return Plan(
-        tile, blocks, _pack_a(spec, tile, target), _b_mode(spec, tile, target),
+        tile, blocks, _pack_a(spec, tile, target), _b_mode(spec, tile, blocks, target),
         _heights(spec, tile), split_k,
     )  # fmt: skip
 
@@ -58,11 +59,13 @@ def _pack_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     return spec.m * spec.k * tile.bytes > target.l2
 
 
-def _b_mode(spec: GemmSpec, tile: Tile, target: Target) -> str:
+def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
     """B is packed unless it is read too few times to pay for that or L1 holds all of it."""
     if spec.b_packed:
         return "packed"
     packed = "shared" if spec.batch == 1 else "worker"
+    if spec.m is not None and spec.m <= blocks.rows:
+        packed = "group"  # one pass over B: its panels need not outlive their use
     if spec.b_order != "row" or memory_element(spec.b) != tile.element:
         return packed
     if spec.m is not None and spec.m <= 2 * tile.rows:

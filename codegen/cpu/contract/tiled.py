@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element
@@ -14,6 +14,7 @@ from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, GemmSpec, Sizes
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
+GROUP = 4  # panels packed together in `group` mode: whole cache lines and fewer pages of B
 POINTERS = ("a", "b", "c", "shared", "scratch")
 BODY = (("data", "!llvm.ptr"), ("begin", "i64"), ("end", "i64"), ("worker", "i64"))
 
@@ -45,10 +46,13 @@ class _PanelB:
     ragged_base: Val | None = None
     last: Val | None = None
     ragged: Val | None = None
+    from_slice: bool = False  # the panels hold one slice of k only
 
     def at(self, code: Code, tile: Tile, panel: Val, k: Val) -> tuple[Val, Val]:
         """The address of row `k` of a panel and the distance of its rows."""
-        index = code.add(code.mul(panel, self.step), code.mul(k, self.b_k))
+        index = code.mul(panel, self.step)
+        if not self.from_slice:
+            index = code.add(index, code.mul(k, self.b_k))
         address = code.at(self.base, index, tile.element)
         if self.ragged_base is None or self.last is None or self.ragged is None:
             return address, self.b_k
@@ -60,6 +64,7 @@ class _PanelB:
 
 
 _AtTile = Callable[[Val, Val], Val]  # (tile, its first row) -> address in the block of A
+_BlockA = tuple[_AtTile, Val, Val]  # and the strides there
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     b_size = code.i64(0)
     if plan.b_mode == "direct":
         b_size = code.mul(sizes.k, tile.columns)
+    elif plan.b_mode == "group":
+        b_size = code.mul(depth, tile.columns * GROUP)
     elif plan.b_mode == "worker":
         panels = ceil_div(code, sizes.n, tile.columns)
         b_size = code.mul(code.mul(panels, sizes.k), tile.columns)
@@ -187,7 +194,7 @@ class _Tiled:
         a = code.at(slot["a"], code.mul(batch, slot["a_batch"]), memory_element(spec.a))
         c = code.at(slot["c"], code.mul(batch, slot["c_batch"]), memory_element(spec.out))
         panel_b = self._panel_b(batch, panels)
-        step = self.scratch.tiles
+        step = self._even(code.binary("arith.subi", rows[1], rows[0]))
         with code.loop(rows[0], rows[1], step) as block:
             end = least(code, code.add(block.i, step), rows[1])
             depth = self.scratch.depth
@@ -197,7 +204,17 @@ class _Tiled:
                 length = least(code, left, depth)
                 last = code.compare("arith.cmpi", "sle", left, depth)
                 slice_ = _Slice(k.i, length, last, (block.i, end), panels, batch)
-                self._panels(slice_, a, c, panel_b)
+                self._block(slice_, a, c, panel_b)
+
+    def _even(self, tiles: Val) -> Val:
+        """Tiles per block: as few blocks as fit the caches, all about the same size."""
+        code, one = self.code, self.code.i64(1)
+
+        def rounded(a: Val, b: Val) -> Val:
+            up = code.add(a, code.binary("arith.subi", b, one))
+            return code.binary("arith.maxsi", code.binary("arith.divui", up, b), one)
+
+        return rounded(tiles, rounded(tiles, self.scratch.tiles))
 
     def _panel_b(self, batch: Val, panels: tuple[Val, Val]) -> _PanelB:
         """Where the panels of B are; packs what this worker must pack."""
@@ -210,6 +227,8 @@ class _Tiled:
             return _PanelB(whole, size, width)
         b = code.at(slot["b"], code.mul(batch, slot["b_batch"]), memory_element(self.spec.b))
         pack = pack_b(code.unit, tile, self.spec.b, self.spec.b_order)
+        if mode == "group":
+            return _PanelB(b, size, width)
         args = [b, slot["b_k"], slot["b_n"], self.sizes.k, self.sizes.n]
         if mode == "worker":
             code.call(pack, [*args, *panels, self.b_memory])
@@ -225,9 +244,29 @@ class _Tiled:
             code.call(pack, [*args, last, self.panels, out])
         return _PanelB(b, width, slot["b_k"], self.b_memory, last, ragged)
 
-    def _panels(self, part: _Slice, a: Val, c: Val, panel_b: _PanelB) -> None:
+    def _block(self, part: _Slice, a: Val, c: Val, panel_b: _PanelB) -> None:
+        """A block of rows of one slice of k, times all panels."""
         code, tile = self.code, self.tile
-        a_at, a_m, a_k = self._block_a(part, a)
+        block_a = self._block_a(part, a)
+        if self.plan.b_mode != "group":
+            self._panels(part, block_a, c, panel_b)
+            return
+        size = code.mul(part.length, tile.columns)
+        source = code.mul(part.k, self.slot["b_k"])
+        source = code.at(panel_b.base, source, memory_element(self.spec.b))
+        pack = pack_b(code.unit, tile, self.spec.b, self.spec.b_order)
+        args = [source, self.slot["b_k"], self.slot["b_n"], part.length, self.sizes.n]
+        with code.loop(*part.panels, GROUP) as first:
+            end = least(code, code.add(first.i, GROUP), part.panels[1])
+            back = code.binary("arith.subi", code.i64(0), code.mul(first.i, size))
+            out = code.at(self.b_memory, back, tile.element)
+            code.call(pack, [*args, first.i, end, out])
+            packed = _PanelB(out, size, code.i64(tile.columns), from_slice=True)
+            self._panels(replace(part, panels=(first.i, end)), block_a, c, packed)
+
+    def _panels(self, part: _Slice, block_a: _BlockA, c: Val, panel_b: _PanelB) -> None:
+        code, tile = self.code, self.tile
+        a_at, a_m, a_k = block_a
         with code.loop(*part.panels) as panel:
             b, b_k = panel_b.at(code, tile, panel.i, part.k)
             col = code.mul(panel.i, tile.columns)
@@ -289,7 +328,7 @@ class _Tiled:
         with code.otherwise():
             buffered()
 
-    def _block_a(self, part: _Slice, a: Val) -> tuple[_AtTile, Val, Val]:
+    def _block_a(self, part: _Slice, a: Val) -> _BlockA:
         """The block of A: packed into this worker's memory, or where it lies."""
         code, slot, tile, spec = self.code, self.slot, self.tile, self.spec
         element = memory_element(spec.a)
