@@ -142,7 +142,7 @@ class Code:
         self.unit = unit
         self.name = name
         self.args = [Val(f"%{arg}", kind.split(" ")[0]) for arg, kind in args]
-        self._signature = ", ".join(f"%{arg}: {kind}" for arg, kind in args)
+        self._signature = [f"%{arg}: {kind}" for arg, kind in args]
         self._result = result
         self._linkage = "internal " if internal else ""
         self._attrs = f" attributes {{{attrs}}}" if attrs else ""
@@ -153,6 +153,13 @@ class Code:
         self._next = 0
 
     # ---- straight-line code
+
+    def argument(self, kind: str, attrs: str = "") -> Val:
+        """Add a parameter after those given at the start."""
+        value = Val(f"%a{len(self.args)}", kind)
+        self.args.append(value)
+        self._signature.append(f"{value}: {kind} {attrs}".rstrip())
+        return value
 
     def fresh(self, kind: str) -> Val:
         """A new value name of type `kind`; the caller writes the defining line."""
@@ -412,5 +419,6 @@ class Code:
         """Write the return and add the function to its unit."""
         self.line(f"llvm.return {value} : {value.type}" if value else "llvm.return")
         arrow = f" -> {self._result}" if self._result else ""
-        head = f"  llvm.func {self._linkage}@{self.name}({self._signature}){arrow}{self._attrs} {{"
+        head = f"  llvm.func {self._linkage}@{self.name}({', '.join(self._signature)}){arrow}"
+        head += f"{self._attrs} {{"
         self.unit.parts.append("\n".join([head, *self._head, *self._lines, "  }"]))
