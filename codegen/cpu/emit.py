@@ -413,6 +413,39 @@ class Code:
         types = ", ".join(v.type for v in this.next)
         self.line(f"scf.condition({condition}) {names} : {types}")
 
+    @contextmanager
+    def while_loop(self, carry: Sequence[Val]) -> Iterator[Loop]:
+        """A while loop: compute the test, call `self.test`, then the body sets `loop.next`.
+
+        `loop.carried` are the values of this turn, in the test and (renewed) in the body.
+        """
+        this = Loop(None, [self.fresh(value.type) for value in carry])
+        this.results = [self.fresh(value.type) for value in carry]
+        types = ", ".join(value.type for value in carry)
+        pairs = ", ".join(f"{a} = {b}" for a, b in zip(this.carried, carry, strict=True))
+        prefix = f"{', '.join(map(str, this.results))} = " if carry else ""
+        self.line(f"{prefix}scf.while ({pairs}) : ({types}) -> ({types}) {{")
+        self._depth += 1
+        yield this
+        self._yield(this, carry)
+        if not carry:
+            self.line("scf.yield")
+        self._depth -= 1
+        self.line("}")
+
+    def test(self, this: Loop, condition: Val) -> None:
+        """End the test of a `while_loop`: its body follows and runs while `condition` holds."""
+        types = ", ".join(value.type for value in this.carried)
+        names = ", ".join(map(str, this.carried))
+        self.line(f"scf.condition({condition}) {names} : {types}" if types else
+                  f"scf.condition({condition})")  # fmt: skip
+        this.carried = [self.fresh(value.type) for value in this.carried]
+        self._depth -= 1
+        self.line("} do {")
+        if types:
+            self.line(f"^bb0({', '.join(f'{v}: {v.type}' for v in this.carried)}):")
+        self._depth += 1
+
     # ---- end
 
     def finish(self, value: Val | None = None) -> None:

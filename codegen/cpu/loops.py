@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.element import Elements
-from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import Index, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.memory import tail_mask
 from graphmill.ir.dims import DimLike, maximum, product
-from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.graph import Block, Value
 
+CHAINS = 4  # independent accumulators of a sweep that carries state
 BLOCK = 16384  # elements of the last axis that one work item takes at most
-WORK = 65536  # scalar operations that are worth handing to another thread
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How the host runs a kernel: work items, and the least number one thread should take."""
-
-    items: DimLike
-    grain: int
 
 
 def emit_loop(
@@ -50,16 +42,6 @@ def emit_loop(
             sweep(elements, low, high, body)
     per_item = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
     return Launch(product((*shape[:-1], blocks)), grain(per_item * flops_per_element(block.ops)))
-
-
-def flops_per_element(ops: Sequence[Op]) -> float:
-    """Scalar operations of the ops in a region for one element, at least one."""
-    return max(1.0, sum(max(op.definition.flops, 0.25) for op in ops))
-
-
-def grain(work: float) -> int:
-    """The number of items of `work` operations that one thread should take at least."""
-    return max(1, int(WORK / max(1.0, work)))
 
 
 def row_blocks(size: DimLike) -> DimLike:
@@ -100,6 +82,7 @@ def outer_positions(kernel: Kernel, row: Val, shape: Sequence[DimLike]) -> tuple
 
 
 Body = Callable[[Index, Sequence[Val]], Sequence[Val]]
+Merge = Callable[[Sequence[Val], Sequence[Val]], Sequence[Val]]
 
 
 def sweep(
@@ -108,37 +91,86 @@ def sweep(
     high: Val | int,
     body: Body,
     carry: Sequence[Val] = (),
+    *,
+    merge: Merge | None = None,
 ) -> Sequence[Val]:
     """Run `body(position, carried)` on lanes from `low` to `high`; returns what it carried.
 
-    Whole vectors run in a loop, the rest once under a mask (`elements.tail`).
+    Whole vectors run in a loop, the rest once under a mask (`elements.tail`). With `merge`, which
+    combines two carried states, the loop runs `CHAINS` independent chains to hide latency;
+    `carry` must then be neutral.
     """
     code, lanes = elements.code, elements.lanes
-    if isinstance(low, int) and isinstance(high, int):
-        rest = (high - low) % lanes
-        middle: Val | int = high - rest
-        left: Val | int = rest
-    else:
-        first = code.i64(low) if isinstance(low, int) else low
-        last = code.i64(high) if isinstance(high, int) else high
-        count = code.binary("arith.subi", last, first)
-        left = code.binary("arith.andi", count, code.i64(lanes - 1))
-        middle = code.binary("arith.subi", last, left)
+    middle, left = _split(code, low, high, lanes)
+    if merge is not None and not _known_short(low, middle, lanes):
+        low, carry = _chained(elements, low, middle, body, carry, merge)
     if low != middle:
         with code.loop(low, middle, lanes, carry) as vectors, elements.scope():
             vectors.next = list(body(Index(vectors.i, 1), vectors.carried))
         carry = vectors.results
     if left == 0:
         return carry
-    position = code.i64(middle) if isinstance(middle, int) else middle
+    position = Index(code.i64(middle) if isinstance(middle, int) else middle, 1)
     if isinstance(left, int):
         with elements.scope(tail_mask(code, code.i64(left), lanes)):
-            return body(Index(position, 1), carry)
+            return body(position, carry)
     some = code.compare("arith.cmpi", "sgt", left, code.i64(0))
     if not carry:
         with code.when(some), elements.scope(tail_mask(code, left, lanes)):
-            body(Index(position, 1), carry)
+            body(position, carry)
         return carry
-    with code.choose(some, carry) as rest_, elements.scope(tail_mask(code, left, lanes)):
-        rest_.next = list(body(Index(position, 1), carry))
-    return rest_.results
+    with code.choose(some, carry) as rest, elements.scope(tail_mask(code, left, lanes)):
+        rest.next = list(body(position, carry))
+    return rest.results
+
+
+def _split(
+    code: Code, low: Val | int, high: Val | int, lanes: int
+) -> tuple[Val | int, Val | int]:
+    """Where the whole vectors end, and how many elements are left after them."""
+    if isinstance(low, int) and isinstance(high, int):
+        rest = (high - low) % lanes
+        return high - rest, rest
+    first = code.i64(low) if isinstance(low, int) else low
+    last = code.i64(high) if isinstance(high, int) else high
+    count = code.binary("arith.subi", last, first)
+    left = code.binary("arith.andi", count, code.i64(lanes - 1))
+    return code.binary("arith.subi", last, left), left
+
+
+def _known_short(low: Val | int, middle: Val | int, lanes: int) -> bool:
+    known = isinstance(low, int) and isinstance(middle, int)
+    return known and middle - low < 2 * CHAINS * lanes  # type: ignore[operator]
+
+
+def _chained(
+    elements: Elements,
+    low: Val | int,
+    middle: Val | int,
+    body: Body,
+    carry: Sequence[Val],
+    merge: Merge,
+) -> tuple[Val | int, Sequence[Val]]:
+    """The part of a sweep that fills `CHAINS` vectors a turn; returns where it ended."""
+    code, lanes, count = elements.code, elements.lanes, len(carry)
+    step = CHAINS * lanes
+    if isinstance(low, int) and isinstance(middle, int):
+        end: Val | int = low + (middle - low) // step * step
+    else:
+        first = code.i64(low) if isinstance(low, int) else low
+        last = code.i64(middle) if isinstance(middle, int) else middle
+        room = code.binary("arith.subi", last, first)
+        rest = code.binary("arith.remui", room, code.i64(step))
+        end = code.binary("arith.subi", last, rest)
+    with code.loop(low, end, step, list(carry) * CHAINS) as loop:
+        following: list[Val] = []
+        for chain in range(CHAINS):
+            with elements.scope():
+                position = Index(code.add(loop.i, chain * lanes), 1)
+                state = loop.carried[chain * count : (chain + 1) * count]
+                following += body(position, state)
+        loop.next = following
+    states = [loop.results[c * count : (c + 1) * count] for c in range(CHAINS)]
+    while len(states) > 1:
+        states = [list(merge(a, b)) for a, b in zip(states[::2], states[1::2], strict=True)]
+    return end, states[0]

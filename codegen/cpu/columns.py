@@ -1,0 +1,153 @@
+"""Reduce kernels whose last axis is kept: a block of columns, reduced row by row.
+
+The state of a block of columns lies on the stack (in the first-level cache), so that memory is
+read in long contiguous pieces whatever the distance between rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphmill.codegen.cpu import memory
+from graphmill.codegen.cpu.elem import constant, memory_type
+from graphmill.codegen.cpu.element import Elements, Override
+from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.index import Index, Indices, shifted, unravel
+from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
+from graphmill.codegen.cpu.loops import outer_positions, sweep
+from graphmill.codegen.cpu.stages import Accumulator, Plan, pack, unpack
+from graphmill.ir.dims import DimLike, maximum, product
+from graphmill.ir.graph import Op, Value
+from graphmill.ir.ops.reduce import identity
+
+WIDTH = 512  # columns of one block
+
+
+def emit_columns(
+    kernel: Kernel, plan: Plan, sources: dict[Value, Source], outputs: Sequence[Source]
+) -> Launch:
+    """Write the kernel; work items are blocks of columns."""
+    columns = _Columns(kernel, plan, Elements(kernel, sources), outputs)
+    blocks = _blocks(plan.shape[-1])
+    code = kernel.code
+    with code.loop(kernel.begin, kernel.end) as item, columns.elements.scope():
+        count = kernel.dim(blocks)
+        outer = code.binary("arith.divui", item.i, count)
+        start = code.mul(code.binary("arith.remui", item.i, count), WIDTH)
+        stop = code.binary("arith.minsi", code.add(start, WIDTH), kernel.dim(plan.shape[-1]))
+        columns.emit(outer, start, stop)
+    length = product(plan.shape[i] for i in plan.reduced)
+    work = (length if isinstance(length, int) else 1024) * WIDTH
+    cost = grain(work * flops_per_element(plan.block.ops))
+    return Launch(product((*plan.kept_shape[:-1], blocks)), cost)
+
+
+def _blocks(size: DimLike) -> DimLike:
+    if isinstance(size, int):
+        return max(1, -(-size // WIDTH))
+    return maximum(1, (size + WIDTH - 1) // WIDTH)
+
+
+class _Columns:
+    """Writing the sweeps over one block of columns."""
+
+    def __init__(
+        self, kernel: Kernel, plan: Plan, elements: Elements, outputs: Sequence[Source]
+    ) -> None:
+        self.kernel, self.plan, self.elements = kernel, plan, elements
+        self.outputs = outputs
+        self.code = kernel.code
+        self.states = {
+            op.result: self._state(Accumulator.of(op)) for ops in plan.sweeps for op in ops
+        }
+
+    def _state(self, accumulator: Accumulator) -> Source:
+        dtype = accumulator.memory
+        pointer = self.code.alloca(memory_type(dtype), WIDTH * accumulator.parts)
+        return Source(pointer, dtype, (WIDTH,), (1,))
+
+    def emit(self, outer: Val, start: Val, stop: Val) -> None:
+        """All sweeps over the block from column `start` to `stop`, then the results."""
+        plan, elements = self.plan, self.elements
+        kept = outer_positions(self.kernel, outer, plan.kept_shape[:-1])
+        at = dict(zip(plan.kept_axes, kept, strict=False))
+        for value in list(elements.overrides):
+            del elements.overrides[value]
+        for reduces in plan.sweeps:
+            self._clear(reduces)
+            self._over_rows(at, start, stop, self._accumulate(reduces, start))
+            for op in reduces:
+                elements.overrides[op.result] = self._reload(self.states[op.result], start)
+        if plan.reduced_yields:
+            self._store_reduced(kept, start, stop)
+        if plan.full_yields:
+            self._over_rows(at, start, stop, self._store_full)
+
+    def _clear(self, reduces: Sequence[Op]) -> None:
+        lanes, code = self.elements.lanes, self.code
+        for op in reduces:
+            source, accumulator = self.states[op.result], Accumulator.of(op)
+            neutral = constant(
+                code, identity(accumulator.monoid, accumulator.memory), source.dtype, lanes
+            )
+            with code.loop(0, WIDTH, lanes) as loop:
+                memory.store(code, neutral, source.pointer, loop.i, source.dtype)
+
+    def _over_rows(
+        self, at: dict[int, Index], start: Val, stop: Val, body: Callable[[Indices], None]
+    ) -> None:
+        """Run `body(full index)` over all reduced positions and the block's columns."""
+        plan, code = self.plan, self.code
+        sizes = [self.kernel.size(plan.shape[i]) for i in plan.reduced]
+        rows = self.kernel.dim(product(plan.shape[i] for i in plan.reduced))
+        with code.loop(0, rows) as row, self.elements.scope():
+            positions = unravel(code, row.i, sizes)
+            named = {axis: Index(p) for axis, p in zip(plan.reduced, positions, strict=True)}
+
+            def step(column: Index, carried: Sequence[Val]) -> Sequence[Val]:
+                full = {**at, **named, len(plan.shape) - 1: column}
+                body(tuple(full[i] for i in range(len(plan.shape))))
+                return carried
+
+            sweep(self.elements, start, stop, step)
+
+    def _accumulate(self, reduces: Sequence[Op], start: Val) -> Callable[[Indices], None]:
+        def body(index: Indices) -> None:
+            for op in reduces:
+                accumulator, state = Accumulator.of(op), self.states[op.result]
+                local = (self._local(index[-1], start),)
+                value = self.elements.vector(op.operands[0], index)
+                before = pack(self.elements.load(state, local))
+                after = accumulator.combine(self.kernel, before, value)
+                self.elements.store(state, local, unpack(after))
+
+        return body
+
+    def _local(self, column: Index, start: Val) -> Index:
+        minus = self.code.binary("arith.subi", self.code.i64(0), start)
+        return shifted(self.code, column, minus)
+
+    def _reload(self, state: Source, start: Val) -> Override:
+        def load(index: Indices, guard: Val | None) -> object:
+            return self.elements.load(state, (self._local(index[-1], start),), guard)
+
+        return load  # type: ignore[return-value]
+
+    def _store_reduced(self, kept: Indices, start: Val, stop: Val) -> None:
+        plan = self.plan
+
+        def step(column: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            index = (*kept, column)
+            results = [self.elements.at(plan.block.yielded[i], index) for i in plan.reduced_yields]
+            for i, result in zip(plan.reduced_yields, results, strict=True):
+                self.elements.store(self.outputs[i], index, result)
+            return carried
+
+        sweep(self.elements, start, stop, step)
+
+    def _store_full(self, index: Indices) -> None:
+        plan = self.plan
+        results = [self.elements.at(plan.block.yielded[i], index) for i in plan.full_yields]
+        for i, result in zip(plan.full_yields, results, strict=True):
+            self.elements.store(self.outputs[i], index, result)

@@ -1,0 +1,125 @@
+"""CPU code generation: a planned function to an artifact, one kernel per fusion or bare op."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec, KernelInfo
+from graphmill.codegen.cpu import llvm, mlir
+from graphmill.codegen.cpu.blocks import emit_block
+from graphmill.codegen.cpu.emit import Code, Unit
+from graphmill.codegen.cpu.host import Host, emit_dim
+from graphmill.codegen.cpu.target import Target
+from graphmill.ir.dims import Dim, DimLike, maximum
+from graphmill.ir.graph import Function, Value
+
+Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """An artifact and the texts it came through (empty unless asked for)."""
+
+    artifact: Artifact
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+def generate(
+    function: Function,
+    target: Target,
+    *,
+    profiled: bool = False,
+    observer: Observer | None = None,
+) -> Generated:
+    """Compile `function`, which the pipeline has fused and planned, for `target`.
+
+    With an `observer` the MLIR, LLVM IR and assembly texts are kept and reported. Raises
+    `CodegenError` for an op without a lowering, `LoweringError` when generated text is malformed.
+    """
+    texts: dict[str, str] = {}
+
+    def report(stage: str, kind: str, text: str, start: float) -> None:
+        texts[kind] = text
+        if observer is not None:
+            observer(stage, kind, text, time.perf_counter() - start)
+
+    start = time.perf_counter()
+    host = write(function, target, profiled)
+    text = host.unit.text()
+    report("module", "mlir", text, start)
+    start = time.perf_counter()
+    llvm_ir = mlir.lower(text)
+    report("translated", "llvm", llvm_ir, start)
+    start = time.perf_counter()
+    compiled = llvm.compile_ir(llvm_ir, target, keep_text=observer is not None)
+    if observer is not None:
+        report("optimised", "llvm", compiled.llvm_ir, start)
+        report("assembly", "asm", compiled.assembly, start)
+    return Generated(_artifact(host, target, compiled.object), texts)
+
+
+def write(function: Function, target: Target, profiled: bool) -> Host:
+    """Write the MLIR module of `function`."""
+    unit = Unit()
+    entry = Code(
+        unit,
+        f"gm_{function.name}",
+        [("ctx", "!llvm.ptr"), ("args", "!llvm.ptr"), ("dims", "!llvm.ptr")],
+        "i32",
+        internal=False,
+    )
+    host = Host(function, unit, target, entry, profiled)
+    host.bind_parameters()
+    emit_block(host, function.block)
+    entry.finish(host.status())
+    _write_arena(host)
+    return host
+
+
+def _write_arena(host: Host) -> None:
+    """`int64_t gm_<name>_arena(dims, threads)`: the plan's bytes and the kernels' scratch."""
+    code = Code(
+        host.unit,
+        f"gm_{host.function.name}_arena",
+        [("dims", "!llvm.ptr"), ("threads", "i64")],
+        "i64",
+        internal=False,
+    )
+    known: dict[DimLike, object] = {}
+    for slot, name in enumerate(host.function.dims):
+        known[Dim.of(name)] = code.load(code.at(code.args[0], slot, "i64"), "i64", 8)
+    total = emit_dim(code, host.function.attrs.get("arena_bytes", 0), known)  # type: ignore[arg-type]
+    if host.scratch_once or host.scratch_each:
+        once = emit_dim(code, host.scratch_once, known)  # type: ignore[arg-type]
+        each = emit_dim(code, host.scratch_each, known)  # type: ignore[arg-type]
+        more = code.add(once, code.mul(each, code.args[1]))
+        total = code.add(total, code.add(more, 64))
+    code.finish(total)
+
+
+def _artifact(host: Host, target: Target, code: bytes) -> Artifact:
+    function = host.function
+    return Artifact(
+        name=function.name,
+        entry=f"gm_{function.name}",
+        target=target.name,
+        object=code,
+        inputs=tuple(_spec(v, v.name or f"x{i}") for i, v in enumerate(function.params)),
+        outputs=tuple(_spec(v, f"out{i}") for i, v in enumerate(function.results)),
+        dims=tuple(DimSpec(n, b.low, b.high) for n, b in function.dims.items()),
+        kernels=tuple(host.kernels),
+        locations=tuple(host.locations),
+        arena_bytes=None,
+        profiled=host.profiled,
+    )
+
+
+def _spec(value: Value, name: str) -> ArgSpec:
+    type = value.tensor
+    shape = tuple(d if isinstance(d, int) else str(d) for d in type.shape)
+    return ArgSpec(name, type.dtype.name, shape, type.layout == "strided")
+
+
+__all__ = ["Generated", "KernelInfo", "generate", "maximum", "write"]

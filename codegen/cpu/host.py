@@ -1,0 +1,293 @@
+"""The entry function: buffers, views, control flow, and the launch of one kernel after another.
+
+`int32_t gm_<name>(ctx, args, dims)` as the executable ABI says. Values live in buffers the memory
+pass chose (`buffers` attributes): the arena, the caller's outputs, or another value's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
+from graphmill.codegen.cpu.launch import Launch
+from graphmill.codegen.cpu.target import Target
+from graphmill.ir.dims import Dim, DimLike, Quotient, maximum, parse_dim
+from graphmill.ir.graph import Function, Op, Value
+
+SMALL_CONSTANT = 4096  # bytes; larger constants stay outside the object
+
+PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW = range(6)  # slots of the context
+
+
+class CodegenError(RuntimeError):
+    """An op that code generation has no lowering for, with its place in the user's code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Where a value lives: the host's pointer and the identity of the memory behind it."""
+
+    pointer: Val
+    storage: Storage
+    strides: tuple[Hashable, ...] | None = None  # keys of run-time strides; None: contiguous
+
+
+@dataclass(slots=True)
+class Host:
+    """The state of writing one entry function."""
+
+    function: Function
+    unit: Unit
+    target: Target
+    code: Code
+    profiled: bool = False
+    checked: bool = False
+    buffers: dict[Value, Buffer] = field(default_factory=dict)
+    constants: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    kernels: list[KernelInfo] = field(default_factory=list)
+    locations: list[str] = field(default_factory=list)
+    scratch_once: DimLike = 0
+    scratch_each: DimLike = 0
+    redirected: dict[Value, Buffer] = field(default_factory=dict)
+    _values: dict[Hashable, Val] = field(default_factory=dict)
+    _dims: dict[DimLike, Val] = field(default_factory=dict)
+    _pointers: dict[Storage, Val] = field(default_factory=dict)
+    _shared: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ctx(self) -> Val:
+        return self.code.args[0]
+
+    @property
+    def args(self) -> Val:
+        return self.code.args[1]
+
+    # ---- entering
+
+    def bind_parameters(self) -> None:
+        """Give every parameter its pointer, and load named dims and run-time strides."""
+        dims = self.code.args[2]
+        slot = 0
+        for name in self.function.dims:
+            self._dims[Dim.of(name)] = self.code.load(self.code.at(dims, slot, "i64"), "i64", 8)
+            slot += 1
+        for number, param in enumerate(self.function.params):
+            keys: list[Hashable] = []
+            if param.tensor.layout == "strided":
+                for axis in range(param.tensor.rank):
+                    key = ("stride", number, axis)
+                    self._values[key] = self.code.load(
+                        self.code.at(dims, slot, "i64"), "i64", 8
+                    )
+                    keys.append(key)
+                    slot += 1
+            strides = tuple(keys) if param.tensor.layout == "strided" else None
+            self.buffers[param] = Buffer(
+                self.argument(number), Storage(("param", number)), strides
+            )
+
+    def argument(self, number: int) -> Val:
+        """The data pointer in slot `number` of `args`."""
+        return self.code.load(self.code.at(self.args, number, "i64"), "!llvm.ptr", 8)
+
+    def context(self, slot: int, kind: str = "!llvm.ptr") -> Val:
+        """A field of the context."""
+        return self.code.load(self.code.at(self.ctx, slot, "i64"), kind, 8)
+
+    # ---- sizes
+
+    def dim(self, dim: DimLike) -> Val:
+        """A dim's run-time size. Only the named dims are memoised: they dominate everything."""
+        return emit_dim(self.code, dim, self._dims)
+
+    def value(self, key: Hashable) -> Val:
+        """An i64 that kernels ask for by key."""
+        return self._values[key]
+
+    def provide(self, key: Hashable, value: Val) -> None:
+        """Make `value` available to kernels under `key`."""
+        self._values[key] = value
+
+    # ---- buffers
+
+    def place(self, op: Op) -> list[Buffer]:
+        """Assign the op's tensor results their buffers and return those."""
+        plan = op.attrs.get("buffers")
+        if plan is None:
+            raise CodegenError(f"{op.name}: the memory pass has not run")
+        placed = []
+        for result, where in zip(op.results, plan, strict=True):
+            buffer = self.redirected.get(result) or self._buffer(op, where)
+            self.buffers[result] = buffer
+            placed.append(buffer)
+        return placed
+
+    def _buffer(self, op: Op, where: str) -> Buffer:
+        kind, _, rest = where.partition(":")
+        if kind == "alias":
+            return self.buffers[op.operands[int(rest)]]
+        if kind == "out":
+            number = len(self.function.params) + int(rest)
+            return Buffer(self.argument(number), Storage(("out", int(rest)), True))
+        if kind == "arena":
+            offset = parse_dim(rest)
+            at: Val | int = offset if isinstance(offset, int) else self.dim(offset)
+            pointer = self.code.at(self.context(ARENA), at, "i8")
+            return Buffer(pointer, Storage(("arena", rest, id(op)), True))
+        raise CodegenError(f"{op.name}: unknown buffer {where!r}")
+
+    def constant(self, op: Op) -> None:
+        """Bind a block-level constant: inside the object when small, else one more argument."""
+        array: np.ndarray[Any, Any] = np.ascontiguousarray(op.attrs["value"])
+        if array.nbytes <= SMALL_CONSTANT:
+            symbol = self.unit.constant_bytes(array.tobytes() or b"\0")
+            pointer, key = self.code.address_of(symbol), ("constant", symbol)
+        else:
+            pointer, key = self.constant_buffer(array)
+        self.buffers[op.result] = Buffer(pointer, Storage(key))
+
+    def constant_buffer(self, array: np.ndarray[Any, Any]) -> tuple[Val, tuple[str, int]]:
+        """One more constant argument holding `array` (the same array gives the same one)."""
+        number = next((i for i, c in enumerate(self.constants) if c is array), None)
+        if number is None:
+            number = len(self.constants)
+            self.constants.append(array)
+        slot = len(self.function.params) + len(self.function.results) + number
+        return self.argument(slot), ("weights", number)
+
+    def scratch(self, once: DimLike, each: DimLike) -> Val:
+        """Memory behind the plan's arena that a kernel uses while it runs.
+
+        `once` bytes, then `each` bytes per worker; all kernels share it.
+        """
+        self.scratch_once = maximum(self.scratch_once, once)
+        self.scratch_each = maximum(self.scratch_each, each)
+        used = self.dim(self.function.attrs.get("arena_bytes", 0))
+        aligned = self.code.binary(
+            "arith.andi", self.code.add(used, 63), self.code.i64(-64)
+        )
+        return self.code.at(self.context(ARENA), aligned, "i8")
+
+    def adopt(self, buffer: Buffer) -> None:
+        """Make a buffer that is no value's known to kernels that capture its storage."""
+        self._pointers[buffer.storage] = buffer.pointer
+
+    # ---- kernels
+
+    def kernel(self, label: str) -> Kernel:
+        """Begin a kernel; its symbol tells the function, a number and what it does."""
+        name = f"gm_{self.function.name}_k{len(self.kernels)}_{label}"
+        return Kernel(self.unit, self.target, name)
+
+    def source(self, kernel: Kernel, value: Value, buffer: Buffer | None = None) -> Source:
+        """A value's array as the kernel sees it."""
+        buffer = buffer or self.buffers[value]
+        type = value.tensor
+        strides: tuple[DimLike | Val, ...] = contiguous(type.shape)
+        if buffer.strides is not None:
+            strides = tuple(kernel.value(key) for key in buffer.strides)
+        self._pointers[buffer.storage] = buffer.pointer
+        return Source(kernel.pointer(buffer.storage), type.dtype, type.shape, strides)
+
+    def launch(self, kernel: Kernel, launch: Launch, op: Op, info: KernelInfo) -> None:
+        """Close the kernel and run it: here, or over the threads when there is enough work."""
+        mark = len(self.unit.parts)
+        kernel.finish()
+        symbol = self._deduplicate(kernel, mark)
+        code = self.code
+        captured = [self._captured(kind, key) for kind, key in kernel.captures]
+        items = self.dim(launch.items)
+        start = self._stamp()
+        zero = code.i64(0)
+        serial = isinstance(launch.items, int) and launch.items <= launch.grain
+        if serial:
+            code.call(f"{symbol}_body", [zero, items, zero, *captured])
+        else:
+            data = code.alloca("i64", max(1, len(captured)), 8)
+            for i, value in enumerate(captured):
+                code.store(value, code.at(data, i, "i64"), 8)
+            code.call_pointer(
+                self.context(PARALLEL_FOR),
+                [self.ctx, code.address_of(symbol), data, items, code.i64(launch.grain)],
+            )
+        self._record(start)
+        self.kernels.append(info)
+
+    def _captured(self, kind: str, key: object) -> Val:
+        if kind == "pointer":
+            assert isinstance(key, Storage)
+            return self._pointers[key]
+        if kind == "dim":
+            return self.dim(key)  # type: ignore[arg-type]
+        return self._values[key]  # type: ignore[index]
+
+    def _deduplicate(self, kernel: Kernel, mark: int) -> str:
+        """Reuse an equal kernel written before; returns the symbol to call."""
+        text = "\n".join(self.unit.parts[mark:]).replace(kernel.name, "")
+        if text in self._shared:
+            del self.unit.parts[mark:]
+            return self._shared[text]
+        self._shared[text] = kernel.name
+        return kernel.name
+
+    def status(self) -> Val:
+        """The entry's result: the code in the error record when checks may have written one."""
+        if not self.checked:
+            return self.code.const(0, "i32")
+        code = self.code.load(self.context(ERROR), "i64", 8)
+        return self.code.op(f"arith.trunci {code} : i64 to i32", "i32")
+
+    # ---- profile
+
+    def _stamp(self) -> Val | None:
+        if not self.profiled:
+            return None
+        return self.code.call_pointer(self.context(NOW), [], "i64")
+
+    def _record(self, start: Val | None) -> None:
+        if start is None:
+            return
+        stop = self.code.call_pointer(self.context(NOW), [], "i64")
+        assert stop is not None
+        slots = self.context(PROFILE)
+        number = len(self.kernels)
+        self.code.store(start, self.code.at(slots, 2 * number, "i64"), 8)
+        self.code.store(stop, self.code.at(slots, 2 * number + 1, "i64"), 8)
+
+
+def emit_dim(code: Code, dim: DimLike, known: Mapping[DimLike, Val]) -> Val:
+    """Code for a dim expression over the named dims in `known`."""
+    if isinstance(dim, int):
+        return code.i64(dim)
+    if dim in known:
+        return known[dim]
+    total: Val | None = None
+    for monomial, coefficient in dim.terms:
+        term: Val = code.i64(coefficient)
+        for n, factor in enumerate(monomial):
+            value = _factor(code, factor, known)
+            term = value if n == 0 and coefficient == 1 else code.mul(term, value)
+        total = term if total is None else code.add(total, term)
+    return total if total is not None else code.i64(0)
+
+
+def _factor(code: Code, factor: str | Quotient, known: Mapping[DimLike, Val]) -> Val:
+    if isinstance(factor, str):
+        return known[Dim.of(factor)]
+    left, right = emit_dim(code, factor.left, known), emit_dim(code, factor.right, known)
+    if factor.op == "mod":  # the sign of the divisor, as in Python
+        rest = code.binary("arith.remsi", left, right)
+        moved = code.binary("arith.addi", rest, right)
+        return code.binary("arith.remsi", moved, right)
+    if factor.op == "floordiv":
+        rest = code.binary("arith.remsi", left, right)
+        moved = code.binary("arith.remsi", code.add(rest, right), right)
+        return code.binary("arith.divsi", code.binary("arith.subi", left, moved), right)
+    return code.binary(f"arith.{factor.op}si", left, right)
+

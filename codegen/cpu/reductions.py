@@ -1,0 +1,65 @@
+"""Reduce kernels: reductions with what comes before and after, in the fewest sweeps over memory.
+
+Every value is full (the kernel's shape), reduced (without the reduced axes) or leads to one
+through index ops. Reductions that need others first (softmax's sum needs its maximum) run in
+later sweeps. When the last axis is reduced, lanes run along it and a row's state stays in
+registers; when it is kept, lanes run along it and a block of columns is reduced row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.cpu.collapse import collapse
+from graphmill.codegen.cpu.columns import emit_columns
+from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.rows import emit_rows
+from graphmill.codegen.cpu.stages import Plan, plan_of
+from graphmill.codegen.cpu.whole import emit_whole
+from graphmill.ir.dims import DimLike, product
+from graphmill.ir.graph import Block, Op
+
+WHOLE = 1 << 16  # elements of one row from which its sweep is shared by several work items
+
+
+def emit_reduce(
+    host: Host,
+    op: Op,
+    block: Block,
+    label: str,
+    info: Callable[[Op, str, bool], KernelInfo],
+) -> None:
+    """Write and launch the kernel(s) of a reduce fusion or a bare `reduce`."""
+    outputs = host.place(op)
+    first = next(o for o in block.ops if o.name == "reduce")
+    block = collapse(block, first.operands[0].shape, first.attrs["axes"])
+    plan = plan_of(block)
+    operands = [host.buffers[v] for v in op.operands]
+    if plan.last_reduced and _few_rows(plan) and plan.single_stage:
+        emit_whole(host, op, plan, operands, outputs, label, info)
+        return
+    kernel = host.kernel(label)
+    sources = {
+        arg: host.source(kernel, arg, buffer)
+        for arg, buffer in zip(block.args, operands, strict=True)
+    }
+    targets = [
+        host.source(kernel, value, buffer)
+        for value, buffer in zip(block.yielded, outputs, strict=True)
+    ]
+    emit = emit_rows if plan.last_reduced else emit_columns
+    launch = emit(kernel, plan, sources, targets)
+    host.launch(kernel, launch, op, info(op, kernel.name, True))
+
+
+def _few_rows(plan: Plan) -> bool:
+    """Whether there are too few rows to share among threads, and they are long."""
+    rows = product(plan.kept_shape)
+    length: DimLike = product(plan.shape[i] for i in plan.reduced)
+    if not isinstance(rows, int) or rows > 4:
+        return False
+    return not isinstance(length, int) or length >= WHOLE
+
+

@@ -1,0 +1,191 @@
+"""Reduce kernels whose last axis is reduced: one row after another, lanes along the row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphmill.codegen.cpu.elem import Elem, memory_type
+from graphmill.codegen.cpu.element import Elements, Override
+from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.index import Index, Indices, unravel
+from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
+from graphmill.codegen.cpu.loops import Merge, outer_positions, sweep
+from graphmill.codegen.cpu.stages import Accumulator, Plan, merged, unpack
+from graphmill.ir.dims import product
+from graphmill.ir.graph import Op, Value
+
+ROW_BYTES = 64 << 10  # a row of kept values up to this size stays on the stack
+CHEAP = 12.0  # operations per element up to which a sweep runs several chains
+
+
+def emit_rows(
+    kernel: Kernel, plan: Plan, sources: dict[Value, Source], outputs: Sequence[Source]
+) -> Launch:
+    """Write the kernel; work items are rows (positions of the kept axes)."""
+    elements = Elements(kernel, sources)
+    rows = _Rows(kernel, plan, elements, outputs)
+    with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
+        rows.emit(item.i)
+    length = product(plan.shape[i] for i in plan.reduced)
+    work = length if isinstance(length, int) else 1024
+    cost = work * flops_per_element(plan.block.ops)
+    return Launch(product(plan.kept_shape), grain(cost))
+
+
+class _Rows:
+    """Writing the sweeps over one row."""
+
+    def __init__(
+        self, kernel: Kernel, plan: Plan, elements: Elements, outputs: Sequence[Source]
+    ) -> None:
+        self.kernel, self.plan, self.elements = kernel, plan, elements
+        self.outputs = outputs
+        self.code = kernel.code
+        self.spilled = {v: self._row_buffer(v) for v in plan.kept if self._fits(v)}
+        self.written: set[Value] = set()
+
+    def _fits(self, value: Value) -> bool:
+        length = product(self.plan.shape[i] for i in self.plan.reduced)
+        size = value.tensor.dtype.itemsize
+        return isinstance(length, int) and length * size <= ROW_BYTES and len(self.plan.reduced) == 1
+
+    def _row_buffer(self, value: Value) -> Source:
+        dtype = value.tensor.dtype
+        length = self.plan.shape[-1]
+        assert isinstance(length, int)
+        count = length * (2 if dtype.is_complex else 1)
+        pointer = self.code.alloca(memory_type(dtype), count)
+        return Source(pointer, dtype, (length,), (1,))
+
+    def emit(self, row: Val) -> None:
+        """All sweeps over the row of number `row`, then the epilogue."""
+        plan, elements = self.plan, self.elements
+        kept = outer_positions(self.kernel, row, plan.kept_shape)
+        at = dict(zip(plan.kept_axes, kept, strict=True))
+        self.written.clear()
+        for value in list(elements.overrides):
+            del elements.overrides[value]
+        for number, reduces in enumerate(plan.sweeps):
+            states = self._sweep(at, reduces, number)
+            for op, state in zip(reduces, states, strict=True):
+                scalar = Accumulator.of(op).across(self.kernel, state)
+                elements.overrides[op.result] = _fixed(unpack(scalar))
+        for i in plan.reduced_yields:
+            elements.store(self.outputs[i], kept, elements.at(plan.block.yielded[i], kept))
+        if plan.full_yields:
+            self._last(at)
+
+    # ---- sweeps
+
+    def _sweep(self, at: dict[int, Index], reduces: Sequence[Op], number: int) -> list[list[Val]]:
+        """Accumulate the reductions of one sweep over the row."""
+        accumulators = [Accumulator.of(op) for op in reduces]
+        carry = [
+            v for a in accumulators for v in a.start(self.code, self.elements.lanes)
+        ]
+        store = [
+            v for v in self.spilled
+            if v not in self.written and any(_needs(op.operands[0], v) for op in reduces)
+        ]  # fmt: skip
+
+        def body(index: Indices, carried: Sequence[Val]) -> Sequence[Val]:
+            for value in store:
+                self._spill(value, index)
+            result: list[Val] = []
+            taken = 0
+            for op, accumulator in zip(reduces, accumulators, strict=True):
+                state = carried[taken : taken + accumulator.parts]
+                taken += accumulator.parts
+                value = self.elements.at(op.operands[0], index)
+                if self.elements.tail is None:
+                    result += accumulator.combine(self.kernel, state, value)
+                else:
+                    result += accumulator.masked(self.kernel, state, value, self.elements.tail)
+            return result
+
+        final = self._over_row(at, body, carry, self._merge(reduces, accumulators))
+        for value in store:
+            self.written.add(value)
+            self.elements.overrides[value] = self._reload(value)
+        states, taken = [], 0
+        for accumulator in accumulators:
+            states.append(list(final[taken : taken + accumulator.parts]))
+            taken += accumulator.parts
+        return states
+
+    def _merge(self, reduces: Sequence[Op], accumulators: Sequence[Accumulator]) -> Merge | None:
+        """How to combine two states, if the sweep is cheap enough to run in several chains."""
+        work = sum(_work(op.operands[0]) for op in reduces)
+        if work > CHEAP or len(self.plan.reduced) > 1:
+            return None
+        return lambda a, b: merged(self.kernel, accumulators, a, b)
+
+    def _over_row(
+        self,
+        at: dict[int, Index],
+        body: Callable[[Indices, Sequence[Val]], Sequence[Val]],
+        carry: Sequence[Val],
+        merge: Merge | None = None,
+    ) -> Sequence[Val]:
+        """Run `body(full index, carried)` over all positions of the reduced axes."""
+        plan, code = self.plan, self.code
+        outer = plan.reduced[:-1]
+
+        def inner(positions: dict[int, Index], carried: Sequence[Val]) -> Sequence[Val]:
+            def step(position: Index, state: Sequence[Val]) -> Sequence[Val]:
+                full = {**at, **positions, len(plan.shape) - 1: position}
+                return body(tuple(full[i] for i in range(len(plan.shape))), state)
+
+            size = self.kernel.size(plan.shape[-1])
+            return sweep(self.elements, 0, size, step, carried, merge=merge)
+
+        if not outer:
+            return inner({}, carry)
+        sizes = [self.kernel.size(plan.shape[i]) for i in outer]
+        count = self.kernel.dim(product(plan.shape[i] for i in outer))
+        with code.loop(0, count, 1, carry) as loop, self.elements.scope():
+            positions = unravel(code, loop.i, sizes)
+            named = {axis: Index(p) for axis, p in zip(outer, positions, strict=True)}
+            loop.next = list(inner(named, loop.carried))
+        return loop.results
+
+    def _last(self, at: dict[int, Index]) -> None:
+        """Compute and store the full results."""
+        plan = self.plan
+
+        def body(index: Indices, carried: Sequence[Val]) -> Sequence[Val]:
+            results = [self.elements.at(plan.block.yielded[i], index) for i in plan.full_yields]
+            for i, result in zip(plan.full_yields, results, strict=True):
+                self.elements.store(self.outputs[i], index, result)
+            return carried
+
+        self._over_row(at, body, [])
+
+    # ---- values kept from one sweep to the next
+
+    def _spill(self, value: Value, index: Indices) -> None:
+        self.elements.store(self.spilled[value], index[-1:], self.elements.at(value, index))
+
+    def _reload(self, value: Value) -> Override:
+        source = self.spilled[value]
+        return lambda index, guard: self.elements.load(source, index[-1:], guard)
+
+
+def _needs(value: Value, wanted: Value) -> bool:
+    """Whether computing `value` computes `wanted`."""
+    if value is wanted:
+        return True
+    return value.op is not None and any(_needs(v, wanted) for v in value.op.operands)
+
+
+def _work(value: Value) -> float:
+    """Operations to compute a value inside the kernel."""
+    if value.op is None or value.op.name == "reduce":
+        return 0.0
+    return value.op.definition.flops + sum(_work(v) for v in value.op.operands)
+
+
+def _fixed(value: Elem) -> Override:
+    return lambda index, guard: value
+

@@ -1,0 +1,147 @@
+"""Reductions of few long rows: blocks of a row in parallel, then the partial results.
+
+The blocks do not depend on the number of threads, so neither does the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.cpu import memory
+from graphmill.codegen.cpu.elem import Elem
+from graphmill.codegen.cpu.element import Elements, Override
+from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.host import Buffer, Host
+from graphmill.codegen.cpu.index import Index, Indices, unravel
+from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
+from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
+from graphmill.codegen.cpu.loops import BLOCK, outer_positions, row_blocks, sweep
+from graphmill.codegen.cpu.stages import Accumulator, Plan, merged, unpack
+from graphmill.ir.dims import DimLike, product
+from graphmill.ir.graph import Op, Value
+
+Info = Callable[[Op, str, bool], KernelInfo]
+
+
+def emit_whole(
+    host: Host,
+    op: Op,
+    plan: Plan,
+    operands: Sequence[Buffer],
+    outputs: Sequence[Buffer],
+    label: str,
+    info: Info,
+) -> None:
+    """Write and launch both kernels: partial results into scratch memory, then the rest."""
+    per_row = product((*(plan.shape[i] for i in plan.reduced[:-1]), row_blocks(plan.shape[-1])))
+    count = product((*plan.kept_shape, per_row))
+    accumulators = [Accumulator.of(o) for o in plan.sweeps[0]]
+    sizes = [count * a.memory.itemsize for a in accumulators]
+    total: DimLike = 0
+    offsets: list[DimLike] = []
+    for size in sizes:
+        offsets.append(total)
+        total = total + (size + 63) // 64 * 64
+    base = host.scratch(total, 0)
+    storages = []
+    for number, offset in enumerate(offsets):
+        pointer = host.code.at(base, host.dim(offset), "i8")
+        storage = Storage(("partial", id(op), number), True)
+        host.adopt(Buffer(pointer, storage))
+        storages.append(storage)
+    _partials(host, op, plan, operands, storages, per_row, label, info)
+    _finish(host, op, plan, operands, outputs, storages, per_row, label, info)
+
+
+def _sources(
+    host: Host, kernel: Kernel, plan: Plan, operands: Sequence[Buffer]
+) -> dict[Value, Source]:
+    return {
+        arg: host.source(kernel, arg, buffer)
+        for arg, buffer in zip(plan.block.args, operands, strict=True)
+    }
+
+
+def _partials(
+    host: Host, op: Op, plan: Plan, operands: Sequence[Buffer], storages: Sequence[Storage],
+    per_row: DimLike, label: str, info: Info,
+) -> None:  # fmt: skip
+    kernel = host.kernel(f"{label}_partial")
+    elements = Elements(kernel, _sources(host, kernel, plan, operands))
+    code, reduces = kernel.code, plan.sweeps[0]
+    accumulators = [Accumulator.of(o) for o in reduces]
+    pointers = [kernel.pointer(s) for s in storages]
+    blocks = row_blocks(plan.shape[-1])
+    with code.loop(kernel.begin, kernel.end) as item, elements.scope():
+        number = code.binary("arith.remui", item.i, kernel.dim(blocks))
+        row = code.binary("arith.divui", item.i, kernel.dim(blocks))
+        axes = [*plan.kept_axes, *plan.reduced[:-1]]
+        positions = unravel(code, row, [kernel.size(plan.shape[i]) for i in axes])
+        at = {axis: Index(p) for axis, p in zip(axes, positions, strict=True)}
+        start = code.mul(number, BLOCK)
+        last = kernel.dim(plan.shape[-1])
+        stop = code.binary("arith.minsi", code.add(start, BLOCK), last)
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            full = {**at, len(plan.shape) - 1: position}
+            index = tuple(full[i] for i in range(len(plan.shape)))
+            result: list[Val] = []
+            for o, a in zip(reduces, accumulators, strict=True):
+                state = carried[len(result) : len(result) + a.parts]
+                value = elements.at(o.operands[0], index)
+                if elements.tail is None:
+                    result += a.combine(kernel, state, value)
+                else:
+                    result += a.masked(kernel, state, value, elements.tail)
+            return result
+
+        carry = [v for a in accumulators for v in a.start(code, elements.lanes)]
+        final = list(
+            sweep(
+                elements, start, stop, body, carry,
+                merge=lambda a, b: merged(kernel, accumulators, a, b),
+            )
+        )  # fmt: skip
+        for a, pointer in zip(accumulators, pointers, strict=True):
+            state, final = final[: a.parts], final[a.parts :]
+            value = unpack(a.across(kernel, state))
+            memory.store(code, value, pointer, item.i, a.memory)
+    work = grain(BLOCK * flops_per_element(plan.block.ops))
+    launch = Launch(product((*plan.kept_shape, per_row)), work)
+    host.launch(kernel, launch, op, info(op, kernel.name, True))
+
+
+def _finish(
+    host: Host, op: Op, plan: Plan, operands: Sequence[Buffer], outputs: Sequence[Buffer],
+    storages: Sequence[Storage], per_row: DimLike, label: str, info: Info,
+) -> None:  # fmt: skip
+    kernel = host.kernel(f"{label}_total")
+    elements = Elements(kernel, _sources(host, kernel, plan, operands))
+    code, reduces = kernel.code, plan.sweeps[0]
+    pointers = [kernel.pointer(s) for s in storages]
+    targets = [
+        host.source(kernel, value, buffer)
+        for value, buffer in zip(plan.block.yielded, outputs, strict=True)
+    ]
+    count = kernel.dim(per_row)
+    with code.loop(kernel.begin, kernel.end) as row, elements.scope():
+        kept = outer_positions(kernel, row.i, plan.kept_shape)
+        first = code.mul(row.i, count)
+        for o, pointer in zip(reduces, pointers, strict=True):
+            a = Accumulator.of(o)
+            with code.loop(0, count, 1, a.start(code, 0)) as loop:
+                value = memory.load(code, pointer, code.add(first, loop.i), a.memory, 0)
+                loop.next = a.combine(kernel, loop.carried, value)
+            elements.overrides[o.result] = _fixed(unpack(loop.results))
+        for value_, target in zip(plan.block.yielded, targets, strict=True):
+            elements.store(target, kept, elements.at(value_, kept))
+    rows = product(plan.kept_shape)
+    host.launch(kernel, Launch(rows, 1 << 30), op, info(op, kernel.name, False))
+
+
+def _fixed(value: Elem) -> Override:
+    def fixed(index: Indices, guard: Val | None) -> Elem:
+        return value
+
+    return fixed
