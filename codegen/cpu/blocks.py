@@ -35,9 +35,7 @@ def lowers(name: str) -> Callable[[Emitter], Emitter]:
 def emit_block(host: Host, block: Block) -> None:
     """Emit every op of a block in order."""
     for op in block.ops:
-        if op.definition.terminator or not any(
-            isinstance(v.type, TensorType) for v in op.results
-        ):
+        if op.definition.terminator or not any(isinstance(v.type, TensorType) for v in op.results):
             continue
         emitter_of(op)(host, op)
 
@@ -106,7 +104,7 @@ def _loop(host: Host, op: Op) -> None:
         for value, buffer in zip(block.yielded, outputs, strict=True)
     ]
     launch = loops.emit_loop(kernel, block, sources, targets)
-    host.launch(kernel, launch, op, info_of(op, kernel.name, True))
+    host.launch(kernel, launch, info_of(op, kernel.name, True))
 
 
 @lowers("reduce")

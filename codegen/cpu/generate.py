@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec, KernelInfo
+from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec
 from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
-from graphmill.codegen.cpu.emit import Code, Unit
+from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim
 from graphmill.codegen.cpu.target import Target
-from graphmill.ir.dims import Dim, DimLike, maximum
+from graphmill.ir.dims import Dim, DimLike
 from graphmill.ir.graph import Function, Value
 
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
@@ -87,16 +87,20 @@ def _write_arena(host: Host) -> None:
         "i64",
         internal=False,
     )
-    known: dict[DimLike, object] = {}
+    known: dict[DimLike, Val] = {}
     for slot, name in enumerate(host.function.dims):
         known[Dim.of(name)] = code.load(code.at(code.args[0], slot, "i64"), "i64", 8)
-    total = emit_dim(code, host.function.attrs.get("arena_bytes", 0), known)  # type: ignore[arg-type]
-    if host.scratch_once or host.scratch_each:
-        once = emit_dim(code, host.scratch_once, known)  # type: ignore[arg-type]
-        each = emit_dim(code, host.scratch_each, known)  # type: ignore[arg-type]
-        more = code.add(once, code.mul(each, code.args[1]))
-        total = code.add(total, code.add(more, 64))
-    code.finish(total)
+
+    def dim(of: DimLike) -> Val:
+        return emit_dim(code, of, known)
+
+    total = dim(host.arena_bytes)
+    most = code.i64(0)
+    for need in host.needs:
+        once, each = need(code, dim)
+        bytes_ = code.add(once, code.mul(each, code.args[1]))
+        most = code.binary("arith.maxsi", most, bytes_)
+    code.finish(code.add(code.add(total, most), code.i64(128)) if host.needs else total)
 
 
 def _artifact(host: Host, target: Target, code: bytes) -> Artifact:
@@ -120,6 +124,3 @@ def _spec(value: Value, name: str) -> ArgSpec:
     type = value.tensor
     shape = tuple(d if isinstance(d, int) else str(d) for d in type.shape)
     return ArgSpec(name, type.dtype.name, shape, type.layout == "strided")
-
-
-__all__ = ["Generated", "KernelInfo", "generate", "maximum", "write"]

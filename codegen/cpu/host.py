@@ -6,7 +6,7 @@ pass chose (`buffers` attributes): the arena, the caller's outputs, or another v
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,13 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
 from graphmill.codegen.cpu.launch import Launch
 from graphmill.codegen.cpu.target import Target
-from graphmill.ir.dims import Dim, DimLike, Quotient, maximum, parse_dim
+from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
 from graphmill.ir.graph import Function, Op, Value
 
 SMALL_CONSTANT = 4096  # bytes; larger constants stay outside the object
+
+# writes into the given code, with a function for dims: bytes once, bytes for each worker
+Need = Callable[[Code, Callable[[DimLike], Val]], tuple[Val, Val]]
 
 PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW = range(6)  # slots of the context
 
@@ -52,11 +55,12 @@ class Host:
     constants: list[np.ndarray[Any, Any]] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
-    scratch_once: DimLike = 0
-    scratch_each: DimLike = 0
+    arena_bytes: DimLike = 0
+    needs: list[Need] = field(default_factory=list)
     redirected: dict[Value, Buffer] = field(default_factory=dict)
     _values: dict[Hashable, Val] = field(default_factory=dict)
     _dims: dict[DimLike, Val] = field(default_factory=dict)
+    _derived: dict[Hashable, np.ndarray[Any, Any]] = field(default_factory=dict)
     _pointers: dict[Storage, Val] = field(default_factory=dict)
     _shared: dict[str, str] = field(default_factory=dict)
 
@@ -72,6 +76,7 @@ class Host:
 
     def bind_parameters(self) -> None:
         """Give every parameter its pointer, and load named dims and run-time strides."""
+        self.arena_bytes = self.function.attrs.get("arena_bytes", 0)
         dims = self.code.args[2]
         slot = 0
         for name in self.function.dims:
@@ -82,15 +87,11 @@ class Host:
             if param.tensor.layout == "strided":
                 for axis in range(param.tensor.rank):
                     key = ("stride", number, axis)
-                    self._values[key] = self.code.load(
-                        self.code.at(dims, slot, "i64"), "i64", 8
-                    )
+                    self._values[key] = self.code.load(self.code.at(dims, slot, "i64"), "i64", 8)
                     keys.append(key)
                     slot += 1
             strides = tuple(keys) if param.tensor.layout == "strided" else None
-            self.buffers[param] = Buffer(
-                self.argument(number), Storage(("param", number)), strides
-            )
+            self.buffers[param] = Buffer(self.argument(number), Storage(("param", number)), strides)
 
     def argument(self, number: int) -> Val:
         """The data pointer in slot `number` of `args`."""
@@ -161,18 +162,31 @@ class Host:
         slot = len(self.function.params) + len(self.function.results) + number
         return self.argument(slot), ("weights", number)
 
-    def scratch(self, once: DimLike, each: DimLike) -> Val:
-        """Memory behind the plan's arena that a kernel uses while it runs.
+    def scratch(self, need: Need) -> Val:
+        """Memory behind the plan's arena, which a kernel uses while it runs; all share it.
 
-        `once` bytes, then `each` bytes per worker; all kernels share it.
+        `need` writes the bytes it takes once and, besides, for each worker; it also runs inside
+        the function that tells callers how much to allocate.
         """
-        self.scratch_once = maximum(self.scratch_once, once)
-        self.scratch_each = maximum(self.scratch_each, each)
-        used = self.dim(self.function.attrs.get("arena_bytes", 0))
-        aligned = self.code.binary(
-            "arith.andi", self.code.add(used, 63), self.code.i64(-64)
-        )
+        self.needs.append(need)
+        used = self.dim(self.arena_bytes)
+        aligned = self.code.binary("arith.andi", self.code.add(used, 63), self.code.i64(-64))
         return self.code.at(self.context(ARENA), aligned, "i8")
+
+    def reserve(self, nbytes: DimLike) -> Val:
+        """Memory of its own behind the plan's arena, kept for the whole call."""
+        used = self.arena_bytes
+        start = (used + 63) // 64 * 64
+        self.arena_bytes = start + nbytes
+        return self.code.at(self.context(ARENA), self.dim(start), "i8")
+
+    def derived(
+        self, key: Hashable, make: Callable[[], np.ndarray[Any, Any]]
+    ) -> np.ndarray[Any, Any]:
+        """An array made from constants at compile time, made once per key."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]
 
     def adopt(self, buffer: Buffer) -> None:
         """Make a buffer that is no value's known to kernels that capture its storage."""
@@ -195,7 +209,7 @@ class Host:
         self._pointers[buffer.storage] = buffer.pointer
         return Source(kernel.pointer(buffer.storage), type.dtype, type.shape, strides)
 
-    def launch(self, kernel: Kernel, launch: Launch, op: Op, info: KernelInfo) -> None:
+    def launch(self, kernel: Kernel, launch: Launch, info: KernelInfo) -> None:
         """Close the kernel and run it: here, or over the threads when there is enough work."""
         mark = len(self.unit.parts)
         kernel.finish()
@@ -212,12 +226,15 @@ class Host:
             data = code.alloca("i64", max(1, len(captured)), 8)
             for i, value in enumerate(captured):
                 code.store(value, code.at(data, i, "i64"), 8)
-            code.call_pointer(
-                self.context(PARALLEL_FOR),
-                [self.ctx, code.address_of(symbol), data, items, code.i64(launch.grain)],
-            )
+            self.run(symbol, data, items, code.i64(launch.grain))
         self._record(start)
         self.kernels.append(info)
+
+    def run(self, symbol: str, data: Val, items: Val, grain: Val) -> None:
+        """Run `symbol(data, begin, end, worker)` over the threads."""
+        body = self.code.address_of(symbol)
+        args = [self.ctx, body, data, items, grain]
+        self.code.call_pointer(self.context(PARALLEL_FOR), args)
 
     def _captured(self, kind: str, key: object) -> Val:
         if kind == "pointer":
@@ -290,4 +307,3 @@ def _factor(code: Code, factor: str | Quotient, known: Mapping[DimLike, Val]) ->
         moved = code.binary("arith.remsi", code.add(rest, right), right)
         return code.binary("arith.divsi", code.binary("arith.subi", left, moved), right)
     return code.binary(f"arith.{factor.op}si", left, right)
-

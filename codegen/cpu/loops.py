@@ -124,9 +124,7 @@ def sweep(
     return rest.results
 
 
-def _split(
-    code: Code, low: Val | int, high: Val | int, lanes: int
-) -> tuple[Val | int, Val | int]:
+def _split(code: Code, low: Val | int, high: Val | int, lanes: int) -> tuple[Val | int, Val | int]:
     """Where the whole vectors end, and how many elements are left after them."""
     if isinstance(low, int) and isinstance(high, int):
         rest = (high - low) % lanes

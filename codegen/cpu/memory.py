@@ -71,7 +71,7 @@ def store(
         wide = None if mask is None else _shuffle(code, mask, mask, _twice(lanes))
         _store(code, pairs, address, align or size, wide, nontemporal)
         return
-    raw = _to_memory(code, value, dtype)
+    raw = to_memory(code, value, dtype)
     _store(code, raw, code.at(base, index, element), align or size, mask, nontemporal)
 
 
@@ -105,7 +105,7 @@ def scatter_store(
         _scatter(code, value.re, base, even, element, align, mask)
         _scatter(code, value.im, base, odd, element, align, mask)
         return
-    raw = _to_memory(code, value, dtype)
+    raw = to_memory(code, value, dtype)
     _scatter(code, raw, base, indices, element, align, mask)
 
 
@@ -201,7 +201,8 @@ def _from_memory(code: Code, raw: Val, dtype: DType) -> Val:
     return raw
 
 
-def _to_memory(code: Code, value: Val, dtype: DType) -> Val:
+def to_memory(code: Code, value: Val, dtype: DType) -> Val:
+    """A real element as it is stored: bool as i8, f16 and bf16 as their bits."""
     if dtype.kind == "b":
         return code.convert("arith.extui", value, "i8")
     if dtype.kind == "f" and dtype.bits == 16:

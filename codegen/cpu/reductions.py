@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.columns import emit_columns
@@ -51,7 +50,7 @@ def emit_reduce(
     ]
     emit = emit_rows if plan.last_reduced else emit_columns
     launch = emit(kernel, plan, sources, targets)
-    host.launch(kernel, launch, op, info(op, kernel.name, True))
+    host.launch(kernel, launch, info(op, kernel.name, True))
 
 
 def _few_rows(plan: Plan) -> bool:
@@ -61,5 +60,3 @@ def _few_rows(plan: Plan) -> bool:
     if not isinstance(rows, int) or rows > 4:
         return False
     return not isinstance(length, int) or length >= WHOLE
-
-

@@ -48,7 +48,9 @@ class _Rows:
     def _fits(self, value: Value) -> bool:
         length = product(self.plan.shape[i] for i in self.plan.reduced)
         size = value.tensor.dtype.itemsize
-        return isinstance(length, int) and length * size <= ROW_BYTES and len(self.plan.reduced) == 1
+        return (
+            isinstance(length, int) and length * size <= ROW_BYTES and len(self.plan.reduced) == 1
+        )
 
     def _row_buffer(self, value: Value) -> Source:
         dtype = value.tensor.dtype
@@ -81,9 +83,7 @@ class _Rows:
     def _sweep(self, at: dict[int, Index], reduces: Sequence[Op], number: int) -> list[list[Val]]:
         """Accumulate the reductions of one sweep over the row."""
         accumulators = [Accumulator.of(op) for op in reduces]
-        carry = [
-            v for a in accumulators for v in a.start(self.code, self.elements.lanes)
-        ]
+        carry = [v for a in accumulators for v in a.start(self.code, self.elements.lanes)]
         store = [
             v for v in self.spilled
             if v not in self.written and any(_needs(op.operands[0], v) for op in reduces)
@@ -188,4 +188,3 @@ def _work(value: Value) -> float:
 
 def _fixed(value: Elem) -> Override:
     return lambda index, guard: value
-

@@ -77,7 +77,10 @@ def plan_of(block: Block) -> Plan:
 
 
 def _kept(
-    block: Block, shape: tuple[DimLike, ...], sweeps: Sequence[Sequence[Op]], depth: dict[Value, int]
+    block: Block,
+    shape: tuple[DimLike, ...],
+    sweeps: Sequence[Sequence[Op]],
+    depth: dict[Value, int],
 ) -> tuple[Value, ...]:
     """Costly full values that more than one sweep wants, those nearest their users."""
     wanted: dict[Value, set[int]] = {}

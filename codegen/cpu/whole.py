@@ -43,7 +43,7 @@ def emit_whole(
     for size in sizes:
         offsets.append(total)
         total = total + (size + 63) // 64 * 64
-    base = host.scratch(total, 0)
+    base = host.scratch(lambda code, dim: (dim(total), code.i64(0)))
     storages = []
     for number, offset in enumerate(offsets):
         pointer = host.code.at(base, host.dim(offset), "i8")
@@ -109,7 +109,7 @@ def _partials(
             memory.store(code, value, pointer, item.i, a.memory)
     work = grain(BLOCK * flops_per_element(plan.block.ops))
     launch = Launch(product((*plan.kept_shape, per_row)), work)
-    host.launch(kernel, launch, op, info(op, kernel.name, True))
+    host.launch(kernel, launch, info(op, kernel.name, True))
 
 
 def _finish(
@@ -137,7 +137,7 @@ def _finish(
         for value_, target in zip(plan.block.yielded, targets, strict=True):
             elements.store(target, kept, elements.at(value_, kept))
     rows = product(plan.kept_shape)
-    host.launch(kernel, Launch(rows, 1 << 30), op, info(op, kernel.name, False))
+    host.launch(kernel, Launch(rows, 1 << 30), info(op, kernel.name, False))
 
 
 def _fixed(value: Elem) -> Override:

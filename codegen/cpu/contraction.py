@@ -1,0 +1,302 @@
+"""Contract kernels: a `dot_general` with what follows it, on the matrix-product generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.cpu import convert, memory
+from graphmill.codegen.cpu.contract.gemm import emit_gemm, pack_b
+from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, GemmSpec, Place, Sizes
+from graphmill.codegen.cpu.element import Elements
+from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.host import Buffer, Host, emit_dim
+from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
+from graphmill.codegen.cpu.kernel import Source, Storage, contiguous
+from graphmill.codegen.cpu.loops import emit_loop
+from graphmill.ir.builder import Builder
+from graphmill.ir.dims import Dim, DimLike, product
+from graphmill.ir.dtypes import DType, f32, i32, i64
+from graphmill.ir.graph import Block, Op, Region, Value
+from graphmill.ir.ops.contract import free_axes
+
+PACKED_FROM = 1024  # elements from which a constant right operand is packed at compile time
+
+Info = Callable[[Op, str, bool], KernelInfo]
+Stride = DimLike | Val
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """An operand as a batch of matrices: pointer, and the strides of batch, rows and columns."""
+
+    pointer: Val
+    batch: Stride
+    rows: Stride
+    columns: Stride
+
+    @property
+    def order(self) -> str:
+        """Which stride is 1, as the generator names it."""
+        if self.columns == 1:
+            return "row"
+        return "col" if self.rows == 1 else "strided"
+
+
+def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
+    """Write and launch the kernels of a contract fusion or a bare `dot_general`."""
+    (output,) = host.place(op)
+    root = next(o for o in block.ops if o.definition.fusion == "contract")
+    operands = dict(zip(block.args, op.operands, strict=True))
+    x, y = (operands[v] for v in root.operands)
+    batch, m, n, k = _sizes(root)
+    dtype, acc = root.operands[0].tensor.dtype, accumulator(root.attrs["dtype"])
+    attrs = root.attrs
+    x_free = free_axes(len(x.shape), attrs["x_batch"], attrs["x_contract"])
+    y_free = free_axes(len(y.shape), attrs["y_batch"], attrs["y_contract"])
+    a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"])
+    packed = _constant_right(y, batch)
+    b = a if packed else _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
+    spec = GemmSpec(
+        dtype, dtype, acc, op.result.tensor.dtype, _known(m), _known(n), _known(k),
+        a.order, "row" if packed else b.order, packed, _known(batch),
+    )  # fmt: skip
+    if packed:
+        b = _packed(host, y, attrs, y_free, spec, (k, n))
+    kernel = host.kernel(label)
+    work = _Epilogue(host, kernel.name, block, root, acc, operands)
+    gemm = emit_gemm(host.unit, kernel.name, spec, host.target, work.epilogue())
+    _launch(host, gemm, a, b, output, (batch, m, n, k), work.captured())
+    host.kernels.append(info(op, kernel.name, True))
+
+
+def accumulator(of: DType) -> DType:
+    """The dtype sums are formed in: f32 for 16-bit floats, at least 32 bits for integers."""
+    if of.is_float:
+        return of if of.bits >= 32 else f32
+    if of.is_complex:
+        return of
+    return i64 if of.bits == 64 and of.kind != "b" else i32
+
+
+def _sizes(root: Op) -> tuple[DimLike, DimLike, DimLike, DimLike]:
+    x, y = (v.tensor for v in root.operands)
+    attrs = root.attrs
+    x_free = free_axes(x.rank, attrs["x_batch"], attrs["x_contract"])
+    y_free = free_axes(y.rank, attrs["y_batch"], attrs["y_contract"])
+    return (
+        product(x.shape[i] for i in attrs["x_batch"]),
+        product(x.shape[i] for i in x_free),
+        product(y.shape[i] for i in y_free),
+        product(x.shape[i] for i in attrs["x_contract"]),
+    )
+
+
+def _known(dim: DimLike) -> int | None:
+    return dim if isinstance(dim, int) else None
+
+
+# ---- operands
+
+
+def _matrix(
+    host: Host, value: Value, batch: Sequence[int], rows: Sequence[int], columns: Sequence[int]
+) -> Matrix:
+    """The operand as it lies in memory, or copied when its axes do not merge."""
+    buffer = host.buffers[value]
+    strides = _strides(host, value, buffer)
+    merged = [_merge(value.shape, strides, axes) for axes in (batch, rows, columns)]
+    if all(m is not None for m in merged):
+        return Matrix(buffer.pointer, *merged)  # type: ignore[arg-type]
+    order = [*batch, *rows, *columns]
+    pointer = _transposed(host, value, order)
+    width = product(value.shape[i] for i in columns)
+    return Matrix(pointer, product(value.shape[i] for i in rows) * width, width, 1)
+
+
+def _strides(host: Host, value: Value, buffer: Buffer) -> list[Stride]:
+    if buffer.strides is None:
+        return list(contiguous(value.shape))
+    return [host.value(key) for key in buffer.strides]
+
+
+def _merge(
+    shape: Sequence[DimLike], strides: Sequence[Stride], axes: Sequence[int]
+) -> Stride | None:
+    """One stride that walks several axes in order, if there is one."""
+    axes = [axis for axis in axes if shape[axis] != 1]
+    if not axes:
+        return 1
+    for outer, inner in pairwise(axes):
+        a, b = strides[outer], strides[inner]
+        if isinstance(a, Val) or isinstance(b, Val) or a != b * shape[inner]:
+            return None
+    return strides[axes[-1]]
+
+
+def _transposed(host: Host, value: Value, order: Sequence[int]) -> Val:
+    """A copy of `value` with permuted axes in scratch memory."""
+    nbytes = value.tensor.nbytes
+    number = len(host.needs)
+    base = host.reserve(nbytes)
+    region = Region(Block([value.type]))
+    builder = Builder(region.block)
+    result = builder.transpose(region.block.args[0], order)
+    builder.emit("yield", [result])
+    kernel = host.kernel("transpose")
+    target = Buffer(base, Storage(("transposed", number), True))
+    host.adopt(target)
+    source = {region.block.args[0]: host.source(kernel, value)}
+    launch = emit_loop(kernel, region.block, source, [host.source(kernel, result, target)])
+    host.launch(kernel, launch, KernelInfo(kernel.name))
+    return base
+
+
+def _constant_right(value: Value, batch: DimLike) -> bool:
+    """Whether the right operand is a constant worth packing at compile time."""
+    if value.op is None or value.op.name != "constant" or batch != 1:
+        return False
+    return int(value.op.attrs["value"].size) >= PACKED_FROM
+
+
+def _packed(
+    host: Host, value: Value, attrs: dict[str, object], free: Sequence[int], spec: GemmSpec,
+    size: tuple[DimLike, DimLike],
+) -> Matrix:  # fmt: skip
+    assert value.op is not None
+    array = value.op.attrs["value"]
+    contract: Sequence[int] = attrs["y_contract"]  # type: ignore[assignment]
+    matrix = np.ascontiguousarray(np.transpose(array, [*contract, *free]).reshape(size))
+    key = ("packed", id(array), tuple(contract), spec.m, spec.a_order)
+    panels = host.derived(key, lambda: pack_b(matrix, spec, host.target))
+    pointer, _ = host.constant_buffer(panels)
+    return Matrix(pointer, 0, 0, 0)
+
+
+# ---- what follows the product
+
+
+class _Borrowed:
+    """The face of a `Kernel` for evaluating elements inside the generator's own function."""
+
+    def __init__(self, host: Host, code: Code, lanes: int, known: dict[DimLike, Val]) -> None:
+        self.unit, self.target, self.code = host.unit, host.target, code
+        self.lanes, self.known = lanes, known
+
+    def dim(self, dim: DimLike) -> Val:
+        return emit_dim(self.code, dim, self.known)
+
+    def size(self, dim: DimLike) -> Val | int:
+        return dim if isinstance(dim, int) else self.dim(dim)
+
+
+class _Epilogue:
+    """The elementwise rest of a contract fusion, applied to each finished vector of sums."""
+
+    def __init__(
+        self,
+        host: Host,
+        name: str,
+        block: Block,
+        root: Op,
+        acc: DType,
+        operands: dict[Value, Value],
+    ) -> None:
+        self.host, self.block, self.root, self.acc = host, block, root, acc
+        self.others = [a for a in block.args if a.users != [root]]
+        self.operands = operands
+        self.names = list(host.function.dims)
+
+    def epilogue(self) -> Epilogue:
+        kinds = ["!llvm.ptr"] * len(self.others) + ["i64"] * len(self._numbers())
+        return Epilogue(self.apply, tuple(kinds))
+
+    def _numbers(self) -> list[object]:
+        """Keys of the i64 slots: named dims, then run-time strides."""
+        keys: list[object] = [Dim.of(name) for name in self.names]
+        for arg in self.others:
+            keys += self.host.buffers[self.operands[arg]].strides or ()
+        return keys
+
+    def captured(self) -> list[Val]:
+        """The host's values for the slots."""
+        pointers = [self.host.buffers[self.operands[a]].pointer for a in self.others]
+        numbers = [
+            self.host.dim(k) if isinstance(k, Dim) else self.host.value(k)  # type: ignore[arg-type]
+            for k in self._numbers()
+        ]
+        return [*pointers, *numbers]
+
+    def apply(self, code: Code, sums: Val, place: Place) -> Val:
+        """The block's yield where the root's result is `sums`."""
+        slots = dict(zip(self._numbers(), place.extra[len(self.others) :], strict=True))
+        known: dict[DimLike, Val] = {k: v for k, v in slots.items() if isinstance(k, Dim)}
+        kernel = _Borrowed(self.host, code, place.lanes, known)
+        sources = {}
+        for arg, pointer in zip(self.others, place.extra, strict=False):
+            keys = self.host.buffers[self.operands[arg]].strides
+            type = arg.tensor
+            strides = contiguous(type.shape) if keys is None else tuple(slots[k] for k in keys)
+            sources[arg] = Source(pointer, type.dtype, type.shape, strides)
+        elements = Elements(kernel, sources)  # type: ignore[arg-type]
+        value = convert.cast(code, sums, self.acc, self.root.attrs["dtype"])
+        elements.overrides[self.root.result] = lambda index, guard: value
+        (result,) = self.block.yielded
+        with elements.scope(place.mask):
+            final = elements.vector(result, self._index(kernel, place))
+        assert isinstance(final, Val)
+        return memory.to_memory(code, final, result.tensor.dtype)
+
+    def _index(self, kernel: _Borrowed, place: Place) -> Indices:
+        """The result's index of a vector: batch, row and column positions per axis."""
+        x, y = (v.tensor for v in self.root.operands)
+        attrs, code = self.root.attrs, kernel.code
+        batch = [x.shape[i] for i in attrs["x_batch"]]
+        rows = [x.shape[i] for i in free_axes(x.rank, attrs["x_batch"], attrs["x_contract"])]
+        columns = [y.shape[i] for i in free_axes(y.rank, attrs["y_batch"], attrs["y_contract"])]
+        index = [Index(v) for v in unravel(code, place.batch, [kernel.size(d) for d in batch])]
+        index += [Index(v) for v in unravel(code, place.row, [kernel.size(d) for d in rows])]
+        if len(columns) == 1:
+            return (*index, Index(place.col, 1))
+        flat = lanes_of(code, Index(place.col, 1), place.lanes)
+        sizes = [kernel.size(d) for d in columns]
+        splats = [code.splat(code.i64(s) if isinstance(s, int) else s, place.lanes) for s in sizes]
+        step = None if place.lanes else 0
+        return (*index, *(Index(v, step) for v in unravel(code, flat, splats)))
+
+
+def _launch(
+    host: Host, gemm: GemmKernel, a: Matrix, b: Matrix, output: Buffer,
+    sizes: tuple[DimLike, DimLike, DimLike, DimLike], extra: Sequence[Val],
+) -> None:  # fmt: skip
+    code = host.code
+    batch, m, n, k = sizes
+
+    def needed(into: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
+        values = Sizes(dim(m), dim(n), dim(k), dim(batch))
+        return gemm.shared(into, values), gemm.scratch(into, values)
+
+    shared = host.scratch(needed)
+    values = Sizes(host.dim(m), host.dim(n), host.dim(k), host.dim(batch))
+    room = code.binary("arith.andi", code.add(gemm.shared(code, values), 63), code.i64(-64))
+    slots = {
+        "a": a.pointer, "b": b.pointer, "c": output.pointer,
+        "m": values.m, "n": values.n, "k": values.k, "batch": values.batch,
+        "a_m": a.rows, "a_k": a.columns, "b_k": b.rows, "b_n": b.columns, "c_m": n,
+        "a_batch": a.batch, "b_batch": b.batch, "c_batch": m * n,
+        "shared": shared, "scratch": code.at(shared, room, "i8"),
+        "scratch_bytes": gemm.scratch(code, values),
+    }  # fmt: skip
+    data = code.alloca("i64", len(gemm.slots) + len(extra), 8)
+    for i, name in enumerate(gemm.slots):
+        slot = slots[name]
+        value = slot if isinstance(slot, Val) else host.dim(slot)
+        code.store(value, code.at(data, i, "i64"), 8)
+    for i, value in enumerate(extra, len(gemm.slots)):
+        code.store(value, code.at(data, i, "i64"), 8)
+    for phase in gemm.phases:
+        host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
