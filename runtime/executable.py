@@ -21,7 +21,7 @@ from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, 
 from graphmill.runtime.loader import LoadedObject
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-_ARENA = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+_ARENA = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 _WORD = ctypes.c_int64
 _BYTE = np.dtype(np.uint8)
 _CONTEXT_WORDS = 8
@@ -81,17 +81,10 @@ class _Plan:
 class Executable:
     """Compiled code, ready to call: `run(*arrays)` checks, allocates, runs and returns arrays.
 
-    `constants` binds inputs by position to arrays that every call uses (weights kept out of the
-    object); `threads` fixes the thread count. Raises `ArtifactError` if the code does not load.
+    `threads` fixes the thread count. Raises `ArtifactError` if the code does not load.
     """
 
-    def __init__(
-        self,
-        artifact: Artifact,
-        *,
-        constants: Mapping[int, Array] | None = None,
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         self.artifact = artifact
         self.threads = threads
         names = {dim.name: i for i, dim in enumerate(artifact.dims)}
@@ -108,29 +101,15 @@ class Executable:
             ]
         except DimError as error:
             raise ArtifactError(str(error)) from None
-        self.constants = self._bind_constants(constants or {})
-        self.free_inputs = [x for x in self.inputs if x.position not in self.constants]
-        self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
+        self.constants = [_aligned(np.frombuffer(c.data, np.uint8)) for c in artifact.constants]
+        self._plans: dict[tuple[int | tuple[int, ...], ...], _Plan] = {}
         first = _CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
-        self._block_words = first + slots
-        self._positions = [first + i for i in range(slots) if i not in self.constants]
+        self._block_words = first + slots + len(self.constants)
+        self._positions = range(first, first + slots)
         self._constant_pointers = [
-            (first + i, buffers.address(array)) for i, array in self.constants.items()
+            (first + slots + i, buffers.address(array)) for i, array in enumerate(self.constants)
         ]
-
-    def _bind_constants(self, constants: Mapping[int, Array]) -> dict[int, Array]:
-        bound = {}
-        for position, array in constants.items():
-            spec = self.artifact.inputs[position]
-            dtype = self.inputs[position].dtype
-            if array.dtype != dtype or array.shape != spec.shape or spec.strided:
-                raise ArtifactError(
-                    f"constant {position} is {buffers.describe(array)}, "
-                    f"the code wants {buffers.spell_spec(spec)}"
-                )
-            bound[position] = buffers.fit(array, dtype, strided=False)
-        return bound
 
     # -- checking --------------------------------------------------------------------------
     def accepts(self, args: Sequence[Any]) -> bool:
@@ -142,12 +121,12 @@ class Executable:
         return True
 
     def _arrays(self, args: Sequence[Any]) -> list[Array]:
-        if len(args) != len(self.free_inputs):
+        if len(args) != len(self.inputs):
             raise TypeError(
-                f"{self.artifact.name} takes {len(self.free_inputs)} arguments, got {len(args)}"
+                f"{self.artifact.name} takes {len(self.inputs)} arguments, got {len(args)}"
             )
         arrays = []
-        for want, value in zip(self.free_inputs, args, strict=True):
+        for want, value in zip(self.inputs, args, strict=True):
             if type(value) is np.ndarray:
                 array = value
             elif type(value) in _SCALAR_RANKS:
@@ -169,7 +148,7 @@ class Executable:
         specs = self.artifact.dims
         values: list[int | None] = [None] * len(specs)
         later = []
-        for want, array in zip(self.free_inputs, arrays, strict=True):
+        for want, array in zip(self.inputs, arrays, strict=True):
             if array.ndim != want.rank:
                 raise ValueError(self._mismatch(want, array))
             for code, size in zip(want.codes, array.shape, strict=True):
@@ -225,11 +204,13 @@ class Executable:
         from a checked executable, MemoryError.
         """
         arrays = self._arrays(args)
-        plan = self._plans.get(tuple([array.shape for array in arrays]))
+        workers = self.threads or threads.num_threads()
+        key = (workers, *[array.shape for array in arrays])
+        plan = self._plans.get(key)
         if plan is None:
-            plan = self._plan(arrays)
+            plan = self._plans[key] = self._plan(arrays, workers)
         strides: list[int] = []
-        for k, want in enumerate(self.free_inputs):
+        for k, want in enumerate(self.inputs):
             array = arrays[k]
             if array.flags.num & _READY != _READY:
                 array = arrays[k] = buffers.fit(array, want.dtype, want.spec.strided)
@@ -239,31 +220,29 @@ class Executable:
         words = plan.words
         if strides:
             words = (_WORD * (len(plan.dims) + len(strides)))(*plan.dims, *strides)
-        self._call(arrays, outputs, plan, words)
+        self._call(arrays, outputs, plan, words, workers)
         return outputs
 
     __call__ = run
 
-    def _plan(self, arrays: Sequence[Array]) -> _Plan:
-        """What all calls with arrays of these shapes share."""
+    def _plan(self, arrays: Sequence[Array], workers: int) -> _Plan:
+        """What all calls with arrays of these shapes on so many threads share."""
         dims = self.bind(arrays)
         words = (_WORD * max(1, len(dims)))(*dims)
         size = self.artifact.arena_bytes
         if size is None:
-            size = self._arena(ctypes.addressof(words))
+            size = self._arena(ctypes.addressof(words), workers)
         if size < 0:
             raise MemoryError(f"{self.artifact.name} wants {size} bytes of scratch memory")
         shapes = tuple(
             [(tuple([run(c, dims) for c in codes]), dtype) for dtype, codes in self.output_codes]
         )
-        plan = _Plan(dims, words, shapes, size)
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
-        self._plans[tuple([array.shape for array in arrays])] = plan
-        return plan
+        return _Plan(dims, words, shapes, size)
 
     def _call(
-        self, arrays: Sequence[Array], outputs: Sequence[Array], plan: _Plan, dims: Any
+        self, arrays: Sequence[Array], outputs: Sequence[Array], plan: _Plan, dims: Any, workers: int
     ) -> None:
         pool = native.pool()
         address = buffers.address
@@ -271,7 +250,7 @@ class Executable:
         block = (_WORD * self._block_words)()
         base = ctypes.addressof(block)
         block[0] = pool.parallel_for
-        block[1] = self.threads or threads.num_threads()
+        block[1] = workers
         block[3] = base + 8 * _CONTEXT_WORDS
         block[5] = pool.now
         scratch = None
@@ -310,6 +289,16 @@ class Executable:
                 return False
             work += kernel.flops + kernel.bytes
         return bool(self.artifact.kernels) and work < _SMALL_WORK
+
+
+def _aligned(array: Array) -> Array:
+    """The array, or a copy that starts at a 64-byte boundary."""
+    if buffers.address(array) % 64 == 0:
+        return array
+    copy = buffers.empty((array.size + 64,), array.dtype)
+    start = -buffers.address(copy) % 64
+    copy[start : start + array.size] = array
+    return copy[start : start + array.size]
 
 
 def _scalar(want: _Input, value: complex) -> Array:

@@ -62,7 +62,7 @@ class Record:
         self.executable = executable
         self.kept: list[Any] = []
         fields = {
-            "ARGS": len(executable.free_inputs),
+            "ARGS": len(executable.inputs),
             "INPUTS": len(artifact.inputs),
             "OUTPUTS": len(artifact.outputs),
             "SYMBOLS": len(artifact.dims),
@@ -86,7 +86,7 @@ class Record:
 
     def _arguments(self, kinds: Sequence[str]) -> list[int]:
         words: list[int] = []
-        for want, kind in zip(self.executable.free_inputs, kinds, strict=True):
+        for want, kind in zip(self.executable.inputs, kinds, strict=True):
             fields = {
                 "ARG_SIZE": len(ARG) - 1 + want.rank,
                 "ARG_KIND": LAYOUT[kind],
@@ -127,9 +127,11 @@ class Record:
         return [x for spec in specs for x in (spec.lo, most if spec.hi is None else spec.hi)]
 
     def _bound_inputs(self) -> list[int]:
+        artifact = self.executable.artifact
+        first = len(artifact.inputs) + len(artifact.outputs)
         pairs = [
             word
-            for position, array in self.executable.constants.items()
+            for position, array in enumerate(self.executable.constants, first)
             for word in (position, int(array.__array_interface__["data"][0]))
         ]
         return [len(pairs) // 2, *pairs]
@@ -139,7 +141,7 @@ def record_for(executable: Executable, args: Sequence[Any], result: str) -> Reco
     """The record for calls like this one, None if the native path cannot serve them."""
     artifact = executable.artifact
     words = len(artifact.dims) + sum(len(x.shape) for x in artifact.inputs if x.strided)
-    pointers = len(artifact.inputs) + len(artifact.outputs)
+    pointers = len(artifact.inputs) + len(artifact.outputs) + len(artifact.constants)
     programs = [code for _, codes in executable.output_codes for code in codes]
     if (
         artifact.profiled
@@ -149,12 +151,12 @@ def record_for(executable: Executable, args: Sequence[Any], result: str) -> Reco
         or any(len(code) > LAYOUT["MAX_PROGRAM"] for code in programs)
         or any(len(x.codes) > LAYOUT["MAX_RANK"] for x in executable.inputs)
         or any(len(codes) > LAYOUT["MAX_RANK"] for _, codes in executable.output_codes)
-        or any(len(code) != 1 for x in executable.free_inputs for code in x.codes)
+        or any(len(code) != 1 for x in executable.inputs for code in x.codes)
         or (result == "single" and len(artifact.outputs) != 1)
     ):
         return None
     kinds = []
-    for want, value in zip(executable.free_inputs, args, strict=True):
+    for want, value in zip(executable.inputs, args, strict=True):
         kind = _SCALAR_KINDS.get((type(value), want.spec.dtype))
         if type(value) is np.ndarray:
             kind = "KIND_STRIDED" if want.spec.strided else "KIND_ARRAY"
@@ -165,7 +167,7 @@ def record_for(executable: Executable, args: Sequence[Any], result: str) -> Reco
         kinds.append(kind)
     found = {
         code[0][1]
-        for want, kind in zip(executable.free_inputs, kinds, strict=True)
+        for want, kind in zip(executable.inputs, kinds, strict=True)
         for code in want.codes
         if code[0][0] == DIM and kind in ("KIND_ARRAY", "KIND_STRIDED")
     }

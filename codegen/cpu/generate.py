@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec
+from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dims import Dim, DimLike
+from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
 
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
@@ -117,6 +118,10 @@ def _artifact(host: Host, target: Target, code: bytes) -> Artifact:
         locations=tuple(host.locations),
         arena_bytes=None,
         profiled=host.profiled,
+        constants=tuple(
+            Constant(f"c{i}", dtype(c.dtype).name, c.shape, c.tobytes())
+            for i, c in enumerate(host.constants)
+        ),
     )
 
 
