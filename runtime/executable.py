@@ -242,7 +242,12 @@ class Executable:
         return _Plan(dims, words, shapes, size)
 
     def _call(
-        self, arrays: Sequence[Array], outputs: Sequence[Array], plan: _Plan, dims: Any, workers: int
+        self,
+        arrays: Sequence[Array],
+        outputs: Sequence[Array],
+        plan: _Plan,
+        dims: Any,
+        workers: int,
     ) -> None:
         pool = native.pool()
         address = buffers.address

@@ -13,7 +13,7 @@ from graphmill.codegen.artifact import ArgSpec, DimSpec
 from graphmill.runtime import buffers, native, threads
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import CheckError, Executable
-from tests.runtime.handwritten import add_artifact, add_executable, artifact
+from tests.runtime.handwritten import add_executable, artifact
 from tests.runtime.test_executable import CONTEXT, FAILING, STRIDED
 
 SHORT = {"float32": "f32", "float64": "f64", "int64": "i64"}
@@ -266,13 +266,6 @@ def test_tuple_results(n):
     assert type(result) is tuple
     np.testing.assert_array_equal(result[0], x)
     np.testing.assert_array_equal(result[1], x + x)
-
-
-def test_constants_natively():
-    weights = f32(4) * 10
-    dispatcher = Counting(lambda args: Executable(add_artifact((4,)), constants={1: weights}))
-    dispatcher(f32(4))
-    np.testing.assert_array_equal(fast(dispatcher, f32(4)), f32(4) * 11)
 
 
 @pytest.mark.parametrize("fixed", [None, 5])

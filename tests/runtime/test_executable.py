@@ -228,17 +228,6 @@ def test_error_code_without_record():
         Executable(made).run()
 
 
-def test_constants_are_bound():
-    made = add_artifact((4,))
-    weights = f32(4)
-    executable = Executable(made, constants={1: weights})
-    del weights
-    gc.collect()
-    np.testing.assert_array_equal(executable.run(f32(4))[0], f32(4) + f32(4))
-    with pytest.raises(ArtifactError, match="constant 1"):
-        Executable(made, constants={1: f32(5)})
-
-
 def test_python_numbers():
     executable = add_executable((), "f64")
     assert executable.run(1, 2.5)[0] == 3.5
