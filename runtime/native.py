@@ -8,11 +8,14 @@ ctypes.
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Mapping
 
+from graphmill.runtime import cache
 from graphmill.runtime.layout import HOST, LAYOUT, MEMORY
 from graphmill.runtime.loader import LoadedObject
 
@@ -34,6 +37,7 @@ CALL_SYMBOLS = [
 _lock = threading.RLock()
 _pool_code: Callable[[], bytes] | None = None
 _call_code: Callable[[Mapping[str, int]], bytes] | None = None
+_fingerprint: Callable[[], str] | None = None
 _pool: Pool | None = None
 _call: CallPath | None = None
 _call_refused = False
@@ -48,11 +52,25 @@ def provide(
     *,
     pool: Callable[[], bytes] | None = None,
     call: Callable[[Mapping[str, int]], bytes] | None = None,
+    fingerprint: Callable[[], str] | None = None,
 ) -> None:
-    """Say where object code comes from: `pool()`, and `call(layout)` for the call path."""
-    global _pool_code, _call_code
+    """Say where object code comes from: `pool()`, and `call(layout)` for the call path.
+
+    With `fingerprint()`, a text that changes whenever the code would, it is kept in the compile
+    cache.
+    """
+    global _pool_code, _call_code, _fingerprint
     _pool_code = pool or _pool_code
     _call_code = call or _call_code
+    _fingerprint = fingerprint or _fingerprint
+
+
+def _code(name: str, build: Callable[[], bytes]) -> bytes:
+    store = cache.default() if _fingerprint else None
+    if store is None or _fingerprint is None:
+        return build()
+    machine = f"{platform.machine()} {sys.platform} {sorted(LAYOUT.items())}"
+    return store.get_or_build(cache.key_of("native", name, _fingerprint(), machine), build)
 
 
 class Pool:
@@ -132,7 +150,7 @@ def pool() -> Pool:
         return _pool
     with _lock:
         if _pool is None or (isinstance(_pool, SerialPool) and _pool_code):
-            _pool = Pool(_pool_code()) if _pool_code else SerialPool()
+            _pool = Pool(_code("pool", _pool_code)) if _pool_code else SerialPool()
         return _pool
 
 
@@ -162,8 +180,9 @@ def call_path() -> CallPath | None:
         if _call is None and _call_code is not None and not _call_refused:
             from graphmill.runtime.numpy_abi import AbiError
 
+            build = _call_code
             try:
-                path = CallPath(_call_code(LAYOUT)) if supported() else None
+                path = CallPath(_code("call", lambda: build(LAYOUT))) if supported() else None
             except AbiError:
                 path = None
             _call_refused = path is None
@@ -181,3 +200,12 @@ def call_path() -> CallPath | None:
 def loaded_call_path() -> CallPath | None:
     """The call path if it is loaded already."""
     return _call
+
+
+def _after_fork() -> None:
+    # only the forking thread lives on; the lock may have been held by another
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -135,7 +135,7 @@ class Profile:
                     "GFLOP/s": round(x.flops / seconds / 1e9, 3),
                 }
             events.append({
-                "name": x.location or x.name,
+                "name": (x.location or x.name) if x.category == "kernel" else x.name,
                 "cat": x.category,
                 "ph": "X",
                 "ts": x.start / 1e3,

@@ -18,8 +18,10 @@ Statements: assignment (also `+=` and `p[k] = v`), if, while, break, continue, p
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 
 _BINARY = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.Mod: "srem",
@@ -176,6 +178,17 @@ def to_object(
         if not function.is_declaration:
             passes.run(function, builder)
     return bytes(machine.emit_object(module))
+
+
+def fingerprint() -> str:
+    """Changes whenever the object code of some word module in this package would."""
+    import llvmlite
+
+    folder = files("graphmill.codegen.cpu")
+    texts = [f.read_bytes() for f in sorted(folder.iterdir(), key=lambda f: f.name)
+             if f.name.endswith(".words") or f.name == "words.py"]  # fmt: skip
+    digest = hashlib.sha256(b"\0".join(texts)).hexdigest()
+    return f"{digest} llvmlite {llvmlite.__version__}"
 
 
 def _declarations(names: _Names) -> list[str]:
