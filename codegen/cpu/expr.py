@@ -221,16 +221,23 @@ def fma(a: Num, b: Num | float, c: Num | float) -> Num:
 
 
 def poly(x: Num, coefficients: Sequence[float]) -> Num:
-    """`c[0] + c[1] x + c[2] x² + …`: Horner, in two interleaved halves when it is long."""
-    if len(coefficients) <= 5:
+    """`c[0] + c[1] x + c[2] x² + …` by Horner's rule, the last of long ones in two halves.
+
+    The halves shorten the chain of dependent operations; the first terms, which decide the
+    rounding error, stay in order.
+    """
+    head, rest = coefficients[:3], coefficients[3:]
+    if len(rest) <= 4:
         return _horner(x, coefficients)
     square = x * x
-    return fma(_horner(square, coefficients[1::2]), x, _horner(square, coefficients[0::2]))
+    tail = fma(_horner(square, rest[1::2]), x, _horner(square, rest[0::2]))
+    return _horner(x, head, tail)
 
 
-def _horner(x: Num, coefficients: Sequence[float]) -> Num:
-    result = x.const(coefficients[-1])
-    for c in reversed(coefficients[:-1]):
+def _horner(x: Num, coefficients: Sequence[float], start: Num | None = None) -> Num:
+    last = len(coefficients) - 1 if start is None else len(coefficients)
+    result = x.const(coefficients[-1]) if start is None else start
+    for c in reversed(coefficients[:last]):
         result = fma(result, x, c)
     return result
 
@@ -271,3 +278,36 @@ def _called_by_lane(code: Code, symbol: str, args: Sequence[Num], mask: Num, bas
             values = [code.load(code.at(slot, lane.i, element), element, step) for slot in slots]
             code.store(_called(code, symbol, values), code.at(result, lane.i, element), step)
     return code.load(result, vector(element, lanes), 8)
+
+
+def exact_fma(a: Num, b: Num, c: Num) -> Num:
+    """`a * b + c` in one rounding; for fused targets only, elsewhere it is a library call."""
+    text = f"math.fma {a.val}, {b.val}, {c.val} : {a.val.type}"
+    return Num(a.scope, a.scope.code.op(text, a.val.type))
+
+
+def two_sum(a: Num, b: Num) -> tuple[Num, Num]:
+    """The rounded sum and its error, exactly (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def fast_two_sum(a: Num, b: Num) -> tuple[Num, Num]:
+    """`two_sum` for |a| >= |b| (Dekker)."""
+    total = a + b
+    return total, b - (total - a)
+
+
+def two_product(a: Num, b: Num) -> tuple[Num, Num]:
+    """The rounded product and its error (by Dekker's splitting where nothing is fused)."""
+    product = a * b
+    if a.scope.fused:
+        return product, exact_fma(a, b, -product)
+    (a1, a0), (b1, b0) = _halves(a), _halves(b)
+    return product, ((a1 * b1 - product) + a1 * b0 + a0 * b1) + a0 * b0
+
+
+def _halves(a: Num) -> tuple[Num, Num]:
+    high = (a.as_int() & (-1 << (27 if a.bits == 64 else 12))).as_float()
+    return high, a - high

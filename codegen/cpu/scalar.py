@@ -10,7 +10,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 
-from graphmill.codegen.cpu import integers, reals
+from graphmill.codegen.cpu import (
+    integers,
+    math_erf,
+    math_exp,
+    math_log,
+    math_pow,
+    math_trig,
+    reals,
+)
 from graphmill.codegen.cpu.calls import Call, Lowering, compare, lower, of_nums
 from graphmill.codegen.cpu.elem import Elem, select
 from graphmill.codegen.cpu.emit import Code, Val
@@ -129,8 +137,40 @@ TABLE: dict[str, dict[str, Lowering]] = {
     "round": {"f": "math.roundeven", "iub": _same},
     # powers
     "sqrt": {"f": "math.sqrt"},
+    "cbrt": {"f": of_nums(math_pow.cbrt)},
+    "hypot": {"f": of_nums(math_pow.hypot)},
     "rsqrt": {"f": of_nums(reals.rsqrt)},
-    "pow": {"i": of_nums(integers.power(True)), "u": of_nums(integers.power(False))},
+    "pow": {
+        "f": of_nums(math_pow.power),
+        "i": of_nums(integers.power(True)),
+        "u": of_nums(integers.power(False)),
+    },
+    # exponentials and logarithms
+    "exp": {"f": of_nums(math_exp.exp)},
+    "exp2": {"f": of_nums(math_exp.exp2)},
+    "expm1": {"f": of_nums(math_exp.expm1)},
+    "log": {"f": of_nums(math_log.log)},
+    "log2": {"f": of_nums(math_log.log2)},
+    "log10": {"f": of_nums(math_log.log10)},
+    "log1p": {"f": of_nums(math_log.log1p)},
+    "logaddexp": {"f": of_nums(math_log.logaddexp)},
+    "logistic": {"f": of_nums(math_exp.logistic)},
+    "erf": {"f": of_nums(math_erf.erf)},
+    "erfc": {"f": of_nums(math_erf.erfc)},
+    # circular and hyperbolic functions
+    "sin": {"f": of_nums(math_trig.sin)},
+    "cos": {"f": of_nums(math_trig.cos)},
+    "tan": {"f": of_nums(math_trig.tan)},
+    "asin": {"f": of_nums(math_trig.asin)},
+    "acos": {"f": of_nums(math_trig.acos)},
+    "atan": {"f": of_nums(math_trig.atan)},
+    "atan2": {"f": of_nums(math_trig.atan2)},
+    "sinh": {"f": of_nums(math_exp.sinh)},
+    "cosh": {"f": of_nums(math_exp.cosh)},
+    "tanh": {"f": of_nums(math_exp.tanh)},
+    "asinh": {"f": of_nums(math_log.asinh)},
+    "acosh": {"f": of_nums(math_log.acosh)},
+    "atanh": {"f": of_nums(math_log.atanh)},
     # parts of complex numbers
     "conj": {"fiu": _same},
     "real": {"fiu": _same},

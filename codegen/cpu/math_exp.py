@@ -1,0 +1,131 @@
+"""Exponentials and what is made of them, as inlined vector code.
+
+x = k ln2 + r, |r| <= ln(2)/2 (Cody and Waite), exp(x) = 2^k (1 + r + r² P(r)). The rounding to k
+is the addition of a magic number whose low bits then hold k: no conversion to integer, which
+vectors of 64 bits do not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu import polynomials as fit
+from graphmill.codegen.cpu.expr import Num, fma, where
+
+_LOG2E = 1.4426950408889634
+_LN2 = {  # high part with trailing zeros, so that k times it is exact; FDLIBM
+    32: (0.693359375, -2.12194440e-4),
+    64: (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+}
+_MAGIC = {32: 1.5 * 2.0**23, 64: 1.5 * 2.0**52}
+SIGNIFICAND = {32: 23, 64: 52}
+BIAS = {32: 127, 64: 1023}
+_RANGE = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}  # below it is 0, above it is infinite
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduced:
+    """x = k ln2 + r, `tail` = exp(r) - 1; the low bits of `bits` are those of k."""
+
+    tail: Num
+    bits: Num
+
+    def power(self, shift: int = 0) -> Num:
+        """2^(k+shift), which must be a normal number."""
+        return _power(self.bits + shift if shift else self.bits)
+
+    def scaled(self, shift: int = 0) -> Num:
+        """exp(x) 2^shift, rounded once more where it is subnormal; any k of the range."""
+        bits = self.bits + shift if shift else self.bits
+        half = bits.shr(1)
+        return (self.tail + 1.0) * _power(half) * _power(bits - half)
+
+    def normal(self) -> Num:
+        """exp(x) where that is a normal number: k is added to the exponent."""
+        width = self.tail.bits
+        return ((self.tail + 1.0).as_int() + (self.bits << SIGNIFICAND[width])).as_float()
+
+
+def _power(bits: Num) -> Num:
+    """2^k from an integer whose low bits are those of k."""
+    return ((bits + BIAS[bits.bits]) << SIGNIFICAND[bits.bits]).as_float()
+
+
+def _reduce(x: Num, low: Num | None = None) -> _Reduced:
+    """Reduce `x` (or `x + low`), which must be in or near the range."""
+    high_ln2, low_ln2 = _LN2[x.bits]
+    magic = _MAGIC[x.bits]
+    shifted = fma(x, _LOG2E, magic)
+    k = shifted - magic
+    r = fma(k, -low_ln2, fma(k, -high_ln2, x))
+    if low is not None:
+        r = r + low
+    return _Reduced(fma(fit.fitted(fit.EXP, r), r * r, r), shifted.as_int())
+
+
+def exp(x: Num) -> Num:
+    """e^x within 1 ulp."""
+    return _reduce(x.clamp(*_RANGE[x.bits])).scaled()
+
+
+def exp_of_sum(x: Num, low: Num) -> Num:
+    """e^(x + low) for a correction `low` below one ulp of `x`."""
+    return _reduce(x.clamp(*_RANGE[x.bits]), low).scaled()
+
+
+def exp_normal(x: Num) -> Num:
+    """e^x where the caller knows that the result is a normal number (or x NaN)."""
+    return _reduce(x).normal()
+
+
+def exp2(x: Num) -> Num:
+    """2^x within 1.5 ulp: the fraction is exact, then e^(fraction ln2)."""
+    low, high = {32: (-151.0, 129.0), 64: (-1076.0, 1025.0)}[x.bits]
+    x = x.clamp(low, high)
+    shifted = x + _MAGIC[x.bits]
+    r = (x - (shifted - _MAGIC[x.bits])) * 0.6931471805599453
+    return _Reduced(fma(fit.fitted(fit.EXP, r), r * r, r), shifted.as_int()).scaled()
+
+
+def expm1(x: Num) -> Num:
+    """e^x - 1 within 1.5 ulp: 2 (2^(k-1) tail + (2^(k-1) - 1/2))."""
+    low = -20.0 if x.bits == 32 else -40.0
+    reduced = _reduce(x.clamp(low, _RANGE[x.bits][1]))
+    half = reduced.power(-1)
+    return (fma(half, reduced.tail, half - 0.5) * 2.0).copysign(x)
+
+
+def logistic(x: Num) -> Num:
+    """1 / (1 + e^-x) within 2.5 ulp, subnormal results included."""
+    size = x.const(-_RANGE[x.bits][0]).min(x.abs())
+    e = _reduce(-size).scaled()
+    return where(x < 0.0, e, 1.0) / (e + 1.0)
+
+
+def _half_exp(x: Num) -> Num:
+    """e^|x| / 2, which overflows later than e^|x|."""
+    return _reduce(x.abs().clamp(0.0, _RANGE[x.bits][1] + 1.0)).scaled(-1)
+
+
+def sinh(x: Num) -> Num:
+    """Hyperbolic sine within 2 ulp."""
+    e = _half_exp(x)
+    square = x * x
+    small = fma(fit.fitted(fit.SINH, square), square * x, x)
+    return where(x.abs() < 1.0, small, (e - 0.25 / e).copysign(x))
+
+
+def cosh(x: Num) -> Num:
+    """Hyperbolic cosine within 2 ulp."""
+    e = _half_exp(x)
+    return e + 0.25 / e
+
+
+def tanh(x: Num) -> Num:
+    """Hyperbolic tangent within 2 ulp: a polynomial to 0.625, from there 1 - 2 / (e^2x + 1)."""
+    bound = 10.0 if x.bits == 32 else 22.0
+    size = x.const(bound).min(x.abs())
+    square = x * x
+    small = fma(fit.fitted(fit.TANH, square), square * x, x)
+    large = 1.0 - 2.0 / (exp_normal(size + size) + 1.0)
+    return where(size < 0.625, small, large).copysign(x)

@@ -1,0 +1,144 @@
+"""Powers, roots and lengths, as inlined vector code.
+
+x^y = exp(y log x): for f64 the logarithm is computed to about 100 bits as an unevaluated sum of
+two floats, for f32 in f64. C99's special cases hold.
+"""
+
+from __future__ import annotations
+
+from graphmill.codegen.cpu.expr import (
+    Num,
+    fast_two_sum,
+    fma,
+    poly,
+    two_product,
+    two_sum,
+    where,
+)
+from graphmill.codegen.cpu.math_exp import exp, exp_of_sum
+from graphmill.codegen.cpu.math_log import log, split_exponent
+from graphmill.codegen.cpu.reals import maximum, minimum
+
+INF, NAN = float("inf"), float("nan")
+# (2 atanh(s) - 2s - 2/3 s³) / s⁵ in s², |s| <= 0.1716: minimax
+_TAIL = (
+    0.3999999999999998,
+    0.2857142857144511,
+    0.22222222217536558,
+    0.18181818870303693,
+    0.15384556871700442,
+    0.13336317393958352,
+    0.11674818975694595,
+    0.11989009586556701,
+)
+# m^(-1/3), sqrt(1/2) <= m <= sqrt(2): minimax, 2^-17
+_ROOT = (
+    1.9991698772127418,
+    -2.4859165661280906,
+    2.7922056050284945,
+    -1.8981287379657714,
+    0.7007377576444599,
+    -0.10806408712320585,
+)
+_TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
+_LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+
+Pair = tuple[Num, Num]
+
+
+def _product(a: Pair, b: Pair) -> Pair:
+    high, low = two_product(a[0], b[0])
+    return fast_two_sum(high, fma(a[0], b[1], fma(a[1], b[0], low)))
+
+
+def _log_pair(x: Num) -> Pair:
+    """log(x) of positive finite f64 to a relative error of about 2^-65."""
+    k, mantissa = split_exponent(x)
+    f = mantissa - 1.0
+    bottom, bottom_low = two_sum(f.const(2.0), f)
+    s = f / bottom
+    product, error = two_product(s, bottom)
+    s_pair = (s, (((f - product) - error) - s * bottom_low) / bottom)
+    square = _product(s_pair, s_pair)
+    factor = fast_two_sum(
+        s.const(_TWO_THIRDS[0]), fma(poly(square[0], _TAIL), square[0], _TWO_THIRDS[1])
+    )
+    cubic = _product(_product(square, s_pair), factor)
+    high, low = fast_two_sum(s + s, cubic[0])
+    low = low + (cubic[1] + (s_pair[1] + s_pair[1]))
+    total, rest = two_sum(k * _LN2[0], high)
+    return fast_two_sum(total, rest + fma(k, _LN2[1], low))
+
+
+def _magnitude(x: Num, y: Num) -> Num:
+    """|x|^y without the special cases."""
+    if x.bits == 32:
+        wide_x, wide_y = (v.convert("arith.extf", "f64") for v in (x.abs(), y))
+        return exp(wide_y * log(wide_x)).convert("arith.truncf", "f32")
+    high, low = _log_pair(x.abs())
+    power, error = two_product(high, y)
+    error = where(power.abs() < 2000.0, fma(low, y, error), 0.0)
+    return exp_of_sum(power, error)
+
+
+def power(x: Num, y: Num) -> Num:
+    """x^y within 1 ulp."""
+    size = x.abs()
+    limit = where(size.eq(0.0) ^ (y < 0.0), size.const(0.0), size.const(INF))
+    edge = size.eq(0.0) | size.eq(INF)
+    result = where(edge, limit, _magnitude(x, y))
+    result = where(y.abs().eq(INF) & ~edge & size.ne(1.0), _to_infinity(size, y), result)
+    whole = y.unary("math.floor").eq(y)
+    odd = whole & (y * 0.5).unary("math.floor").ne(y * 0.5)
+    result = where(odd & (x.as_int() < 0), -result, result)
+    result = where((x < 0.0) & ~edge & ~whole, NAN, result)
+    result = where(x.is_nan() | y.is_nan(), x + y, result)
+    one = y.eq(0.0) | x.eq(1.0) | (size.eq(1.0) & y.abs().eq(INF))
+    return where(one, 1.0, result)
+
+
+def _to_infinity(size: Num, y: Num) -> Num:
+    return where((size > 1.0) ^ (y < 0.0), size.const(INF), size.const(0.0))
+
+
+def cbrt(x: Num) -> Num:
+    """Cube root within 1 ulp: x^(-2/3) x by a division-free iteration, then one exact step."""
+    k, mantissa = split_exponent(x.abs())
+    third = ((k - 1.0) * 0.3333333333333333).rint()
+    rest = k - third * 3.0  # 0, 1 or 2
+    a = mantissa * where(rest.eq(0.0), rest.const(1.0), rest + rest)
+    scale = where(rest.eq(1.0), rest.const(0.7937005259840998), rest.const(0.6299605249474366))
+    t = poly(mantissa, _ROOT) * where(rest.eq(0.0), 1.0, scale)
+    error = 1.0 - a * t * t * t
+    t = t * (1.0 + error * (0.3333333333333333 + error * 0.2222222222222222))
+    square = t * t
+    root = a * square
+    high, low = two_product(root, root)
+    cube, cube_low = two_product(high, root)
+    residue = ((a - cube) - cube_low) - low * root
+    root = fma(residue, square * 0.3333333333333333, root)
+    magic, width, bias = (1.5 * 2.0**52, 52, 1023) if x.bits == 64 else (1.5 * 2.0**23, 23, 127)
+    root = root * (((third + magic).as_int() + bias) << width).as_float()
+    keep = x.eq(0.0) | ~(x.abs() < INF)
+    return where(keep, x, root.copysign(x))
+
+
+def hypot(x: Num, y: Num) -> Num:
+    """sqrt(x² + y²) within 1 ulp, without overflow on the way."""
+    infinite = x.abs().eq(INF) | y.abs().eq(INF)
+    if x.bits == 32:
+        a, b = (v.convert("arith.extf", "f64") for v in (x, y))
+        return where(infinite, INF, fma(a, a, b * b).sqrt().convert("arith.truncf", "f32"))
+    a, b = maximum(x.abs(), y.abs()), minimum(x.abs(), y.abs())
+    large, small = a > 2.0**500, a < 2.0**-400
+    scale = where(large, 2.0**-600, where(small, 2.0**600, a.const(1.0)))
+    back = where(large, 2.0**600, where(small, 2.0**-600, a.const(1.0)))
+    a, b = a * scale, b * scale
+    a2, a2_low = two_product(a, a)
+    b2, b2_low = two_product(b, b)
+    high, low = fast_two_sum(a2, b2)
+    root = high.sqrt()
+    square, square_low = two_product(root, root)
+    rest = ((high - square) - square_low) + (low + (a2_low + b2_low))
+    root = where(root.eq(0.0), root, root + rest / (root + root))
+    return where(infinite, INF, root * back)
