@@ -2,15 +2,15 @@
 
 import itertools
 
-from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec, KernelInfo
+from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec, KernelInfo
 from graphmill.runtime.executable import Executable
 
 # out[i] = a[i] + b[i], i < n, in chunks of at least `grain` over the pool
 ADD = """
 define void @gm_chunk_{name}(ptr %args, i64 %begin, i64 %end, i64 %worker) {{
 entry:
-  %pb = getelementptr ptr, ptr %args, i64 1
-  %pc = getelementptr ptr, ptr %args, i64 2
+  %pb = getelementptr ptr, ptr %args, i64 {b}
+  %pc = getelementptr ptr, ptr %args, i64 {c}
   %a = load ptr, ptr %args
   %b = load ptr, ptr %pb
   %c = load ptr, ptr %pc
@@ -38,7 +38,7 @@ define i32 @gm_{name}(ptr %ctx, ptr %args, ptr %dims) {{
   call void %pf(ptr %ctx, ptr @gm_chunk_{name}, ptr %args, i64 %n, i64 {grain})
   ret i32 0
 }}
-define i64 @gm_{name}_arena(ptr %dims) {{ ret i64 0 }}
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{ ret i64 0 }}
 """
 
 _numbers = itertools.count()
@@ -76,12 +76,25 @@ def add_artifact(shape=(4,), dtype="f32", grain=1 << 60, dims=()):
         op="fadd" if dtype[0] == "f" else "add",
         count=count,
         grain=grain,
+        b=1,
+        c=2,
     )
     a, b, c = (ArgSpec(n, dtype, shape) for n in ("a", "b", "c"))
     work = "n" if dims else size
     kernels = (KernelInfo("add", "user.py:3", work, work if dims else 12 * size, grain < 1 << 60),)
     specs = tuple(d if isinstance(d, DimSpec) else DimSpec(d) for d in dims)
     return artifact(text, name, (a, b), (c,), dims=specs, kernels=kernels)
+
+
+def add_constant_artifact(values):
+    """out = a + values, the values being a constant of the artifact."""
+    text = ADD.format(
+        name="plus", type="float", op="fadd", count=f"%n = add i64 0, {values.size}", grain=1 << 60,
+        b=2, c=1,
+    )  # fmt: skip
+    a, c = (ArgSpec(n, "f32", values.shape) for n in ("a", "c"))
+    constant = Constant("w", "f32", values.shape, values.tobytes())
+    return artifact(text, "plus", (a,), (c,), constants=(constant,))
 
 
 def add_executable(*args, threads=None, **more):

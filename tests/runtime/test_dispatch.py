@@ -13,7 +13,7 @@ from graphmill.codegen.artifact import ArgSpec, DimSpec
 from graphmill.runtime import buffers, native, threads
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import CheckError, Executable
-from tests.runtime.handwritten import add_executable, artifact
+from tests.runtime.handwritten import add_constant_artifact, add_executable, artifact
 from tests.runtime.test_executable import CONTEXT, FAILING, STRIDED
 
 SHORT = {"float32": "f32", "float64": "f64", "int64": "i64"}
@@ -268,6 +268,13 @@ def test_tuple_results(n):
     np.testing.assert_array_equal(result[1], x + x)
 
 
+def test_constants_natively():
+    made = add_constant_artifact(f32(4) * 10)
+    dispatcher = Counting(lambda args: Executable(made))
+    dispatcher(f32(4))
+    np.testing.assert_array_equal(fast(dispatcher, f32(4)), f32(4) * 11)
+
+
 @pytest.mark.parametrize("fixed", [None, 5])
 def test_threads_and_arena_natively(fixed):
     def compile(args):
@@ -279,15 +286,15 @@ def test_threads_and_arena_natively(fixed):
     dispatcher = Counting(compile)
     x = np.zeros(9, np.uint8)
     dispatcher(x)
-    np.testing.assert_array_equal(fast(dispatcher, x), [fixed or 2, 0, 576])
+    np.testing.assert_array_equal(fast(dispatcher, x), [fixed or 2, 0, 576 * (fixed or 2)])
     with threads.threads(3):
-        np.testing.assert_array_equal(fast(dispatcher, x), [fixed or 3, 0, 576])
+        np.testing.assert_array_equal(fast(dispatcher, x), [fixed or 3, 0, 576 * (fixed or 3)])
         seen = []
         other = threading.Thread(target=lambda: seen.append(dispatcher(x)[0]))
         other.start()
         other.join()
         assert seen == [fixed or 2]
-    np.testing.assert_array_equal(fast(dispatcher, x), [fixed or 2, 0, 576])
+    np.testing.assert_array_equal(fast(dispatcher, x), [fixed or 2, 0, 576 * (fixed or 2)])
 
 
 def test_errors_of_checked_code_come_from_the_native_path_too():

@@ -9,7 +9,13 @@ import pytest
 from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, DimSpec
 from graphmill.runtime import buffers
 from graphmill.runtime.executable import CheckError, Executable
-from tests.runtime.handwritten import add_artifact, add_executable, artifact, compile_ir
+from tests.runtime.handwritten import (
+    add_artifact,
+    add_constant_artifact,
+    add_executable,
+    artifact,
+    compile_ir,
+)
 
 STRIDED = """
 define i32 @gm_{name}(ptr %ctx, ptr %args, ptr %dims) {{
@@ -36,7 +42,7 @@ body:
 done:
   ret i32 0
 }}
-define i64 @gm_{name}_arena(ptr %dims) {{ ret i64 0 }}
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{ ret i64 0 }}
 """
 
 # writes what the context held: threads, arena alignment, arena present, error record present
@@ -53,15 +59,16 @@ define i32 @gm_{name}(ptr %ctx, ptr %args, ptr %dims) {{
   %y1 = getelementptr i64, ptr %y, i64 1
   store i64 %low, ptr %y1
   %memory = inttoptr i64 %a to ptr
-  %size = call i64 @gm_{name}_arena(ptr %dims)
+  %size = call i64 @gm_{name}_arena(ptr %dims, i64 %t)
   call void @llvm.memset.p0.i64(ptr %memory, i8 7, i64 %size, i1 false)
   %y2 = getelementptr i64, ptr %y, i64 2
   store i64 %size, ptr %y2
   ret i32 0
 }}
-define i64 @gm_{name}_arena(ptr %dims) {{
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{
   %n = load i64, ptr %dims
-  %size = mul i64 %n, 64
+  %each = mul i64 %n, 64
+  %size = mul i64 %each, %threads
   ret i64 %size
 }}
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
@@ -85,7 +92,7 @@ define i32 @gm_{name}(ptr %ctx, ptr %args, ptr %dims) {{
   store double 2.5, ptr %e5
   ret i32 3
 }}
-define i64 @gm_{name}_arena(ptr %dims) {{ ret i64 0 }}
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{ ret i64 0 }}
 """
 
 
@@ -209,7 +216,7 @@ def test_context_and_arena(n):
                        (ArgSpec("y", "i64", (3,)),), dims=(DimSpec("n"),),
                        arena_bytes=None)  # fmt: skip
     executable.threads = 3
-    np.testing.assert_array_equal(executable.run(np.zeros(n, np.uint8))[0], [3, 0, 64 * n])
+    np.testing.assert_array_equal(executable.run(np.zeros(n, np.uint8))[0], [3, 0, 3 * 64 * n])
 
 
 def test_check_error():
@@ -226,6 +233,15 @@ def test_error_code_without_record():
     made = artifact(FAILING.format(name="bare", code=0), "bare", (), (ArgSpec("y", "f32", (1,)),))
     with pytest.raises(RuntimeError, match="error code 3"):
         Executable(made).run()
+
+
+@pytest.mark.parametrize("size", [4, 100_000])
+def test_constants_come_behind_the_outputs(size):
+    executable = Executable(add_constant_artifact(f32(size) * 10))
+    gc.collect()
+    for _ in range(2):
+        np.testing.assert_array_equal(executable.run(f32(size))[0], f32(size) * 11)
+    assert all(buffers.address(c) % 64 == 0 for c in executable.constants)
 
 
 def test_python_numbers():
@@ -293,7 +309,7 @@ def test_object_may_use_libm_but_nothing_else():
           {call}
           ret i32 0
         }}
-        define i64 @gm_u_arena(ptr %dims) {{ ret i64 0 }}
+        define i64 @gm_u_arena(ptr %dims, i64 %threads) {{ ret i64 0 }}
         """
 
     cos = one("%x = call double @cos(double 1.0)", "declare double @cos(double)")

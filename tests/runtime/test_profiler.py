@@ -31,7 +31,7 @@ write:
 done:
   ret i32 0
 }
-define i64 @gm_timed_arena(ptr %dims) { ret i64 0 }
+define i64 @gm_timed_arena(ptr %dims, i64 %threads) { ret i64 0 }
 """
 
 
