@@ -58,6 +58,19 @@ IOTA = register(
 )  # fmt: skip
 
 
+def _infer_dim(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    return [TensorType(attrs["dtype"])]
+
+
+DIM = register(
+    OpDef(
+        "dim", "shape", (), "The value of a dim expression as a scalar: `batch`, `2*n + 1`",
+        _infer_dim, lambda value, dtype: np.asarray(value).astype(dtype.numpy),
+        attrs={"value": "dim", "dtype": "dtype"}, fusion="index",
+    )
+)  # fmt: skip
+
+
 def _infer_broadcast(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
     check_count(BROADCAST, types)
     (type,) = tensors("broadcast", types)

@@ -1,0 +1,174 @@
+"""Ufuncs that are several IR ops; operands have one dtype (the loop's) and one shape."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graphmill.frontend.core import as_tracer, astype, emit
+from graphmill.frontend.describe import failure
+from graphmill.frontend.tracer import Tracer
+from graphmill.frontend.ufuncs import constant_like, copied
+from graphmill.ir.dtypes import bool_, i32
+
+
+def select(condition: Tracer, x: Tracer, y: Tracer) -> Tracer:
+    """x where the condition holds, else y; all of one shape, x and y of one dtype."""
+    return emit("select", condition, x, y)
+
+
+def absolute(x: Tracer) -> Tracer:
+    return copied(x) if x.element.kind in "bu" else emit("abs", x)
+
+
+def sign(x: Tracer) -> Tracer:
+    if x.element.kind == "u":
+        return astype(astype(x, bool_), x.element)
+    return emit("sign", x)
+
+
+def conjugate(x: Tracer) -> Tracer:
+    return emit("conj", x) if x.element.is_complex else copied(x)
+
+
+def reciprocal(x: Tracer) -> Tracer:
+    """1 / x; for integers rounded towards zero, so 0 beyond ±1."""
+    if x.element.is_inexact:
+        return emit("reciprocal", x)
+    zero = constant_like(x, 0)
+    unit = emit("eq", emit("abs", x) if x.element.kind == "i" else x, constant_like(x, 1))
+    return select(unit, x, zero)
+
+
+def fmax(x: Tracer, y: Tracer) -> Tracer:
+    return _ignoring_nan("max", x, y)
+
+
+def fmin(x: Tracer, y: Tracer) -> Tracer:
+    return _ignoring_nan("min", x, y)
+
+
+def _ignoring_nan(name: str, x: Tracer, y: Tracer) -> Tracer:
+    if not x.element.is_inexact:
+        return emit(name, x, y)
+    both = emit(name, x, y)
+    return select(emit("isnan", x), y, select(emit("isnan", y), x, both))
+
+
+def degrees(x: Tracer) -> Tracer:
+    return emit("mul", x, constant_like(x, 180.0 / math.pi))
+
+
+def radians(x: Tracer) -> Tracer:
+    return emit("mul", x, constant_like(x, math.pi / 180.0))
+
+
+def heaviside(x: Tracer, at_zero: Tracer) -> Tracer:
+    zero, one = constant_like(x, 0), constant_like(x, 1)
+    step = select(emit("lt", x, zero), zero, select(emit("eq", x, zero), at_zero, one))
+    return select(emit("isnan", x), x, step)
+
+
+def logaddexp2(x: Tracer, y: Tracer) -> Tracer:
+    """log2(2**x + 2**y) by the larger plus a correction; equal infinities give themselves."""
+    larger = emit("max", x, y)
+    gap = emit("neg", emit("abs", emit("sub", x, y)))
+    correction = emit("mul", emit("log1p", emit("exp2", gap)), constant_like(x, 1 / math.log(2)))
+    same = emit("eq", x, y)
+    one = constant_like(x, 1)
+    return select(same, emit("add", x, one), emit("add", larger, correction))
+
+
+def ldexp(x: Tracer, exponent: Tracer) -> Tracer:
+    """x * 2**exponent in two steps, so that the power alone does not overflow."""
+    power = astype(exponent, x.element)
+    half = emit("floor", emit("mul", power, constant_like(x, 0.5)))
+    rest = emit("sub", power, half)
+    return emit("mul", emit("mul", x, emit("exp2", half)), emit("exp2", rest))
+
+
+def modf(x: Tracer) -> tuple[Tracer, Tracer]:
+    """The fractional and the whole part, both with the sign of x."""
+    whole = emit("trunc", x)
+    part = select(emit("isinf", x), constant_like(x, 0), emit("sub", x, whole))
+    return emit("copysign", part, x), whole
+
+
+def frexp(x: Tracer) -> tuple[Tracer, Tracer]:
+    """Mantissa in [0.5, 1) and exponent, by the bits of log2 corrected by comparison."""
+    if x.element.bits == 16:
+        raise failure("GM015", f"np.frexp of {x.element}", [x], hint="cast to float32 first.")
+    zero, one, half = constant_like(x, 0), constant_like(x, 1), constant_like(x, 0.5)
+    tiny = emit("lt", emit("abs", x), constant_like(x, np.finfo(x.dtype).tiny))
+    shift = 2.0 ** (np.finfo(x.dtype).nmant + 2)
+    scaled = emit("mul", x, select(tiny, constant_like(x, shift), one))
+    special = emit("or", emit("eq", x, zero), emit("not", emit("isfinite", x)))
+    safe = select(special, one, emit("abs", scaled))
+    guess = emit("add", emit("floor", emit("log2", safe)), one)
+    mantissa = ldexp(safe, emit("neg", guess))
+    high, low = emit("ge", mantissa, one), emit("lt", mantissa, half)
+    factor = select(high, half, select(low, constant_like(x, 2), one))
+    step = select(high, one, select(low, constant_like(x, -1), zero))
+    offset = select(tiny, constant_like(x, np.finfo(x.dtype).nmant + 2), zero)
+    exponent = emit("sub", emit("add", guess, step), offset)
+    signed = emit("copysign", emit("mul", mantissa, factor), x)
+    return select(special, x, signed), astype(select(special, zero, exponent), i32)
+
+
+def spacing(x: Tracer) -> Tracer:
+    """The distance to the next float away from zero, with the sign of x."""
+    size = emit("abs", x)
+    gap = emit("sub", emit("nextafter", size, constant_like(x, math.inf)), size)
+    return select(emit("isinf", x), constant_like(x, math.nan), emit("copysign", gap, x))
+
+
+def gcd(x: Tracer, y: Tracer) -> Tracer:
+    """Euclid's algorithm on all elements at once, until every remainder is 0."""
+    from graphmill.frontend import control
+
+    def unfinished(state: tuple[Tracer, Tracer]) -> Tracer:
+        zero = constant_like(state[1], 0)
+        axes = tuple(range(len(state[1].dims)))
+        return emit("reduce", emit("ne", state[1], zero), axes=axes, monoid="any")
+
+    def step(state: tuple[Tracer, Tracer]) -> tuple[Tracer, Tracer]:
+        a, b = state
+        zero, one = constant_like(b, 0), constant_like(b, 1)
+        done = emit("eq", b, zero)
+        rest = emit("rem", a, select(done, one, b))
+        return select(done, a, b), select(done, zero, rest)
+
+    return absolute(control.while_loop(unfinished, step, (absolute(x), absolute(y)))[0])
+
+
+def lcm(x: Tracer, y: Tracer) -> Tracer:
+    """|x| / gcd(x, y) * |y|; 0 where both are 0."""
+    divisor = gcd(x, y)
+    zero, one = constant_like(x, 0), constant_like(x, 1)
+    safe = select(emit("eq", divisor, zero), one, divisor)
+    return absolute(emit("mul", emit("floordiv", absolute(x), safe), absolute(y)))
+
+
+def is_close(x: Tracer, y: Tracer, rtol: float, atol: float, equal_nan: bool) -> Tracer:
+    """|x - y| <= atol + rtol * |y|, with equal infinities close."""
+    near = emit("abs", emit("sub", x, y))
+    size = emit("abs", y)
+    kind = near.element
+    limit = emit("mul", size, constant_like(size, rtol))
+    limit = emit("add", limit, constant_like(limit, atol))
+    close = emit("and", emit("le", near, limit), emit("isfinite", y))
+    close = emit("or", close, emit("eq", x, y))
+    assert kind is limit.element
+    if not equal_nan:
+        return close
+    both = emit("and", emit("isnan", x), emit("isnan", y))
+    return emit("or", close, both)
+
+
+def erf_like(name: str, x: object) -> Tracer:
+    """`erf`, `erfc`, `logistic`, `rsqrt`: float functions that NumPy has no ufunc for."""
+    traced = as_tracer(x)
+    if not traced.element.is_float:
+        traced = astype(traced, np.float64)
+    return emit(name, traced)

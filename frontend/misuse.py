@@ -1,0 +1,74 @@
+"""Errors for using a traced value as what it is not: a bool, a number, a sequence, an array."""
+
+from __future__ import annotations
+
+from graphmill.frontend.describe import failure, name_of
+from graphmill.frontend.errors import GraphmillError
+from graphmill.frontend.sizes import Size
+from graphmill.frontend.tracer import Tracer
+
+
+def as_bool(x: Tracer) -> GraphmillError:
+    """For `if x:`, `while x:`, `x and y`, `x in y`, `assert x`."""
+    return failure(
+        "GM001",
+        f"{name_of(x)} has no value while tracing",
+        [x],
+        why="Python's if, while, and, or, not, in and assert need True or False now; the "
+        "value is computed when the compiled function runs.",
+        hint="np.where(condition, a, b) chooses elementwise; gm.cond(condition, f, g, *args) runs "
+        "one branch; gm.while_loop repeats; & | ~ combine conditions.",
+    )
+
+
+def as_number(x: Tracer, what: str) -> GraphmillError:
+    """For `int(x)`, `float(x)`, `range(x)`, `x.item()`, `f"{x:.2f}"`."""
+    name = name_of(x)
+    hints = {
+        "int": f"{name}.astype(np.int64) keeps it traced.",
+        "float": f"{name}.astype(np.float64) keeps it traced; math.sqrt and the like are "
+        "np.sqrt on traced values.",
+        "complex": f"{name}.astype(np.complex128) keeps it traced.",
+        "index": "gm.fori_loop counts to a traced number; a size must be known: pass it as a "
+        "static argument (static=...), or take it from a shape.",
+        "text": "print it outside of the traced function.",
+        "item": "leave .item() out: a 0-d traced value computes like a number.",
+    }
+    return failure(
+        "GM002",
+        f"{name} used as {'an index or size' if what == 'index' else what}",
+        [x],
+        why="Python needs the number now; it is computed when the compiled function runs.",
+        hint=hints[what],
+    )
+
+
+def as_sequence(x: Tracer, what: str) -> GraphmillError:
+    """For `len(x)` and `for row in x` on a scalar or a symbolic axis."""
+    if not x.dims:
+        return failure("GM003", f"{what} of a 0-d value", [x], why=f"{name_of(x)} has no axes.",
+                       hint="np.atleast_1d(x) gives it one.")  # fmt: skip
+    first = Size(x.dims[0]) if not isinstance(x.dims[0], int) else x.dims[0]
+    return failure(
+        "GM003",
+        f"{what} along the symbolic dim {first}",
+        [x],
+        why=f"one compilation serves all sizes of {first}, so a Python loop cannot be unrolled.",
+        hint="gm.scan goes over the rows of an array of any length; x.shape[0] gives the symbolic "
+        "size; whole-array operations need no loop.",
+    )
+
+
+def as_array(x: Tracer) -> GraphmillError:
+    """For `np.asarray(x)`, `a[i] = x` with a NumPy array a, and unknown C code."""
+    name = name_of(x)
+    return failure(
+        "GM004",
+        f"{name} has no elements while tracing",
+        [x],
+        why="something asked for its elements: np.array or np.asarray, a write into a NumPy array "
+        "(a[i] = x), or a library function that knows only NumPy arrays.",
+        hint=f"leave np.asarray out (or write gm.numpy.asarray({name})); np.stack([x, y]) joins "
+        "traced values; make the array written to a traced one: gm.numpy.zeros(shape) or "
+        "np.zeros_like(x).",
+    )

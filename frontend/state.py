@@ -1,0 +1,124 @@
+"""What is being traced: the function (`Trace`) and the block that ops go to (`Frame`).
+
+Regions are isolated, so a frame that uses a value of the frame around it takes it as a captured
+block argument. The innermost frame is a context variable: threads and tasks trace independently.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from graphmill.frontend.errors import error
+from graphmill.ir.builder import Builder
+from graphmill.ir.graph import Block, Bounds, Value
+
+# Constants up to this many elements are repeated in each region; larger ones are captured.
+SMALL = 64
+
+Array = np.ndarray[Any, Any]
+
+
+class Trace:
+    """One function being traced: its name, named dims and captured arrays."""
+
+    def __init__(self, name: str, dims: dict[str, Bounds]) -> None:
+        self.name = name
+        self.dims = dims
+        self.params: dict[Value, str] = {}
+        self.captured: list[Array] = []
+
+
+class Frame:
+    """A block being filled, inside `parent` where it is a region's."""
+
+    def __init__(self, trace: Trace, block: Block, parent: Frame | None = None) -> None:
+        self.trace = trace
+        self.block = block
+        self.parent = parent
+        self.builder = Builder(block)
+        self.builder.scope = parent.builder.scope if parent else ""
+        self.captures: dict[Value, Value] = {}
+        self.open = True
+        self.last: tuple[object, Value] | None = None
+        self._constants: dict[tuple[Any, ...], list[Value]] = {}
+
+    def inside(self, other: Frame) -> bool:
+        """Whether this frame is `other` or a region within it."""
+        frame: Frame | None = self
+        while frame is not None and frame is not other:
+            frame = frame.parent
+        return frame is other
+
+    def lift(self, value: Value, owner: Frame) -> Value:
+        """A value of this frame or one around it, as a value of this frame."""
+        if owner is self:
+            return value
+        assert self.parent is not None, "a value of no frame around this one"
+        outer = self.parent.lift(value, owner)
+        if outer not in self.captures:
+            self.captures[outer] = self.block.add_arg(outer.type, outer.name)
+        return self.captures[outer]
+
+    def constant(self, array: Array) -> Value:
+        """A constant with the array's elements as they are now; equal ones are shared."""
+        if self.parent is not None and array.size > SMALL:
+            root = self.root
+            return self.lift(root.constant(array), root)
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        raw = array.tobytes() if array.size <= SMALL else memoryview(array.reshape(-1)).cast("B")
+        key = (array.dtype, array.shape, zlib.crc32(raw))
+        known = self._constants.setdefault(key, [])
+        for value in known:
+            assert value.op is not None
+            if _same_bits(value.op.attrs["value"], array):
+                return value
+        known.append(self.builder.constant(array))
+        if array.size > SMALL:
+            self.trace.captured.append(array)
+        return known[-1]
+
+    @property
+    def root(self) -> Frame:
+        """The function's own frame."""
+        return self if self.parent is None else self.parent.root
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    return bool(np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)))
+
+
+_FRAME: ContextVar[Frame | None] = ContextVar("graphmill_frame", default=None)
+
+
+def tracing() -> bool:
+    """Whether a function is being traced in this thread."""
+    return _FRAME.get() is not None
+
+
+def current() -> Frame:
+    """The innermost frame; an error when nothing is being traced."""
+    frame = _FRAME.get()
+    if frame is None:
+        raise error(
+            "GM031",
+            why="this function adds to the graph of a traced function, and there is none here.",
+            hint="call it inside a function decorated with @gm.jit.",
+        )
+    return frame
+
+
+@contextmanager
+def entered(frame: Frame) -> Iterator[Frame]:
+    """Let `frame` be the innermost one; it is closed at the end."""
+    token = _FRAME.set(frame)
+    try:
+        yield frame
+    finally:
+        frame.open = False
+        _FRAME.reset(token)

@@ -1,0 +1,149 @@
+"""Tracing: a Python function and the specs of its arguments become an IR function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphmill.frontend import locations
+from graphmill.frontend.core import Tracer, as_tracer
+from graphmill.frontend.errors import error
+from graphmill.frontend.sizes import Size
+from graphmill.frontend.spec import Spec, merge_bounds, spec
+from graphmill.frontend.state import Frame, Trace, entered, tracing
+from graphmill.frontend.trees import Tree, flatten
+from graphmill.ir.graph import Function, Location
+
+__all__ = ["Traced", "trace", "tracing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A traced function.
+
+    `in_tree` is the structure of `(args, kwargs)` and `out_tree` of the result; `paths` and
+    `out_paths` name each parameter and result (`params['w']`); `specs` are the parameters';
+    `captured` holds the large arrays the function closed over, as they were.
+    """
+
+    function: Function
+    in_tree: Tree
+    out_tree: Tree
+    specs: tuple[Spec, ...]
+    paths: tuple[str, ...]
+    out_paths: tuple[str, ...]
+    captured: tuple[np.ndarray[Any, Any], ...]
+
+
+def trace(
+    function: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    static: Mapping[str, Any] | None = None,
+    paths: Sequence[str] | None = None,
+) -> Traced:
+    """Run `function` on traced arguments and return what it computed as IR.
+
+    `args` and `kwargs` are nested structures whose leaves are specs, spec text, arrays or Python
+    scalars; `static` holds keyword arguments that are passed as they are. `name` is the IR
+    function's name. `paths` names the leaves where the parameters' own names do not.
+
+    Raises `GraphmillError` for what cannot be traced; exceptions of the user's own pass through.
+    """
+    leaves, in_tree = flatten((tuple(args), dict(kwargs or {})))
+    specs = tuple(spec(leaf) for leaf in leaves)
+    if paths is None:
+        paths = argument_paths(function, in_tree)
+    name = name or _identifier(getattr(function, "__name__", "") or "function")
+    bounds = merge_bounds(specs)
+    names = [_identifier(path) for path in paths]
+    made = Function(name, [s.type for s in specs], names, bounds)
+    made.loc = locations.definition(function)
+    frame = Frame(Trace(name, bounds), made.block)
+    for param, path in zip(made.params, paths, strict=True):
+        frame.trace.params[param] = _param_origin(path, name, made.loc)
+    with entered(frame):
+        tracers = [
+            Tracer(param, frame, one.weak) for param, one in zip(made.params, specs, strict=True)
+        ]
+        given, keywords = in_tree.unflatten(tracers)
+        result = _run(function, given, keywords | dict(static or {}))
+        results, out_tree = flatten(result)
+        out_paths = out_tree.paths("result")
+        values = [
+            _result(leaf, path, made.loc).value()
+            for leaf, path in zip(results, out_paths, strict=True)
+        ]
+        frame.builder.loc = None
+        frame.builder.end(*values)
+    return Traced(
+        made, in_tree, out_tree, specs, tuple(paths), out_paths, tuple(frame.trace.captured)
+    )
+
+
+def _run(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call the user's function; locations do not look past this frame."""
+    return function(*args, **kwargs)
+
+
+locations.boundary(_run.__code__)
+
+
+def _result(leaf: Any, path: str, loc: Location | None) -> Tracer:
+    ok = isinstance(leaf, Tracer | Size | np.ndarray | bool | int | float | complex | np.generic)
+    if ok or hasattr(leaf, "__array__") or hasattr(leaf, "__dlpack__"):
+        return as_tracer(leaf)
+    raise error(
+        "GM041",
+        f"{path} is a {type(leaf).__name__}",
+        location=loc,
+        why="a compiled function returns arrays (and nested tuples, lists, dicts, named tuples, "
+        "dataclasses of them, and None).",
+        hint="return only arrays; compute the rest outside of the function.",
+    )
+
+
+def argument_paths(function: Callable[..., Any], in_tree: Tree) -> tuple[str, ...]:
+    """How the user would write each leaf of `(args, kwargs)`: `x`, `params['w']`."""
+    given, keywords = in_tree.parts
+    names = positional_names(function, len(given.parts))
+    found: list[str] = []
+    for name, part in zip(names, given.parts, strict=True):
+        found += part.paths(name)
+    for name, part in zip(keywords.keys, keywords.parts, strict=True):
+        found += part.paths(str(name))
+    return tuple(found)
+
+
+def positional_names(function: Callable[..., Any], count: int) -> list[str]:
+    """The names of the first `count` positional parameters; `args[0]`, … beyond them."""
+    import inspect
+
+    names: list[str] = []
+    extra = "arg"
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        parameters = {}.values()  # type: ignore[assignment]
+    for parameter in parameters:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            extra = parameter.name
+    return [*names[:count], *(f"{extra}[{i}]" for i in range(max(count - len(names), 0)))]
+
+
+def _identifier(path: str) -> str:
+    """A path as a name in the IR: `params['w'][0]` becomes `params_w_0`."""
+    text = re.sub(r"\W+", "_", path).strip("_")
+    return text if text and not text[0].isdigit() else f"_{text}"
+
+
+def _param_origin(path: str, name: str, loc: Location | None) -> str:
+    return f"argument {path} of {name}" + (f", {loc}" if loc else "")
