@@ -87,8 +87,12 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     from graphmill.frontend import ufuncs
 
     if not isinstance(out, Tracer):
-        raise failure("GM011", f"{full_name(function)}(out=…) with a NumPy array", [out],
-                      hint="leave out= away and use the result.")  # fmt: skip
+        raise failure(
+            "GM011",
+            f"{full_name(function)}(out=…) with a NumPy array",
+            [out],
+            hint="leave out= away and use the result.",
+        )
     ufuncs.store(out, result)
     return out
 

@@ -30,9 +30,13 @@ def axis(given: Any, rank: int, x: Any = None) -> int:
     found = number(given, "axis")
     if not -rank <= found < rank:
         what = "a 0-d value has no axes" if rank == 0 else f"axes are {-rank} … {rank - 1}"
-        raise failure("GM016", f"axis {found} of an array of {rank} axes",
-                      [] if x is None else [x], why=f"{what}.",
-                      hint="check the array's shape above.")  # fmt: skip
+        raise failure(
+            "GM016",
+            f"axis {found} of an array of {rank} axes",
+            [] if x is None else [x],
+            why=f"{what}.",
+            hint="check the array's shape above.",
+        )
     return found % rank
 
 
@@ -43,8 +47,12 @@ def axes(given: Any, rank: int, x: Any = None) -> tuple[int, ...]:
     listed = given if isinstance(given, tuple | list) else (given,)
     found = [axis(a, rank, x) for a in listed]
     if len(set(found)) != len(found):
-        raise failure("GM016", f"axes {list(listed)} repeat", [] if x is None else [x],
-                      hint="name each axis once.")  # fmt: skip
+        raise failure(
+            "GM016",
+            f"axes {list(listed)} repeat",
+            [] if x is None else [x],
+            hint="name each axis once.",
+        )
     return tuple(sorted(found))
 
 
@@ -56,8 +64,12 @@ def dim(value: Any, what: str = "size") -> DimLike:
         raise misuse.as_number(value, "index")
     found = sizes.as_dim(value)
     if found is None:
-        raise failure("GM025", f"{what} {value!r} is no size", [],
-                      hint="sizes are integers or come from x.shape.")  # fmt: skip
+        raise failure(
+            "GM025",
+            f"{what} {value!r} is no size",
+            [],
+            hint="sizes are integers or come from x.shape.",
+        )
     return found
 
 
@@ -68,8 +80,7 @@ def shape(given: Any) -> tuple[DimLike, ...]:
         listed = given.tolist() if given.ndim else [given.tolist()]
     found = tuple(dim(d) for d in listed)
     if any(isinstance(d, int) and d < 0 for d in found):
-        raise failure("GM017", f"negative size in {list(found)}", [],
-                      hint="sizes are 0 or more.")  # fmt: skip
+        raise failure("GM017", f"negative size in {list(found)}", [], hint="sizes are 0 or more.")
     return found
 
 

@@ -55,8 +55,12 @@ def _no_match(name: str, a: Any, b: Any, x: Tracer, y: Tracer, i: int, j: int) -
 def _need_axes(name: str, rank: int, *args: Any) -> None:
     for a in args:
         if as_tracer(a).ndim < rank:
-            raise failure("GM014", f"{name} of a value with fewer than {rank} axes", args,
-                          hint="for scalars use *.")  # fmt: skip
+            raise failure(
+                "GM014",
+                f"{name} of a value with fewer than {rank} axes",
+                args,
+                hint="for scalars use *.",
+            )
 
 
 @implements(np.linalg.matmul)
@@ -170,8 +174,9 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
         left = tuple(ax.axis(i, x.ndim, a) for i in left)
         right = tuple(ax.axis(i, y.ndim, b) for i in right)
     if len(left) != len(right) or (isinstance(axes, int) and axes > min(x.ndim, y.ndim)):
-        raise failure("GM016", f"tensordot axes {axes}", [a, b],
-                      hint="name as many axes of a as of b.")  # fmt: skip
+        raise failure(
+            "GM016", f"tensordot axes {axes}", [a, b], hint="name as many axes of a as of b."
+        )
     for i, j in zip(left, right, strict=True):
         if x.dims[i] != y.dims[j]:
             raise _no_match("tensordot", a, b, x, y, i, j)

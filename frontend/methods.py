@@ -38,8 +38,12 @@ def _astype(x: Tracer, dtype: Any, order: str = "K", casting: str = "unsafe",
             subok: bool = True, copy: bool = True) -> Tracer:  # fmt: skip
     to = core.as_dtype(dtype)
     if not np.can_cast(x.dtype, to.numpy, casting):  # type: ignore[arg-type]
-        raise failure("GM018", f"{x.element} to {to} with casting={casting!r}", [x],
-                      hint='leave casting= out or use "unsafe".')  # fmt: skip
+        raise failure(
+            "GM018",
+            f"{x.element} to {to} with casting={casting!r}",
+            [x],
+            hint='leave casting= out or use "unsafe".',
+        )
     result = core.astype(x, to)
     from graphmill.frontend.ufuncs import copied
 
@@ -115,9 +119,13 @@ def set_attribute(x: Tracer, name: str, value: Any) -> None:
         "shape": f"write {name_of(x)} = {name_of(x)}.reshape(...)",
         "dtype": f"write {name_of(x)} = {name_of(x)}.astype(...)",
     }
-    raise failure("GM013", f"{name_of(x)}.{name} cannot be set", [x],
-                  why="a traced array is a value, not an object with attributes.",
-                  hint=hints.get(name, "keep the value in a variable of its own."))  # fmt: skip
+    raise failure(
+        "GM013",
+        f"{name_of(x)}.{name} cannot be set",
+        [x],
+        why="a traced array is a value, not an object with attributes.",
+        hint=hints.get(name, "keep the value in a variable of its own."),
+    )
 
 
 def _unknown(x: Tracer, name: str) -> Exception:

@@ -46,8 +46,13 @@ def as_number(x: Tracer, what: str) -> GraphmillError:
 def as_sequence(x: Tracer, what: str) -> GraphmillError:
     """For `len(x)` and `for row in x` on a scalar or a symbolic axis."""
     if not x.dims:
-        return failure("GM003", f"{what} of a 0-d value", [x], why=f"{name_of(x)} has no axes.",
-                       hint="np.atleast_1d(x) gives it one.")  # fmt: skip
+        return failure(
+            "GM003",
+            f"{what} of a 0-d value",
+            [x],
+            why=f"{name_of(x)} has no axes.",
+            hint="np.atleast_1d(x) gives it one.",
+        )
     first = Size(x.dims[0]) if not isinstance(x.dims[0], int) else x.dims[0]
     return failure(
         "GM003",

@@ -23,9 +23,13 @@ def by_constant(x: Any, n: Any, of: DType, shape: Sequence[DimLike]) -> Tracer |
     if not isinstance(n, int | float) or isinstance(n, bool | np.generic):
         return None
     if of.is_integer and isinstance(n, int) and n < 0:
-        raise failure("GM015", f"integers to the negative power {n}", [x],
-                      why="NumPy too refuses it: the result is not an integer.",
-                      hint=f"x.astype(np.float64) ** {n}, or 1 / x ** {-n}.")  # fmt: skip
+        raise failure(
+            "GM015",
+            f"integers to the negative power {n}",
+            [x],
+            why="NumPy too refuses it: the result is not an integer.",
+            hint=f"x.astype(np.float64) ** {n}, or 1 / x ** {-n}.",
+        )
     if not (of.is_inexact or of.is_integer):
         return None
     base = broadcast_to(astype(as_tracer(x), of), tuple(shape))

@@ -93,16 +93,29 @@ def prod(
 def _extreme(monoid: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Tracer:
     x = as_tracer(a)
     if x.element.is_complex:
-        raise failure("GM015", f"np.{monoid} of {x.element}", [a],
-                      why="complex numbers have no order.", hint="compare np.abs(x).")  # fmt: skip
+        raise failure(
+            "GM015",
+            f"np.{monoid} of {x.element}",
+            [a],
+            why="complex numbers have no order.",
+            hint="compare np.abs(x).",
+        )
     unbounded = initial is UNSET or initial is None
     if unbounded and 0 in [x.dims[i] for i in ax.axes(axis, x.ndim, x)]:
-        raise failure("GM017", f"np.{monoid} of no elements", [a],
-                      why="an empty axis has no largest or smallest element.",
-                      hint="pass initial=.")  # fmt: skip
+        raise failure(
+            "GM017",
+            f"np.{monoid} of no elements",
+            [a],
+            why="an empty axis has no largest or smallest element.",
+            hint="pass initial=.",
+        )
     if unbounded and where is not True and where is not UNSET:
-        raise failure("GM011", f"np.{monoid}(where=…) without initial=", [a],
-                      hint="pass initial=, the value where the mask holds nowhere.")  # fmt: skip
+        raise failure(
+            "GM011",
+            f"np.{monoid}(where=…) without initial=",
+            [a],
+            hint="pass initial=, the value where the mask holds nowhere.",
+        )
     return _combine(monoid, x, axis, keepdims, initial, where)
 
 
@@ -286,8 +299,9 @@ def _cumulative_with_initial(
 ) -> Tracer:
     x = as_tracer(a)
     if axis is None and x.ndim != 1:
-        raise failure("GM016", "axis= is needed", [a], why="the array is not 1-d.",
-                      hint="pass axis=.")  # fmt: skip
+        raise failure(
+            "GM016", "axis= is needed", [a], why="the array is not 1-d.", hint="pass axis=."
+        )
     along = 0 if axis is None else ax.axis(axis, x.ndim, x)
     result = cumulative(x, monoid, along, dtype)
     if not include_initial:

@@ -168,8 +168,12 @@ def transpose(a: Any, axes: Any = None) -> Tracer:
         return permuted_view(x, tuple(reversed(range(x.ndim))))
     perm = tuple(ax.axis(i, x.ndim, x) for i in axes)
     if sorted(perm) != list(range(x.ndim)):
-        raise failure("GM016", f"axes {list(axes)} are no permutation of {x.ndim} axes", [a],
-                      hint="name each axis once.")  # fmt: skip
+        raise failure(
+            "GM016",
+            f"axes {list(axes)} are no permutation of {x.ndim} axes",
+            [a],
+            hint="name each axis once.",
+        )
     return permuted_view(x, perm)
 
 
@@ -177,8 +181,9 @@ def transpose(a: Any, axes: Any = None) -> Tracer:
 def matrix_transpose(x: Any, /) -> Tracer:
     traced = as_tracer(x)
     if traced.ndim < 2:
-        raise failure("GM016", "matrix transpose of fewer than 2 axes", [x],
-                      hint="x.T turns all axes round.")  # fmt: skip
+        raise failure(
+            "GM016", "matrix transpose of fewer than 2 axes", [x], hint="x.T turns all axes round."
+        )
     return swapaxes(traced, -1, -2)
 
 
@@ -197,8 +202,12 @@ def moveaxis(a: Any, source: Any, destination: Any) -> Tracer:
     given = [v if isinstance(v, tuple | list) else (v,) for v in (source, destination)]
     source, destination = ([ax.axis(i, x.ndim, x) for i in v] for v in given)
     if len(set(source)) != len(set(destination)) or len(set(source)) != len(source):
-        raise failure("GM016", f"moveaxis from {given[0]} to {given[1]}", [a],
-                      hint="name each axis once, as many sources as destinations.")  # fmt: skip
+        raise failure(
+            "GM016",
+            f"moveaxis from {given[0]} to {given[1]}",
+            [a],
+            hint="name each axis once, as many sources as destinations.",
+        )
     order = [i for i in range(x.ndim) if i not in source]
     for to, come in sorted(zip(destination, source, strict=True)):
         order.insert(to, come)
@@ -237,8 +246,12 @@ def squeeze(a: Any, axis: Any = None) -> Tracer:
         gone = set(ax.axes(axis, x.ndim, x))
         for i in gone:
             if x.dims[i] != 1:
-                raise failure("GM017", f"axis {i} has {x.dims[i]} elements, not 1", [a],
-                              hint="index it (x[..., 0]) or reduce it.")  # fmt: skip
+                raise failure(
+                    "GM017",
+                    f"axis {i} has {x.dims[i]} elements, not 1",
+                    [a],
+                    hint="index it (x[..., 0]) or reduce it.",
+                )
     return reshaped_view(x, [d for i, d in enumerate(x.dims) if i not in gone])
 
 

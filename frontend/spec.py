@@ -61,8 +61,11 @@ def spec(of: Any, /, **bounds: int | Limits) -> Spec:
 def _bounds(name: str, given: int | Limits) -> Bounds:
     low, high = (given, None) if isinstance(given, int) else given
     if low < 0 or (high is not None and high < low):
-        raise error("GM043", f"the bounds {given} of {name!r} hold no size",
-                    hint=f"write {name}=(lowest, highest), for example {name}=(1, 64).")  # fmt: skip
+        raise error(
+            "GM043",
+            f"the bounds {given} of {name!r} hold no size",
+            hint=f"write {name}=(lowest, highest), for example {name}=(1, 64).",
+        )
     return Bounds(low, high)
 
 
@@ -179,8 +182,11 @@ def merge_bounds(specs: Sequence[Spec]) -> dict[str, Bounds]:
             highs = [h for h in (old.high, limits.high) if h is not None]
             merged = Bounds(max(old.low, limits.low), min(highs) if highs else None)
             if merged.high is not None and merged.high < merged.low:
-                raise error("GM045", f"the bounds of {name!r} exclude each other",
-                            hint="give each dim's bounds once.")  # fmt: skip
+                raise error(
+                    "GM045",
+                    f"the bounds of {name!r} exclude each other",
+                    hint="give each dim's bounds once.",
+                )
             found[name] = merged
     _check_solvable(specs, found)
     return found

@@ -1,4 +1,4 @@
-"""Nested structures of arguments and results: tuples, lists, dicts, named tuples, dataclasses, None.
+"""Nested structures of arguments: tuples, lists, dicts, named tuples, dataclasses, None.
 
 `flatten` gives the leaves in a fixed order and a `Tree`, a hashable description that puts leaves
 back and names each one's path (`params['w'][0].bias`) for messages.
@@ -20,7 +20,7 @@ LEAF, NONE, TUPLE, LIST, DICT, NAMED, DATA = (
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A structure: its kind, the keys of its parts, the parts; `made` is its class if it has one."""
+    """A structure: its kind, the keys of its parts, the parts; `made` is its class, if any."""
 
     kind: str
     keys: tuple[Any, ...] = ()

@@ -51,8 +51,9 @@ def call(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[st
     options.pop("subok", None)
     if options or order not in ("K", "C", "A"):
         name = next(iter(options), "order")
-        raise failure("GM011", f"np.{ufunc.__name__}({name}=…)", inputs,
-                      hint="leave the argument out.")  # fmt: skip
+        raise failure(
+            "GM011", f"np.{ufunc.__name__}({name}=…)", inputs, hint="leave the argument out."
+        )
     from graphmill.frontend import linear
 
     special = linear.GUFUNCS.get(ufunc)
@@ -68,9 +69,13 @@ def _into(ufunc: np.ufunc, result: Result, out: Any, where: Any, inputs: Sequenc
     results = result if many else (result,)
     outs = out if out is not None else (None,) * len(results)
     if where is not True and any(o is None for o in outs):
-        raise failure("GM011", f"np.{ufunc.__name__}(where=…) without out=", inputs,
-                      why="NumPy leaves the other elements undefined.",
-                      hint=f"np.where(mask, np.{ufunc.__name__}(...), other) names them.")  # fmt: skip
+        raise failure(
+            "GM011",
+            f"np.{ufunc.__name__}(where=…) without out=",
+            inputs,
+            why="NumPy leaves the other elements undefined.",
+            hint=f"np.where(mask, np.{ufunc.__name__}(...), other) names them.",
+        )
     final = []
     for value, target in zip(results, outs, strict=True):
         if target is None:
@@ -93,7 +98,7 @@ def _into(ufunc: np.ufunc, result: Result, out: Any, where: Any, inputs: Sequenc
 
 
 def store(target: Tracer, value: Tracer, ufunc: np.ufunc | None = None) -> None:
-    """`target[...] = value` as an out= argument takes it: same-kind cast, no broadcast of target."""
+    """`target[...] = value` as out= takes it: same-kind cast, no broadcast of target."""
     if not np.can_cast(value.dtype, target.dtype, "same_kind"):
         raise failure(
             "GM018",
@@ -106,9 +111,13 @@ def store(target: Tracer, value: Tracer, ufunc: np.ufunc | None = None) -> None:
             "place, or cast with .astype.",
         )
     if broadcast_shapes(value.dims, target.dims, args=[target, value]) != target.dims:
-        raise failure("GM014", "the result is larger than the array written in place", [target],
-                      why=f"the result has shape {list(value.dims)}.",
-                      hint="write x = x + y instead of x += y.")  # fmt: skip
+        raise failure(
+            "GM014",
+            "the result is larger than the array written in place",
+            [target],
+            why=f"the result has shape {list(value.dims)}.",
+            hint="write x = x + y instead of x += y.",
+        )
     views.write(target, broadcast_to(astype(value, target.element), target.dims))
 
 
@@ -139,8 +148,12 @@ def inplace(ufunc: np.ufunc, x: Tracer, other: Any) -> Result:
     if result is NotImplemented or not x.dims:
         return result
     if ufunc is np.matmul and result.dims != x.dims:
-        raise failure("GM014", "x @= w changes the shape of x", [x, other],
-                      hint=f"write {name_of(x)} = {name_of(x)} @ …")  # fmt: skip
+        raise failure(
+            "GM014",
+            "x @= w changes the shape of x",
+            [x, other],
+            hint=f"write {name_of(x)} = {name_of(x)} @ …",
+        )
     store(x, result, ufunc)
     return x
 
@@ -207,9 +220,13 @@ def resolve(
     found = _resolve(ufunc, kinds, None if of is None else as_dtype(of))
     if found is None:
         given = ", ".join(k.__name__ if isinstance(k, type) else str(k) for k in kinds)
-        raise failure("GM015", f"np.{ufunc.__name__} of {given}", args,
-                      why="NumPy has no loop for these dtypes (or Graphmill not its dtype).",
-                      hint=_dtype_hint(ufunc))  # fmt: skip
+        raise failure(
+            "GM015",
+            f"np.{ufunc.__name__} of {given}",
+            args,
+            why="NumPy has no loop for these dtypes (or Graphmill not its dtype).",
+            hint=_dtype_hint(ufunc),
+        )
     return found
 
 

@@ -155,7 +155,7 @@ def _captured(tracer: Tracer) -> GraphmillError:
         f"{name} comes from outside this branch or loop body",
         location=here(),
         operands=[Operand(operand.name, operand.type, operand.origin)],
-        why="a branch or loop body is a function of its arguments; a write inside it would be lost.",
+        why="a branch or loop body is a function of its arguments; a write in it would be lost.",
         hint=f"carry {name} through the loop (or return it from both branches), or write into "
         f"{name}.copy().",
     )
