@@ -1,0 +1,307 @@
+"""The public face: `jit` and its stages, `build` and `load`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphmill import driver
+from graphmill.driver import Options
+from graphmill.frontend.core import Tracer
+from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
+from graphmill.frontend.spec import Spec, spec, with_dynamic
+from graphmill.frontend.trace import Traced, argument_paths, trace
+from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
+from graphmill.ir.types import TensorType
+from graphmill.runtime import profiler
+from graphmill.runtime.dispatch import Dispatcher
+from graphmill.runtime.executable import CheckError
+from graphmill.runtime.executable import Executable as Loaded
+from graphmill.stages import Executable, Graph, Lowered
+
+CHECKS = ("bounds", "nan")
+
+
+class Jit(Dispatcher):
+    """A function that compiles itself for each new signature of its arguments.
+
+    A signature is the structure of the arguments, each array's dtype, shape (but for dims that
+    `dynamic` names) and whether it is contiguous, and the static arguments.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        static: Sequence[str] = (),
+        dynamic: Mapping[str, Any] | None = None,
+        check: Sequence[str] = (),
+        threads: int | None = None,
+        pipeline: str | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.static = tuple(static)
+        self.dynamic = dict(dynamic or {})
+        self.threads = threads
+        self.options = Options(check=tuple(check))
+        if pipeline is not None:
+            self.options = Options(pipeline, tuple(check))
+        self._signature = inspect.signature(function)
+        self._known_arguments()
+        self._pending = threading.local()
+        self._out_trees: dict[Any, Tree] = {}
+        super().__init__(self._compile_flat)
+
+    def _known_arguments(self) -> None:
+        names = self._signature.parameters
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in names.values())
+        for what, given in (("static", self.static), ("dynamic", self.dynamic)):
+            for name in given:
+                if name not in names and not open_ended:
+                    raise error(
+                        "GM044", f"{what}= names {name!r}, which {self.__name__} does not take",
+                        hint=f"its parameters are {', '.join(names)}.",
+                    )  # fmt: skip
+
+    # ---- calling
+
+    def general(self, *args: Any, **kwargs: Any) -> Any:
+        """The Python path of a call."""
+        given, keywords, static = self._split(args, kwargs)
+        leaves, tree = flatten((given, keywords))
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return self.function(*args, **kwargs)
+        key = (tree, self._static_key(static))
+        self._pending.call = (tree, static, key)
+        plain = not keywords and not static and all(p.kind == LEAF for p in tree.parts[0].parts)
+        try:
+            out_tree = self._out_trees.get(key)
+            result = _simple(out_tree) if plain and out_tree is not None else None
+            outputs = self.call_flat(leaves, key=key, result=result)
+        except GraphmillError as problem:
+            raise hide_internal_frames(problem) from None
+        except CheckError as problem:
+            raise check_failed(problem) from None
+        return self._out_trees[key].unflatten(outputs)
+
+    def _split(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+        """Positional and keyword arguments that are traced, and the static ones by name."""
+        if not self.static:
+            return args, kwargs, {}
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as problem:
+            raise error("GM044", f"{self.__name__}: {problem}") from None
+        bound.apply_defaults()
+        static = {name: bound.arguments.pop(name) for name in self.static}
+        keywords = dict(bound.kwargs)
+        traced = [n for n in bound.arguments if n not in keywords]
+        for name, value in zip(traced, bound.args, strict=False):
+            keywords[name] = value
+        return (), keywords, static
+
+    def _static_key(self, static: dict[str, Any]) -> Any:
+        try:
+            hash(key := tuple((name, type(v), v) for name, v in static.items()))
+        except TypeError:
+            bad = next(name for name, v in static.items() if not _hashable(v))
+            raise error(
+                "GM042", f"the static argument {bad!r} is a {type(static[bad]).__name__}",
+                hint="pass a tuple instead of a list, or a frozen dataclass.",
+            ) from None  # fmt: skip
+        return key
+
+    def signature(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Dtype, shape and contiguity of arrays, types of numbers."""
+        return tuple([
+            (x.dtype.num, x.shape, x.flags.c_contiguous) if type(x) is np.ndarray else type(x)
+            for x in args
+        ])  # fmt: skip
+
+    def group(self, args: tuple[Any, ...]) -> Any:
+        """Signatures that differ in sizes of dynamic dims only are one."""
+        if not self.dynamic:
+            return self.signature(args)
+        tree, static, _ = self._pending.call
+        return tuple(map(str, self._specs(args, tree, static)[0]))
+
+    # ---- compiling
+
+    def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
+        tree, static, key = self._pending.call
+        traced = self._trace(args, tree, static)
+        self._out_trees[key] = traced.out_tree
+        options = self.options
+        if profiler.active() is not None:
+            options = Options(options.pipeline, options.check, options.target, True)
+        return Loaded(driver.compile_function(traced.function, options), threads=self.threads)
+
+    def _trace(self, leaves: Sequence[Any], tree: Tree, static: Mapping[str, Any]) -> Traced:
+        specs, paths = self._specs(leaves, tree, static)
+        args, kwargs = tree.unflatten(specs)
+        return trace(self.function, args, kwargs, static=static, paths=paths)
+
+    def _specs(
+        self, leaves: Sequence[Any], tree: Tree, static: Mapping[str, Any]
+    ) -> tuple[list[Spec], tuple[str, ...]]:
+        paths = argument_paths(self.function, tree)
+        specs = []
+        for leaf, path in zip(leaves, paths, strict=True):
+            made = spec(leaf)
+            root = path.split("[")[0].split(".")[0]
+            wanted = self.dynamic.get(path, self.dynamic.get(root) if root == path else None)
+            if wanted is not None:
+                made = with_dynamic(made, wanted, path)
+            specs.append(_with_layout(made, leaf))
+        return specs, paths
+
+    # ---- stages
+
+    def trace(self, *args: Any, **kwargs: Any) -> Graph:
+        """The traced IR for these arguments (arrays, specs or spec texts)."""
+        return Graph(self._traced(args, kwargs).function, self.options)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The function in every form on its way to machine code."""
+        return Lowered(self._traced(args, kwargs).function, self.options)
+
+    def compile(self, *args: Any, **kwargs: Any) -> Executable:
+        """An executable for these arguments, ready to run."""
+        return self.lower(*args, **kwargs).compile(self.threads)
+
+    def _traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+        given, keywords, static = self._split(args, kwargs)
+        leaves, tree = flatten((given, keywords))
+        try:
+            return self._trace(leaves, tree, static)
+        except GraphmillError as problem:
+            raise hide_internal_frames(problem) from None
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a method: `self` is the first argument (make it static unless it is a structure)."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<gm.jit {self.__module__}.{self.__qualname__}>"
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _simple(tree: Tree) -> str | None:
+    """How the native path builds the result: `single`, `tuple`, or None when it cannot."""
+    if tree.kind == LEAF:
+        return "single"
+    flat = tree.kind == TUPLE and tree.made is None and all(p.kind == LEAF for p in tree.parts)
+    return "tuple" if flat and tree.parts else None
+
+
+def _with_layout(made: Spec, leaf: Any) -> Spec:
+    """A non-contiguous array is read in place, by its strides."""
+    if not isinstance(leaf, np.ndarray) or leaf.flags.c_contiguous:
+        return made
+    item = leaf.dtype.itemsize
+    usable = leaf.flags.aligned and all(s % item == 0 for s in leaf.strides)
+    if not usable:
+        return made
+    type = made.type
+    strided = TensorType(type.dtype, type.shape, "strided", type.device)
+    return Spec(strided, made.bounds, made.weak)
+
+
+def check_failed(problem: CheckError) -> Exception:
+    """A failed run-time check as the error the user sees."""
+    return problem
+
+
+def jit(
+    function: Callable[..., Any] | None = None,
+    *,
+    static: str | Sequence[str] = (),
+    dynamic: Mapping[str, Any] | None = None,
+    check: str | Sequence[str] = (),
+    threads: int | None = None,
+    pipeline: str | None = None,
+) -> Any:
+    """Compile a NumPy-style function when it is called; usable as `@gm.jit` or `@gm.jit(…)`.
+
+    `static` names arguments that are Python values to be compiled in. `dynamic` keeps dims
+    symbolic, so that one compilation serves all sizes: `{"x": ("batch", None)}`. `check` takes
+    `"bounds"`, `"nan"` or both: the function then reports the user's line at the first bad index
+    or value. `threads` fixes the number of threads. Raises `GraphmillError` at the first call
+    for what cannot be compiled.
+    """
+    names = tuple(c.strip() for c in check.split(",")) if isinstance(check, str) else tuple(check)
+    names = tuple(name for name in names if name)
+    for name in names:
+        if name not in CHECKS:
+            raise error("GM025", f"check= has {name!r}", hint='it takes "bounds", "nan" or both.')
+    statics = (static,) if isinstance(static, str) else tuple(static)
+    options: dict[str, Any] = {
+        "static": statics, "dynamic": dynamic, "check": names, "threads": threads,
+        "pipeline": pipeline,
+    }  # fmt: skip
+    if function is None:
+        return lambda f: Jit(f, **options)
+    return Jit(function, **options)
+
+
+Buildable = Callable[..., Any]
+
+
+def build(
+    function: Buildable | Mapping[str, tuple[Buildable, Sequence[Any]]],
+    specs: Sequence[Any] | None = None,
+    path: str | os.PathLike[str] = "",
+    *,
+    target: str = "native",
+    **options: Any,
+) -> Any:
+    """Compile ahead of time to a shared object with a C header that needs no Python.
+
+    `build(f, [gm.spec("f32[batch, 784]")], "libf.so")`, or several functions in one library:
+    `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. Returns what was written.
+    """
+    from graphmill.codegen.aot.library import build_library
+
+    functions = (
+        function
+        if isinstance(function, Mapping)
+        else {getattr(function, "__name__", "function"): (function, specs or [])}
+    )
+    artifacts = []
+    for name, (one, arguments) in functions.items():
+        plain = one.function if isinstance(one, Jit) else one
+        base = one.options if isinstance(one, Jit) else Options()
+        try:
+            traced = trace(plain, tuple(arguments), name=name)
+        except GraphmillError as problem:
+            raise hide_internal_frames(problem) from None
+        chosen = Options(base.pipeline, base.check, target)
+        artifacts.append(driver.compile_function(traced.function, chosen))
+    return build_library(artifacts, Path(path), target=target, **options)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load a library that `build` wrote; its functions are attributes that take NumPy arrays."""
+    from graphmill.runtime.library import load as load_library
+
+    return load_library(path)
+
+
+__all__ = ["NONE", "Graph", "Jit", "build", "jit", "load", "spec"]

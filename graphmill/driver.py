@@ -1,0 +1,158 @@
+"""The compiler on one page: a traced function goes through the passes and code generation.
+
+trace ──▶ check? ──▶ PIPELINE ──▶ generate (MLIR ▶ LLVM ▶ object) ──▶ cache ──▶ load
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from graphmill.codegen.artifact import Artifact
+from graphmill.dumping import Recorder, recorder
+from graphmill.ir.graph import Function
+from graphmill.ir.printer import print_function
+from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
+from graphmill.runtime import cache as disk
+from graphmill.runtime import knobs, profiler
+
+if TYPE_CHECKING:
+    from graphmill.codegen.cpu.target import Target
+
+FORMAT = "1"  # raise it when generated code changes its meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a compilation depends on besides the function and its specs."""
+
+    pipeline: str = DEFAULT_PIPELINE
+    check: tuple[str, ...] = ()
+    target: str = "native"
+    profiled: bool = False
+
+    @property
+    def passes(self) -> str:
+        """The pipeline with the run-time checks in front."""
+        if not self.check:
+            return self.pipeline
+        return f"check{{kinds={'+'.join(self.check)}}},{self.pipeline}"
+
+
+def compile_function(function: Function, options: Options) -> Artifact:
+    """The artifact of a traced function, from the disk cache when it is there."""
+    store = disk.default() if knobs.dump() is None else None
+    if store is None:
+        return build(function, options)
+    key = cache_key(function, options)
+    found = store.artifact(key)
+    if found is not None:
+        return found
+    artifact = build(function, options)
+    store.put(key, artifact.to_bytes())
+    return artifact
+
+
+def build(function: Function, options: Options) -> Artifact:
+    """Run the passes and generate code, telling the recorder and the profiler each stage."""
+    from graphmill.failure import reproducible
+
+    record = recorder(function.name)
+    with reproducible(function, options):
+        record.stage("trace", "ir", lambda: _text(function), 0.0, function=function)
+        with profiler.stage(f"passes {function.name}", str(function.loc or "")):
+            planned = optimise(function, options, record)
+        with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
+            artifact = emit(planned, options, record)
+        record.close()
+    return artifact
+
+
+def optimise(
+    function: Function, options: Options, record: Recorder | None = None, stop: str | None = None
+) -> Function:
+    """The function after the pipeline (or after the stage `stop`)."""
+    observer = None
+    if record is not None and record.active:
+        told = record
+
+        def observer(stage: str, program: Any, seconds: float, stats: Any) -> None:
+            told.stage(
+                stage, "ir", lambda: _text(program), seconds, function=program, stats=dict(stats)
+            )
+
+    return run_pipeline(function, options.passes, observer, stop)
+
+
+def emit(planned: Function, options: Options, record: Recorder | None = None) -> Artifact:
+    """Generate CPU code for a planned function."""
+    from graphmill.codegen.cpu.generate import generate
+
+    observer = None
+    if record is not None and record.active:
+        told = record
+
+        def observer(stage: str, kind: str, text: str, seconds: float) -> None:
+            told.stage(stage, kind, text, seconds)
+
+    made = generate(planned, target(options), profiled=options.profiled, observer=observer)
+    return made.artifact
+
+
+def texts(planned: Function, options: Options) -> dict[str, str]:
+    """The texts code generation goes through, by kind: `mlir`, `llvm`, `asm`."""
+    from graphmill.codegen.cpu.generate import generate
+
+    found: dict[str, str] = {}
+
+    def keep(stage: str, kind: str, text: str, seconds: float) -> None:
+        found[kind] = text
+
+    generate(planned, target(options), profiled=options.profiled, observer=keep)
+    return found
+
+
+def target(options: Options) -> Target:
+    """The CPU that the options name."""
+    from graphmill.codegen.cpu.target import target as named
+
+    return named(options.target)
+
+
+def cache_key(function: Function, options: Options) -> str:
+    """A hash of all that the artifact depends on: IR with constants, options, CPU, compiler."""
+    chosen = target(options)
+    parts = [
+        FORMAT, _text(function), options.passes, str(options.profiled), chosen.triple, chosen.cpu,
+        chosen.features, str((chosen.l1, chosen.l2, chosen.l3)), _build_id(),
+    ]  # fmt: skip
+    return disk.key_of(*parts)
+
+
+@cache
+def _build_id() -> str:
+    """Our own sources and the compilers' versions: an edit of Graphmill invalidates the cache."""
+    from importlib.metadata import PackageNotFoundError, version
+    from pathlib import Path
+
+    import graphmill
+
+    digest = hashlib.sha256(platform.python_version().encode())
+    for package in ("llvmlite", "torch-mlir", "mlir", "numpy"):
+        try:
+            digest.update(f"{package}={version(package)}".encode())
+        except PackageNotFoundError:
+            digest.update(f"{package}=none".encode())
+    for root in graphmill.__path__:
+        for layer in ("ir", "passes", "codegen", "graphmill"):
+            for path in sorted(Path(root, layer).rglob("*.py")):
+                status = path.stat()
+                digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _text(function: Function) -> str:
+    return print_function(function, locations=True)

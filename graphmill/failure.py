@@ -1,0 +1,74 @@
+"""When the compiler itself fails: a reproducer on disk, and an error that names it."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphmill.ir.graph import Function
+from graphmill.ir.printer import print_function
+
+if TYPE_CHECKING:
+    from graphmill.driver import Options
+
+
+class InternalError(RuntimeError):
+    """The compiler failed on a valid program; `reproducer` is the folder to send with a report."""
+
+    def __init__(self, message: str, reproducer: Path) -> None:
+        super().__init__(message)
+        self.reproducer = reproducer
+
+
+@contextmanager
+def reproducible(function: Function, options: Options) -> Iterator[None]:
+    """Turn any failure inside into an `InternalError` with a reproducer."""
+    try:
+        yield
+    except Exception as error:
+        folder = write_reproducer(function, options, error)
+        place = f" ({function.loc})" if function.loc else ""
+        raise InternalError(
+            f"Graphmill failed to compile {function.name}{place}: "
+            f"{type(error).__name__}: {error}\n"
+            f"This is a fault of the compiler, not of your code. What it takes to reproduce it "
+            f"is in {folder}; please report it.",
+            folder,
+        ) from error
+
+
+def write_reproducer(function: Function, options: Options, error: Exception) -> Path:
+    """A folder with the IR, its constants, the options, versions and the traceback."""
+    import traceback
+
+    folder = Path(tempfile.mkdtemp(prefix=f"graphmill-{function.name}-"))
+    (folder / "function.gir").write_text(print_function(function, locations=True))
+    arrays = {
+        f"c{i}": op.attrs["value"]
+        for i, op in enumerate(o for o in function.walk() if o.name == "constant")
+        if op.attrs["value"].nbytes <= 1 << 20
+    }
+    np.savez(folder / "constants.npz", **arrays)
+    text = "".join(traceback.format_exception(error))
+    generated = getattr(error, "text", "")
+    if generated:
+        (folder / "generated.mlir").write_text(generated)
+    (folder / "report.txt").write_text(f"{options}\n{_versions()}\n\n{text}")
+    return folder
+
+
+def _versions() -> str:
+    found = [f"python {platform.python_version()} on {platform.platform()}"]
+    for package in ("graphmill", "numpy", "llvmlite", "torch-mlir", "mlir"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} not installed")
+    return "\n".join(found)
