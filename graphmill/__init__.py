@@ -1,7 +1,54 @@
-"""Graphmill: a graph compiler for NumPy-style functions."""
+"""Graphmill: a graph compiler for NumPy-style functions.
 
+    import graphmill as gm
+
+    @gm.jit
+    def f(x, w):
+        return np.tanh(x @ w)
+"""
+
+from __future__ import annotations
+
+import importlib
 import os.path
+from typing import TYPE_CHECKING, Any
 
 # In a checkout the stages stand beside this folder; installed, they stand inside it.
 if not os.path.isdir(os.path.join(__path__[0], "ir")):
     __path__.append(os.path.dirname(__path__[0]))
+
+__version__ = "0.1.0"
+
+# public name -> where it lives; loaded at first use, so that importing stays quick
+_WHERE = {
+    "jit": "api", "build": "api", "load": "api", "spec": "frontend.spec",
+    "Graph": "stages", "Lowered": "stages", "Executable": "stages",
+    "cond": "frontend.control", "switch": "frontend.control",
+    "while_loop": "frontend.control", "fori_loop": "frontend.control",
+    "scan": "frontend.control", "GraphmillError": "frontend.errors",
+    "InternalError": "failure", "CheckError": "runtime.executable",
+    "dump": "dumping", "profile": "runtime.profiler", "knobs": "knobs:",
+    "devices": "runtime.devices", "device": "runtime.devices",
+    "threads": "runtime.threads", "set_num_threads": "runtime.threads",
+    "num_threads": "runtime.threads",
+    "numpy": "frontend.numpy:", "nn": "frontend.nn:",
+}  # fmt: skip
+
+__all__ = ["__version__", *_WHERE]
+
+if TYPE_CHECKING:
+    from graphmill.api import build, jit, load
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module 'graphmill' has no attribute {name!r}")
+    module = importlib.import_module(f"graphmill.{where.rstrip(':')}")
+    value = module if where.endswith(":") else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, profiler
+from graphmill.runtime import knobs, native, profiler
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
@@ -40,6 +41,30 @@ class Options:
         if not self.check:
             return self.pipeline
         return f"check{{kinds={'+'.join(self.check)}}},{self.pipeline}"
+
+
+def _provide_native() -> None:
+    """Tell the runtime where its native code (worker pool, call path) comes from."""
+
+    def pool() -> bytes:
+        from graphmill.codegen.cpu.pool import object_code
+
+        return object_code()
+
+    def call(layout: Mapping[str, int]) -> bytes:
+        from graphmill.codegen.cpu.callpath import object_code
+
+        return object_code(layout)
+
+    def fingerprint() -> str:
+        from graphmill.codegen.cpu.words import fingerprint as of_sources
+
+        return of_sources()
+
+    native.provide(pool=pool, call=call, fingerprint=fingerprint)
+
+
+_provide_native()
 
 
 def compile_function(function: Function, options: Options) -> Artifact:
