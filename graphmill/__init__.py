@@ -37,7 +37,23 @@ _WHERE = {
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
-    from graphmill.api import build, jit, load
+    from graphmill import knobs as knobs
+    from graphmill.api import build as build
+    from graphmill.api import jit as jit
+    from graphmill.api import load as load
+    from graphmill.dumping import dump as dump
+    from graphmill.failure import InternalError as InternalError
+    from graphmill.frontend import numpy as numpy
+    from graphmill.frontend.errors import GraphmillError as GraphmillError
+    from graphmill.frontend.spec import spec as spec
+    from graphmill.runtime.executable import CheckError as CheckError
+    from graphmill.runtime.profiler import profile as profile
+    from graphmill.runtime.threads import num_threads as num_threads
+    from graphmill.runtime.threads import set_num_threads as set_num_threads
+    from graphmill.runtime.threads import threads as threads
+    from graphmill.stages import Executable as Executable
+    from graphmill.stages import Graph as Graph
+    from graphmill.stages import Lowered as Lowered
 
 
 def __getattr__(name: str) -> Any:
