@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def op_key(op: Op) -> Hashable | None:
     return (definition.name, tuple(map(id, operands)), attrs, types)
 
 
-def _frozen(value: object) -> Hashable:
+def _frozen(value: Any) -> Hashable:
     if isinstance(value, np.ndarray):
         content = value.tobytes()
         if len(content) > 64:
@@ -62,4 +63,4 @@ def _frozen(value: object) -> Hashable:
         return tuple(_frozen(item) for item in value)
     if isinstance(value, float):
         return ("float", np.float64(value).tobytes())  # -0.0 is not 0.0, NaN is NaN
-    return (type(value).__name__, value)  # type: ignore[return-value]
+    return (type(value).__name__, value)

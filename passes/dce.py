@@ -30,7 +30,9 @@ def remove_dead(block: Block) -> int:
             continue
         if op.regions:
             removed += sum(remove_dead(region.block) for region in op.regions)
-            _SHRINK.get(op.name, lambda op: None)(op)
+            shrink = _SHRINK.get(op.name)
+            if shrink is not None:
+                shrink(op)
         kept.append(op)
     block.ops = kept[::-1]
     count("removed", removed)

@@ -37,6 +37,14 @@ def fold(function: Function, *, max_elements: int = 1 << 20, max_flops: int = 10
     return function
 
 
+def evaluate_small(op: Op, builder: Builder) -> Replacement:
+    """Fold an op whose result is small; what `simplify` leaves behind as it goes."""
+    if op.name == "constant" or not op.operands or not _foldable(op, SMALL, 10**4):
+        return None
+    count("folded")
+    return [builder.constant(array) for array in _evaluate(op)]
+
+
 def constant_of(value: Value) -> np.ndarray[Any, Any] | None:
     """The array behind a constant; None for other values."""
     if value.op is None or value.op.name != "constant":
@@ -49,9 +57,14 @@ def _foldable(op: Op, max_elements: int, max_flops: int) -> bool:
     definition = op.definition
     if op.regions or not definition.pure or definition.reference is None:
         return False
-    if op.name in ("constant", "broadcast") or any(constant_of(v) is None for v in op.operands):
+    arrays = [constant_of(operand) for operand in op.operands]
+    if op.name in ("constant", "broadcast"):
         return False
-    given = sum(constant_of(v).size for v in op.operands)  # type: ignore[union-attr]
+    given = 0
+    for array in arrays:
+        if array is None:
+            return False
+        given += array.size
     for result in op.results:
         size = result.tensor.size
         if not isinstance(size, int) or size > max(SMALL, min(given, max_elements)):

@@ -94,9 +94,11 @@ def immediate(op: Op | None) -> bool:
     if op is None or op.name != "constant":
         return False
     array = op.attrs["value"]
-    if array.size <= 1:
-        return bool(array.size)
-    return array.size <= SMALL_CONSTANT and array.tobytes() == array.flat[0].tobytes() * array.size
+    if not 1 <= array.size <= SMALL_CONSTANT:
+        return False
+    content: bytes = array.tobytes()
+    item: int = array.itemsize
+    return content == content[:item] * (len(content) // item)
 
 
 # ---- free ops

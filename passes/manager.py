@@ -18,8 +18,8 @@ Program = TypeVar("Program", Function, Module)
 Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
-DEFAULT_PIPELINE = "inline,fold,cse,dce,fuse,memory"
-MODULES = ("cse", "dce", "fold", "fuse", "inline", "memory")
+DEFAULT_PIPELINE = "inline,fold,simplify,cse,dce,fuse,memory"
+MODULES = ("cse", "dce", "fold", "fuse", "inline", "memory", "simplify")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,3 +55,20 @@ def exchangeable(old: Value, new: Value) -> bool:
     if old.tensor.shape != new.tensor.shape or old.tensor.dtype is not new.tensor.dtype:
         return False
     return not any(user.regions or user.definition.terminator for user in old.users)
+
+
+Structural = Callable[[Op, Builder], Replacement]
+
+# What `simplify` tries on each op besides the equations of `rules`, by op name.
+STRUCTURAL: dict[str, list[Structural]] = {}
+
+
+def structural(*names: str) -> Callable[[Structural], Structural]:
+    """Enter a function into `STRUCTURAL`."""
+
+    def enter(function: Structural) -> Structural:
+        for name in names:
+            STRUCTURAL.setdefault(name, []).append(function)
+        return function
+
+    return enter

@@ -1,0 +1,69 @@
+"""Algebraic and structural simplification."""
+
+from __future__ import annotations
+
+from graphmill.ir.builder import Builder
+from graphmill.ir.graph import Function, Op, Value
+from graphmill.passes import movement, structure
+from graphmill.passes.dce import remove_dead
+from graphmill.passes.fold import evaluate_small
+from graphmill.passes.manager import register_pass
+from graphmill.passes.rewrite import STRUCTURAL, Replacement, exchangeable, rewrite
+from graphmill.passes.rules import rules_by_op
+from graphmill.passes.statistics import count
+from graphmill.passes.terms import Bindings, Rule, build, match_operands
+
+
+@register_pass("simplify")
+def simplify(function: Function, *, fast: bool = False, max_rounds: int = 12) -> Function:
+    """Applies the equations of `rules` and the movement rules until none fits.
+
+    Results keep their bits but for the few units in the last place that a rule states. `fast`
+    adds rules that are wrong for some special values or round differently.
+    """
+    table = rules_by_op(fast)
+
+    def visit(op: Op, builder: Builder) -> Replacement:
+        if op.definition.terminator or not op.results:
+            return None
+        for structural in STRUCTURAL.get(op.name, ()):
+            found = structural(op, builder)
+            if found is not None and _fits(op, found):
+                count(structural.__name__)
+                return found
+        found = _by_rules(table.get(op.name, ()), op, builder)
+        return found if found is not None else evaluate_small(op, builder)
+
+    function = function.clone()
+    for _ in range(max_rounds):
+        if not rewrite(function.block, visit):
+            break
+        remove_dead(function.block)
+    return function
+
+
+def _by_rules(rules: list[Rule] | tuple[()], op: Op, builder: Builder) -> Replacement:
+    for rule in rules:
+        bound: Bindings = {}
+        if not match_operands(rule.left, op.operands, bound):
+            continue
+        if any(bound[n].tensor.dtype.kind not in rule.kinds for n in _typed(rule)):
+            continue
+        if rule.right.name and not exchangeable(op.result, bound[rule.right.name]):
+            continue
+        count(rule.name)
+        return build(rule.right, bound, op.result, builder)
+    return None
+
+
+def _typed(rule: Rule) -> tuple[str, ...]:
+    """The variables that `kinds` speaks of: all but conditions, which are called b."""
+    return tuple(name for name in rule.variables if name != "b")
+
+
+def _fits(op: Op, found: Replacement) -> bool:
+    values = [found] if isinstance(found, Value) else list(found or ())
+    return all(exchangeable(a, b) for a, b in zip(op.results, values, strict=True))
+
+
+__all__ = ["movement", "simplify", "structure"]
