@@ -173,8 +173,8 @@ def holds(wide: DType, narrow: DType) -> bool:
     """Whether every value of `narrow` is one of `wide`."""
     if wide is narrow:
         return True
-    if narrow.kind == "b":
-        return True
+    if "b" in (wide.kind, narrow.kind):
+        return narrow.kind == "b"
     digits = {"f16": 11, "bf16": 8, "f32": 24, "f64": 53, "c64": 24, "c128": 53}
     if wide.kind in "iu":
         if narrow.kind == "u":

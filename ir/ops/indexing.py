@@ -165,7 +165,7 @@ def _infer_dynamic_update(types: Types, attrs: Attrs, regions: Regions) -> list[
 
 
 def _dynamic_update(x: Array, update: Array, *starts: Array) -> Array:
-    result = x.copy()
+    result = np.array(x)
     result[_window(x, starts, update.shape)] = update
     return result
 
