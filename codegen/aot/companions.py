@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graphmill.codegen.aot.dimtext import C, translate
-from graphmill.codegen.aot.signature import C_TYPES, Signature
+from graphmill.codegen.aot.plan import Plan
+from graphmill.codegen.aot.signature import C_TYPES, Argument, Signature
 
 _PKG_CONFIG = """\
 prefix=${{pcfiledir}}
@@ -30,7 +31,7 @@ if(NOT TARGET {library}::{library})
     INTERFACE_INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_LIST_DIR}}")
   add_library({library}::{library}_static INTERFACE IMPORTED)
   set_target_properties({library}::{library}_static PROPERTIES
-    INTERFACE_LINK_LIBRARIES "${{CMAKE_CURRENT_LIST_DIR}}/{object};m;pthread"
+    INTERFACE_LINK_LIBRARIES "${{CMAKE_CURRENT_LIST_DIR}}/{library}.o;m;pthread"
     INTERFACE_INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_LIST_DIR}}")
 endif()
 set({library}_VERSION "{version}")
@@ -59,34 +60,37 @@ int main(void) {{
 """
 
 
-def pkg_config(library: str, version: str) -> str:
-    """Text of `<library>.pc`, which finds everything in its own folder."""
-    return _PKG_CONFIG.format(library=library, version=version)
+def write(plan: Plan) -> tuple[Path, ...]:
+    """Write them beside the library; returns their paths."""
+    names = {"library": plan.library, "version": plan.version, "shared": plan.path.name}
+    main = f"{plan.library}_main.c"
+    texts = {
+        f"{plan.library}.pc": _PKG_CONFIG.format(**names),
+        f"{plan.library}-config.cmake": _CMAKE.format(**names),
+        main: _example(plan, main),
+    }
+    paths = [plan.path.with_name(name) for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text, encoding="utf-8")
+    return tuple(paths)
 
 
-def cmake(library: str, version: str, shared: Path, object_file: Path) -> str:
-    """Text of `<library>-config.cmake`."""
-    return _CMAKE.format(
-        library=library, version=version, shared=shared.name, object=object_file.name
-    )
-
-
-def example(
-    library: str, signatures: Sequence[Signature], path: Path, shared: Path, weights_file: str
-) -> str:
-    """Text of the example program at `path`."""
+def _example(plan: Plan, name: str) -> str:
     setup = ""
-    if weights_file:
+    if plan.side:
         setup = (
-            f'  if (gml_{library}_load_weights("{weights_file}") != GML_OK) '
+            f'  if ({plan.control("load_weights")}("{plan.weights_file}") != GML_OK) '
             'return failed("load_weights");\n'
         )
-    calls = "".join(f"  if (run_{k}() != 0) return 1;\n" for k in range(len(signatures)))
     return _MAIN.format(
-        library=library, shared=shared.name, name=path.name, stem=path.stem,
-        functions="".join(_function(k, s) for k, s in enumerate(signatures)),
-        setup=setup, calls=calls,
-    )  # fmt: skip
+        library=plan.library,
+        shared=plan.path.name,
+        name=name,
+        stem=name.removesuffix(".c"),
+        functions="".join(_function(k, s) for k, s in enumerate(plan.signatures)),
+        setup=setup,
+        calls="".join(f"  if (run_{k}()) return 1;\n" for k in range(len(plan.signatures))),
+    )
 
 
 def _function(index: int, signature: Signature) -> str:
@@ -109,30 +113,30 @@ def _function(index: int, signature: Signature) -> str:
     missing = " || ".join(f"!{a.name}" for a in signature.arrays) or "0"
     lines.append(f"  if ({missing}) return 1;")
     for argument in signature.inputs:
-        value = "0.125 * (double)(i % 17) - 1.0"
-        if argument.c_type not in ("float", "double"):
-            value = "i % 2"
+        real = argument.c_type in ("float", "double")
+        number = "0.125 * (double)(i % 17) - 1.0" if real else "i % 2"
         lines.append(
             f"  for (int64_t i = 0; i < n_{argument.name}; ++i) "
-            f"{argument.name}[i] = ({argument.c_type})({value});"
+            f"{argument.name}[i] = ({argument.c_type})({number});"
         )
     names = [a.name for a in signature.arrays] + [name for name, _ in signature.dims]
     names += ["NULL" for _ in signature.strides]
     lines.append(f"  const int32_t status = {signature.symbol}({', '.join(names)});")
     lines.append(f'  if (status != GML_OK) return failed("{signature.symbol}");')
     for argument in signature.outputs:
-        lines += _print(argument.name, argument.c_type)
+        lines += _print(f"{signature.artifact.name} {argument.name}", argument)
     lines += [f"  free({a.name});" for a in signature.arrays]
     return "\n".join([*lines, "  return 0;", "}", ""])
 
 
-def _print(name: str, c_type: str) -> list[str]:
+def _print(label: str, argument: Argument) -> list[str]:
+    name, c_type = argument.name, argument.c_type
     shown = f'" %g", (double){name}[i]'
     if c_type not in ("float", "double"):
         kind, cast = ("u", "uint64_t") if c_type.startswith("u") else ("d", "int64_t")
         shown = f'" %" PRI{kind}64, ({cast}){name}[i]'
     return [
-        f'  printf("{name}:");',
+        f'  printf("{label}:");',
         f"  for (int64_t i = 0; i < n_{name} && i < 8; ++i) printf({shown});",
         f'  printf("%s\\n", n_{name} > 8 ? " ..." : "");',
     ]

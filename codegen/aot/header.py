@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from graphmill.codegen.aot.plan import Plan
 from graphmill.codegen.aot.signature import C_TYPES, ERRORS, Argument, Signature
 from graphmill.codegen.artifact import DimSpec
 
@@ -18,11 +17,13 @@ _TOP = """\
  * gml_{library}_last_error(); outputs are unspecified after an error. Nothing aborts, prints or
  * throws.
  *
- * Threads: every function may be called from several threads at once and from signal-free
- * callbacks of itself. A call runs on its caller's thread alone until gml_{library}_set_threads
- * allows more.
+ * Threads: every function may be called from any number of threads at once. A call runs on its
+ * caller's thread alone until gml_{library}_set_threads allows more.
  *
- * Link with -l{library}; at run time the library needs libc, libm and libpthread.
+ * Link with -l{library}; at run time the library needs libc, libm and libpthread. A call is
+ *
+ *   if ({call} != GML_OK)
+ *     fprintf(stderr, "%s\\n", gml_{library}_last_error());
  */
 #ifndef {guard}
 #define {guard}
@@ -70,8 +71,8 @@ int32_t gml_{library}_load_weights(const char *path);
 """
 
 
-def header(library: str, signatures: Sequence[Signature], target: str, weights_file: str) -> str:
-    """Text of `<library>.h`; `weights_file` is empty when the weights are inside the library."""
+def header(plan: Plan) -> str:
+    """Text of `<library>.h`."""
     width = max(len(name) for name, _ in ERRORS)
     codes = [
         f"  GML_{name} = {code}{',' if code + 1 < len(ERRORS) else ' '} "
@@ -79,16 +80,21 @@ def header(library: str, signatures: Sequence[Signature], target: str, weights_f
         for code, (name, text) in enumerate(ERRORS)
     ]
     weights = "The weights are inside this library: this does nothing and returns GML_OK."
-    if weights_file:
+    if plan.side:
         weights = (
-            f"Load the weights from {weights_file} before any function is called; the file is\n"
-            " * mapped, checked, and refused unless this library was built with it."
+            f"Load the weights from {plan.weights_file} before any function is called; the file\n"
+            " * is mapped, checked, and refused unless this library was built with it."
         )
+    first = plan.signatures[0]
     top = _TOP.format(
-        library=library, target=target, guard=f"GML_{library.upper()}_H", errors="\n".join(codes)
+        library=plan.library,
+        target=plan.target_text,
+        guard=f"GML_{plan.library.upper()}_H",
+        errors="\n".join(codes),
+        call=f"{first.symbol}({', '.join(first.parameters())})",
     )
-    functions = [_function(signature) for signature in signatures]
-    return top + "".join(functions) + _CONTROL.format(library=library, weights=weights)
+    functions = [_function(signature) for signature in plan.signatures]
+    return top + "".join(functions) + _CONTROL.format(library=plan.library, weights=weights)
 
 
 def _function(signature: Signature) -> str:

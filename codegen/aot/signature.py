@@ -119,6 +119,11 @@ class Signature:
         """The arrays that are written."""
         return tuple(a for a in self.arrays if a.output)
 
+    def parameters(self) -> list[str]:
+        """The parameters' names in C order."""
+        names = [a.name for a in self.arrays]
+        return names + [name for name, _ in self.dims] + [name for name, _ in self.strides]
+
     def prototype(self) -> str:
         """The C declaration, without a semicolon."""
         parameters = [f"{'' if a.output else 'const '}{a.c_type} *{a.name}" for a in self.arrays]
@@ -150,7 +155,7 @@ def signature(artifact: Artifact, symbol: str) -> Signature:
     )
 
 
-def public_symbols(library: str, artifacts: Sequence[Artifact], prefix: str | None) -> list[str]:
+def function_symbols(library: str, artifacts: Sequence[Artifact], prefix: str | None) -> list[str]:
     """The functions' public names: `<library>_<function>`, or with the prefix that was asked for.
 
     A function named like its library keeps that one name.

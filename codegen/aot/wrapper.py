@@ -11,9 +11,9 @@ from importlib.resources import files
 
 from graphmill.codegen.aot import cpu, weights
 from graphmill.codegen.aot.dimtext import WORDS, translate
+from graphmill.codegen.aot.plan import Plan, metadata
 from graphmill.codegen.aot.signature import ERRORS, Argument, Signature
 from graphmill.codegen.artifact import ITEMSIZES
-from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.cpu.words import to_llvm
 
 # fixed functions of every library: the name in the source, and behind `gml_<library>_`
@@ -44,30 +44,27 @@ def public_name(index: int) -> str:
     return f"gm_public_{index}"
 
 
-def source(
-    library: str, signatures: Sequence[Signature], target: Target, version: str, metadata: str,
-    offsets: Sequence[Sequence[int]],
-) -> str:  # fmt: skip
-    """Source of the whole wrapper module; `offsets` place each function's constants."""
+def source(plan: Plan) -> str:
+    """Source of the whole wrapper module in the word language."""
     shared = files("graphmill.codegen.aot").joinpath("support.words").read_text(encoding="utf-8")
     texts = {
-        "gm_version": version,
-        "gm_metadata": metadata,
-        "gm_target_name": target.name if target.name != "native" else target.cpu,
-        "gm_loader_name": f"gml_{library}_load_weights",
+        "gm_version": plan.version,
+        "gm_metadata": metadata(plan),
+        "gm_target_name": plan.target_text,
+        "gm_loader_name": plan.control("load_weights"),
     }
-    parts = [shared, cpu.words(target)]
+    parts = [shared, cpu.words(plan.target)]
     parts += [f"def {name}():\n    return {text!r}\n" for name, text in texts.items()]
-    for index, signature in enumerate(signatures):
-        parts.append(_function(index, signature, offsets[index]))
+    for index, signature in enumerate(plan.signatures):
+        parts.append(_function(index, signature, plan.blob.offsets[index]))
     return "\n".join(parts)
 
 
-def llvm_ir(text: str, library: str, target: Target, side: weights.Blob | None) -> str:
+def llvm_ir(plan: Plan) -> str:
     """LLVM IR of the wrapper module, with the library's note and its exit function."""
     constants = {name: code for code, (name, _) in enumerate(ERRORS)}
-    constants |= weights.constants(side)
-    return to_llvm(text, target.triple, constants) + _note(library) + _EXIT
+    constants |= weights.constants(plan.blob if plan.side else None)
+    return to_llvm(source(plan), plan.target.triple, constants) + _note(plan.library) + _EXIT
 
 
 _EXIT = """

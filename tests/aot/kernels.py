@@ -165,7 +165,7 @@ define i64 @gm_{name}_arena(ptr %dims) {{
 """
 
 
-def _compiled(text, target, **fields):
+def compiled(text, target="native", **fields):
     return compile_ir(text.format(**fields), named_target(target)).object
 
 
@@ -174,7 +174,7 @@ def dense(name="dense", rows=6, cols=5, target="native", lo=0, hi=None, seed=0):
     random = np.random.default_rng(seed)
     w = random.standard_normal((rows, cols), np.float32)
     bias = random.standard_normal(cols, np.float32)
-    code = _compiled(DENSE, target, name=name, rows=rows, cols=cols, row_bytes=4 * rows)
+    code = compiled(DENSE, target, name=name, rows=rows, cols=cols, row_bytes=4 * rows)
     made = Artifact(
         name, f"gm_{name}", target, code,
         (ArgSpec("x", "f32", ("batch", rows)),), (ArgSpec("out", "f32", ("batch", cols)),),
@@ -191,7 +191,7 @@ def copy(name="copy", target="native"):
     """The artifact of a copy out of a strided vector."""
     shape = ("n",)
     return Artifact(
-        name, f"gm_{name}", target, _compiled(COPY, target, name=name),
+        name, f"gm_{name}", target, compiled(COPY, target, name=name),
         (ArgSpec("x", "f64", shape, strided=True),), (ArgSpec("out", "f64", shape),),
         dims=(DimSpec("n", 0, 1000),),
     )  # fmt: skip
@@ -200,7 +200,7 @@ def copy(name="copy", target="native"):
 def pick(name="pick", target="native"):
     """The artifact of a checked lookup in ten numbers."""
     return Artifact(
-        name, f"gm_{name}", target, _compiled(PICK, target, name=name),
+        name, f"gm_{name}", target, compiled(PICK, target, name=name),
         (ArgSpec("table", "f32", (10,)), ArgSpec("index", "i64", ())),
         (ArgSpec("out", "f32", ()),), locations=("user.py:1", "user.py:7"),
     )  # fmt: skip
