@@ -19,6 +19,7 @@ from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.fastcall import FastFunction
+from graphmill.runtime.guards import Watch
 
 # entries of the dictionary from concrete signatures to executables; with symbolic dims there are
 # as many signatures as sizes, so it is emptied when full
@@ -44,13 +45,16 @@ class Dispatcher:
 
     # an instance's own `__call__`: the type's slot finds the builtin there, with no Python frame
     __slots__ = (
-        "__call__", "__dict__", "__weakref__", "_building", "_compile", "_executables", "_fast",
-        "_lock", "_settled", "_table",
+        "__call__", "__dict__", "__weakref__", "_building", "_called", "_compile", "_executables",
+        "_fast", "_lock", "_make_watch", "_settled", "_table", "_watch",
     )  # fmt: skip
     __call__: Callable[..., Any]
 
-    def __init__(self, compile: Compile) -> None:
+    def __init__(self, compile: Compile, *, watch: Callable[[], Watch] | None = None) -> None:
+        """`watch()` tells what else the executables depend on; when it changes, all are dropped."""
         self._compile = compile
+        self._make_watch = watch
+        self._watch: Watch | None = None
         self._lock = threading.Lock()
         self._building: dict[Hashable, _Build] = {}
         self.forget()
@@ -58,10 +62,12 @@ class Dispatcher:
     def forget(self) -> None:
         """Drop every executable: the next call compiles again."""
         with self._lock:
+            self._watch = None
             self._table: dict[Hashable, Executable] = {}
             self._executables: list[_Made] = []
             self._fast: FastFunction | None = None
-            # executables whose calls have been offered to the native path
+            # executables called once, and those that have been offered to the native path
+            self._called: set[Executable] = set()
             self._settled: set[Executable] = set()
             self.__call__ = self.general
 
@@ -103,6 +109,7 @@ class Dispatcher:
 
     def lookup(self, args: tuple[Any, ...], key: Hashable = None) -> Executable:
         """The executable for flat arguments (arrays and numbers), compiled if there is none."""
+        self._check_watch()
         # profiled executables are others than the plain ones
         options = (key, profiler.active() is not None)
         full = (options, self.signature(args))
@@ -146,6 +153,20 @@ class Dispatcher:
                 self._building.pop(group, None)
             build.done.set()
 
+    def _check_watch(self) -> None:
+        """Drop all executables if what they were made from has changed."""
+        if self._make_watch is None:
+            return
+        watch = self._watch
+        if watch is None:
+            self._watch = self._make_watch()
+        elif not watch.valid():
+            self.forget()
+            self._watch = self._make_watch()
+        elif self._fast is not None:
+            # the native path may have come here because a dict has moved: tell it the new places
+            self._fast.guard(watch.words(), watch)
+
     def _accepting(self, args: tuple[Any, ...], options: Hashable) -> Executable | None:
         """An executable with symbolic dims that takes these sizes."""
         kinds = pattern(args)
@@ -164,15 +185,21 @@ class Dispatcher:
         """Let calls like this one take the native path."""
         if profiler.active() is not None or any(type(x) not in _PLAIN for x in args):
             return
+        if executable not in self._called and native.loaded_call_path() is None:
+            # the first call ever shall not wait for the call path's own compilation
+            self._called.add(executable)
+            return
         self._settled.add(executable)
         path = native.call_path()
-        if path is None:
+        guards = self._watch.words() if self._watch is not None else []
+        if path is None or guards is None:
             return
         if result == "single or tuple":
             result = "single" if len(executable.artifact.outputs) == 1 else "tuple"
         with self._lock:
             if self._fast is None:
                 self._fast = FastFunction(path, self.general)
+                self._fast.guard(guards, self._watch)
             if self._fast.add(executable, args, result):
                 self.__call__ = self._fast.function
 

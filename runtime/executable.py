@@ -102,7 +102,7 @@ class Executable:
         except DimError as error:
             raise ArtifactError(str(error)) from None
         self.constants = [_aligned(np.frombuffer(c.data, np.uint8)) for c in artifact.constants]
-        self._plans: dict[tuple[int | tuple[int, ...], ...], _Plan] = {}
+        self._plans: dict[tuple[object, ...], _Plan] = {}
         first = _CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
         self._block_words = first + slots + len(self.constants)

@@ -180,15 +180,18 @@ class FastFunction:
     """A builtin function that tries native records and calls `slow(*args, **kwargs)` otherwise."""
 
     def __init__(self, path: CallPath, slow: Callable[..., Any]) -> None:
-        self._state = np.zeros(1, dtype=np.int64)
-        self._kept: list[Any] = []
+        # the table of records, the guards
+        self._state = np.zeros(2, dtype=np.int64)
+        # a call in another thread may still be reading an older record: none is ever dropped
+        self._kept: list[Record] = []
         self._records: list[Record] = []
         self._publish()
+        self.guard([])
         new = ctypes.pythonapi.PyCFunction_NewEx
         new.restype = ctypes.py_object
         new.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
         method = ctypes.addressof(_method_definition(path))
-        self.function: Callable[..., Any] = new(method, (self._state, slow, self._kept), None)
+        self.function: Callable[..., Any] = new(method, (self._state, slow, self), None)
 
     def add(self, executable: Executable, args: Sequence[Any], result: str) -> bool:
         """Try this executable's signature first from now on; False if only Python can serve it."""
@@ -196,16 +199,27 @@ class FastFunction:
         if record is None:
             return False
         self._records = [record, *self._records[: MAX_SIGNATURES - 1]]
-        # a call in another thread may still be reading an older record: none is ever dropped
         self._kept.append(record)
         self._publish()
         return True
 
+    def guard(self, pairs: Sequence[tuple[int, int]] | None, kept: object = None) -> None:
+        """Serve calls only while each address holds its word; None serves none.
+
+        `kept` is kept alive, for the addresses lie in it.
+        """
+        never = [(_address(self._state), 0)]
+        guards = never if pairs is None else pairs
+        words = _words([len(guards), *[word for pair in guards for word in pair]])
+        self._state[1] = _address(words)
+        # readers hold the interpreter lock while they look, so the old words may go
+        self._guards = (words, kept)
+
     def _publish(self) -> None:
         entries = [_address(record.entry) for record in self._records]
         table = _words([len(entries), *entries])
-        self._kept.append(table)
         self._state[0] = _address(table)
+        self._table = table
 
 
 def _method_definition(path: CallPath) -> _MethodDef:

@@ -166,7 +166,9 @@ def to_object(
     machine = llvm.Target.from_triple(triple).create_target_machine(
         cpu=cpu, features=features, opt=effort, reloc="pic", codemodel="default"
     )
-    module = llvm.parse_assembly(to_llvm(source, triple, constants))
+    # a context of its own: another thread may be compiling in LLVM's global one
+    context = llvm.create_context()
+    module = llvm.parse_assembly(to_llvm(source, triple, constants), context)
     module.verify()
     # these three passes do nearly all of O2's good to such code in a tenth of its time
     passes = llvm.create_new_function_pass_manager()
