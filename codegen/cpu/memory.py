@@ -30,7 +30,7 @@ def load(
     if dtype.kind != "c":
         address = code.at(base, index, element)
         raw = _load(code, address, vector(element, lanes), align or size, mask)
-        return _patched(code, _from_memory(code, raw, dtype), dtype, mask, other)
+        return _patched(code, from_memory(code, raw, dtype), dtype, mask, other)
     address = code.at(base, _doubled(code, index), element)
     if not lanes:
         re = _load(code, address, element, size, mask)
@@ -84,7 +84,7 @@ def gather(
     element = memory_type(dtype)
     if dtype.kind != "c":
         raw = _gather(code, base, indices, element, _align(dtype), mask)
-        return _patched(code, _from_memory(code, raw, dtype), dtype, mask, other)
+        return _patched(code, from_memory(code, raw, dtype), dtype, mask, other)
     even = _doubled(code, indices)
     odd = code.binary("arith.addi", even, code.const(1, indices.type))
     parts = [_gather(code, base, i, element, _align(dtype), mask) for i in (even, odd)]
@@ -193,7 +193,8 @@ def _flip(code: Code, value: Val) -> Val:
     return _shuffle(code, value, value, range(value.lanes - 1, -1, -1))
 
 
-def _from_memory(code: Code, raw: Val, dtype: DType) -> Val:
+def from_memory(code: Code, raw: Val, dtype: DType) -> Val:
+    """An element in registers from its bits in memory; not for complex dtypes."""
     if dtype.kind == "b":
         return code.compare("arith.cmpi", "ne", raw, code.const(0, raw.type))
     if dtype.kind == "f" and dtype.bits == 16:
@@ -202,6 +203,7 @@ def _from_memory(code: Code, raw: Val, dtype: DType) -> Val:
 
 
 def to_memory(code: Code, value: Val, dtype: DType) -> Val:
+    """The bits in memory of an element in registers; not for complex dtypes."""
     """A real element as it is stored: bool as i8, f16 and bf16 as their bits."""
     if dtype.kind == "b":
         return code.convert("arith.extui", value, "i8")

@@ -1,7 +1,8 @@
 """Elementwise ops: one table from op name and dtype kind to what is emitted.
 
 A lowering is the name of an MLIR op (whose operands and result share a type) or a function of a
-`Call`. Adding an op is one line in `TABLE`; kinds are those of `DType.kind`: b i u f c.
+`Call`. Adding an op is one line in `TABLE`; kinds are those of `DType.kind`: b i u f;
+the rows for complex numbers are in `codegen.cpu.complex`.
 Every op has NumPy's meaning, works on scalars and vectors alike and gives the same bits on both.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
+from graphmill.codegen.cpu import complex as cx
 from graphmill.codegen.cpu import (
     integers,
     math_erf,
@@ -20,9 +23,11 @@ from graphmill.codegen.cpu import (
     reals,
 )
 from graphmill.codegen.cpu.calls import Call, Lowering, compare, lower, of_nums
-from graphmill.codegen.cpu.elem import Elem, select
+from graphmill.codegen.cpu.convert import cast
+from graphmill.codegen.cpu.elem import Complex, Elem, register_type, select
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.expr import Num, Scope, fma
+from graphmill.codegen.cpu.memory import from_memory, to_memory
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
 
@@ -39,6 +44,36 @@ def _choose(call: Call) -> Elem:
     condition, a, b = call.args
     assert isinstance(condition, Val)
     return select(call.scope.code, condition, a, b)
+
+
+def _part(name: Literal["re", "im"]) -> Lowering:
+    def emit(call: Call) -> Elem:
+        (z,) = call.args
+        assert isinstance(z, Complex)
+        return z.re if name == "re" else z.im
+
+    return emit
+
+
+def _joined(call: Call) -> Elem:
+    re, im = call.args
+    assert isinstance(re, Val) and isinstance(im, Val)
+    return Complex(re, im)
+
+
+def _cast(call: Call) -> Elem:
+    return cast(call.scope.code, call.args[0], call.types[0], call.out)
+
+
+def _bitcast(call: Call) -> Elem:
+    code, (value,) = call.scope.code, call.args
+    assert isinstance(value, Val)
+    bits = to_memory(code, value, call.types[0])
+    if bits.element.startswith("f"):
+        bits = code.convert("arith.bitcast", bits, f"i{call.out.bits}")
+    if call.out.kind == "f" and call.out.bits > 16:
+        return code.convert("arith.bitcast", bits, register_type(call.out))
+    return from_memory(code, bits, call.out)
 
 
 def _always(value: bool) -> Lowering:
@@ -173,18 +208,24 @@ TABLE: dict[str, dict[str, Lowering]] = {
     "atanh": {"f": of_nums(math_log.atanh)},
     # parts of complex numbers
     "conj": {"fiu": _same},
-    "real": {"fiu": _same},
+    "real": {"fiu": _same, "c": _part("re")},
+    "imag": {"c": _part("im")},
+    "complex": {"f": _joined},
+    # between dtypes
+    "cast": {"biufc": _cast},
+    "bitcast": {"iuf": _bitcast},
 }  # fmt: skip
 
 
 @functools.cache
 def _lowerings() -> dict[tuple[str, str], Lowering]:
-    return {
+    table = {
         (op, kind): lowering
         for op, cases in TABLE.items()
         for kinds, lowering in cases.items()
         for kind in kinds
     }
+    return table | {(op, "c"): cx.lowering(function) for op, function in cx.TABLE.items()}
 
 
 def supported() -> frozenset[tuple[str, str]]:
