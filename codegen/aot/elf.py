@@ -19,7 +19,9 @@ _DYNAMIC = struct.Struct("<qQ")
 _IDENT = b"\x7fELF\x02\x01\x01" + bytes(9)
 _RELOCATABLE = 1
 PROGBITS, SYMTAB, STRTAB, DYNAMIC, DYNSYM = 1, 2, 3, 6, 11
-WRITE, ALLOC, EXECUTE = 1, 2, 4
+_NOBITS = 8
+_ENTRY_SIZES = {SYMTAB: _SYMBOL.size, DYNSYM: _SYMBOL.size, DYNAMIC: _DYNAMIC.size}
+ALLOC, EXECUTE = 2, 4
 _LOCAL, _GLOBAL, _WEAK = 0, 1, 2
 _HIDDEN = 2
 
@@ -112,11 +114,16 @@ class Elf:
             _SECTION.unpack_from(data, self.section_start + i * _SECTION.size) for i in range(count)
         ]
         for section in self.sections:
-            if section[1] not in (0, 8) and section[4] + section[5] > len(data):
+            _, kind, _, _, offset, size, *_ = section
+            if kind not in (0, _NOBITS) and offset + size > len(data):
                 raise ElfError("the ELF file is cut short")
+            if size % _ENTRY_SIZES.get(kind, 1):
+                raise ElfError("a table in the ELF file has an odd size")
 
     def content(self, index: int) -> bytes:
         """A section's bytes."""
+        if index >= len(self.sections):
+            raise ElfError("the ELF file names a section that it does not have")
         _, _, _, _, offset, size, *_ = self.sections[index]
         return self.data[offset : offset + size]
 
