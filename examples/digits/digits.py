@@ -2,7 +2,7 @@
 
 `predict` is plain NumPy. The program compiles it, checks it against plain NumPy on held-out images,
 compares their speed, writes every compile stage as a file, builds a shared object and runs a C
-program on the same images. Everything it writes goes to build/digits/.
+program on the same images. What it writes goes to build/digits/.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from train import WEIGHTS, load
 import graphmill as gm
 
 HERE = Path(__file__).resolve().parent
-BUILD = HERE.parent.parent / "build" / "digits"
+ROOT = HERE.parent.parent
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -80,51 +80,56 @@ def race(images: Array) -> None:
         )
 
 
-def inspect(images: Array) -> None:
+def inspect(images: Array, out: Path) -> None:
     """Every stage of the compilation as a numbered file, and a report to open in a browser."""
-    folder = BUILD / "dump"
+    folder = out / "dump"
     shutil.rmtree(folder, ignore_errors=True)
     with gm.dump(folder):
         predict.lower(images).compile()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     report = next((path for path in files if path.name == "report.html"), folder)
-    print(f"dumps      {len(files)} files; open {report.relative_to(BUILD.parent.parent)}")
+    print(f"dumps      {len(files)} files; open {shown(report)}")
 
 
-def library(images: Array, digits: Array) -> None:
+def library(images: Array, digits: Array, out: Path) -> None:
     """Build libdigits.so, compile main.c against it, and compare its answers with ours."""
-    gm.build(predict, [gm.spec("f32[batch, 64]")], BUILD / "libdigits.so")
-    size = (BUILD / "libdigits.so").stat().st_size
-    print(f"library    build/digits/libdigits.so, {size / 1024:.0f} KiB with its weights")
+    path = out / "libdigits.so"
+    gm.build(predict, [gm.spec("f32[batch, 64]")], path)
+    print(f"library    {shown(path)}, {path.stat().st_size / 1024:.0f} KiB with its weights")
     cc = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if cc is None:
         print("C program  skipped: no C compiler here")
         return
-    program = BUILD / "digits"
-    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{BUILD}"]
-    link = [f"-L{BUILD}", "-ldigits", f"-Wl,-rpath,{BUILD}", "-o", str(program)]
+    program = out / "digits"
+    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{out}"]
+    link = [f"-L{out}", "-ldigits", f"-Wl,-rpath,{out}", "-o", str(program)]
     subprocess.run([cc, *flags, str(HERE / "main.c"), *link], check=True)
-    images.astype("<f4").tofile(BUILD / "images.f32")
-    run = subprocess.run(
-        [str(program), str(BUILD / "images.f32")], check=True, capture_output=True, text=True
-    )
-    answers = [int(line) for line in run.stdout.split()]
-    if answers != digits.tolist():
+    images.astype("<f4").tofile(out / "images.f32")
+    run = [str(program), str(out / "images.f32")]
+    answers = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
+    if [int(answer) for answer in answers] != digits.tolist():
         sys.exit("the C program gives other answers")
-    print(f"C program  build/digits/digits classifies {len(answers)} images with the same answers")
+    print(f"C program  {shown(program)} classifies {len(answers)} images with the same answers")
+
+
+def shown(path: Path) -> Path:
+    """The path as seen from the project's folder, where it is below that."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-race", action="store_true", help="leave out the timings")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "digits")
     options = parser.parse_args()
-    BUILD.mkdir(parents=True, exist_ok=True)
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     _, _, images, labels = load()
     digits = check(images, labels)
     if not options.no_race:
         race(images)
-    inspect(images)
-    library(images, digits)
+    inspect(images, out)
+    library(images, digits, out)
 
 
 if __name__ == "__main__":
