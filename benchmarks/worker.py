@@ -94,7 +94,8 @@ class Worker:
         except NotWritten:
             return {"absent": True}
         except Exception as error:
-            return {"wrong": f"{type(error).__name__}: {str(error).strip()[:300]}"}
+            first_line = str(error).strip().partition("\n")[0]
+            return {"wrong": f"{type(error).__name__}: {first_line[:300]}"}
 
 
 def main() -> None:
