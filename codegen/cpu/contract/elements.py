@@ -1,67 +1,52 @@
-"""Elements between memory and registers: widening loads and narrowing of finished sums."""
+"""Elements of contractions: widening loads, and the value types of sums."""
 
 from __future__ import annotations
 
-from graphmill.codegen.cpu.emit import Code, Val, vector
+from graphmill.codegen.cpu import memory
+from graphmill.codegen.cpu.elem import Elem, memory_type, register_type
+from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.ir.dtypes import DType
 
 
 def memory_element(dtype: DType) -> str:
-    """The MLIR type of one element in memory (a bool is a byte)."""
-    return dtype.name if dtype.is_float else f"i{dtype.bits}"
+    """The MLIR type of one element in memory, for address arithmetic."""
+    return memory_type(dtype)
 
 
-def widen(code: Code, value: Val, dtype: DType, element: str) -> Val:
-    """`value`, loaded as `dtype`, as `element`; integers may also narrow, which wraps."""
+def is_plain(dtype: DType, element: str) -> bool:
+    """Whether memory holds just what registers compute with, so that no conversion is needed."""
+    return dtype.kind != "c" and memory_type(dtype) == register_type(dtype) == element
+
+
+def resize(code: Code, value: Val, element: str, *, signed: bool = True) -> Val:
+    """A float or integer value as `element` of the same kind; narrower integers wrap."""
     have = value.element
     if have == element:
         return value
-    if dtype.is_float:
-        return code.convert("arith.extf", value, element)
-    if int(have[1:]) > int(element[1:]):
-        return code.convert("arith.trunci", value, element)
-    return code.convert("arith.extsi" if dtype.kind == "i" else "arith.extui", value, element)
-
-
-def narrow(code: Code, value: Val, dtype: DType) -> Val:
-    """A finished sum as stored in memory; a value of that type already passes unchanged."""
-    element = memory_element(dtype)
-    if value.element == element:
-        return value
-    if element == "bf16":
-        return _round_bf16(code, value)
-    if dtype.is_float:
-        wider = dtype.bits > int(value.element[1:])
+    wider = int(element[1:]) > int(have[1:])
+    if element.startswith("f"):
         return code.convert("arith.extf" if wider else "arith.truncf", value, element)
-    wider = dtype.bits > int(value.element[1:])
-    return code.convert("arith.extsi" if wider else "arith.trunci", value, element)
-
-
-def _round_bf16(code: Code, value: Val) -> Val:
-    """f32 to bf16, to nearest even, in integers: few CPUs convert by themselves."""
-    lanes = value.lanes
-    kind = vector("i32", lanes)
-    bits = code.op(f"arith.bitcast {value} : {value.type} to {kind}", kind)
-    high = code.binary("arith.shrui", bits, code.const(16, kind))
-    odd = code.binary("arith.andi", high, code.const(1, kind))
-    half = code.binary("arith.addi", odd, code.const(0x7FFF, kind))
-    rounded = code.binary("arith.addi", bits, half)
-    rounded = code.binary("arith.shrui", rounded, code.const(16, kind))
-    quiet = code.binary("arith.ori", high, code.const(0x40, kind))
-    nan = code.compare("arith.cmpf", "uno", value, value)
-    short = code.convert("arith.trunci", code.select(nan, quiet, rounded), "i16")
-    result = vector("bf16", lanes)
-    return code.op(f"arith.bitcast {short} : {short.type} to {result}", result)
+    if not wider:
+        return code.convert("arith.trunci", value, element)
+    return code.convert("arith.extsi" if signed else "arith.extui", value, element)
 
 
 def load_wide(
     code: Code, base: Val, index: Val | int, dtype: DType, element: str, lanes: int = 0
 ) -> Val:
     """Element `index` of `base` (or `lanes` from there on) as `element`."""
-    memory = memory_element(dtype)
-    address = code.at(base, index, memory)
-    loaded = code.load(address, vector(memory, lanes), dtype.itemsize)
-    return widen(code, loaded, dtype, element)
+    value = memory.load(code, base, index, dtype, lanes)
+    assert isinstance(value, Val), "complex operands take the simple loops"
+    return resize(code, value, element, signed=dtype.kind == "i")
+
+
+def store_as(
+    code: Code, value: Elem, base: Val, index: Val | int, dtype: DType, mask: Val | None = None
+) -> None:
+    """Store a sum, or an epilogue's result, as `dtype`."""
+    if isinstance(value, Val):
+        value = resize(code, value, register_type(dtype), signed=dtype.kind == "i")
+    memory.store(code, value, base, index, dtype, mask=mask)
 
 
 def least(code: Code, a: Val, b: Val) -> Val:
@@ -69,6 +54,18 @@ def least(code: Code, a: Val, b: Val) -> Val:
     return code.binary("arith.minsi", a, b)
 
 
-def ceil_div(code: Code, a: Val, by: int) -> Val:
-    """`ceil(a / by)` for `a >= 0`."""
-    return code.binary("arith.divui", code.add(a, by - 1), code.i64(by))
+def most(code: Code, a: Val, b: Val | int) -> Val:
+    """The larger of two i64."""
+    return code.binary("arith.maxsi", a, code.i64(b) if isinstance(b, int) else b)
+
+
+def minus(code: Code, a: Val, b: Val) -> Val:
+    """`a - b`."""
+    return code.binary("arith.subi", a, b)
+
+
+def ceil_div(code: Code, a: Val, by: int | Val) -> Val:
+    """`ceil(a / by)` for `a >= 0` and `by > 0`."""
+    if isinstance(by, int):
+        return code.binary("arith.divui", code.add(a, by - 1), code.i64(by))
+    return code.binary("arith.divui", minus(code, code.add(a, by), code.i64(1)), by)

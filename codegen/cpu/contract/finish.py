@@ -1,16 +1,18 @@
-"""Finishing a tile of C: add earlier partial sums, apply the epilogue, convert, mask, store.
+"""Finishing sums: add earlier partial sums, apply the epilogue, convert, mask, store.
 
-Only partial tiles, and the last slice of k where there is an epilogue or a conversion, come this
-way; all others are stored by the micro-kernel itself.
+Of a tiled product only partial tiles, and the last slice of k where there is an epilogue or a
+conversion, come this way; all others are stored by the micro-kernel itself.
 """
 
 from __future__ import annotations
 
+from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
-from graphmill.codegen.cpu.contract.elements import memory_element, narrow
+from graphmill.codegen.cpu.contract.elements import is_plain, memory_element, resize, store_as
 from graphmill.codegen.cpu.contract.microkernel import add
 from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, Place
-from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
+from graphmill.codegen.cpu.elem import Elem, register_type
+from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.ir.dtypes import DType
 
 _ARGS = (
@@ -20,7 +22,26 @@ _ARGS = (
 )  # fmt: skip
 
 
-def finish_tile(unit: Unit, name: str, tile: Tile, out: DType, epilogue: Epilogue | None) -> str:
+def extra_slots(code: Code, data: Val, epilogue: Epilogue | None, first: int) -> tuple[Val, ...]:
+    """The values of the epilogue's own slots, which start at slot `first`."""
+    kinds = epilogue.slots if epilogue else ()
+    return tuple(
+        code.load(code.at(data, first + i, "i64"), kind, 8) for i, kind in enumerate(kinds)
+    )
+
+
+def apply(code: Code, epilogue: Epilogue | None, value: Elem, acc: DType, place: Place) -> Elem:
+    """The epilogue's result for finished sums, which it gets as `acc`."""
+    if epilogue is None:
+        return value
+    if isinstance(value, Val):
+        value = resize(code, value, register_type(acc), signed=acc.kind == "i")
+    return epilogue.apply(code, value, place)
+
+
+def finish_tile(
+    unit: Unit, name: str, tile: Tile, acc: DType, out: DType, epilogue: Epilogue | None
+) -> str:
     """Symbol of the function that finishes a buffered tile; shared when there is no epilogue."""
     symbol = f"{name}_finish" if epilogue else f"gm_finish_{tile.element}_{out}"
     if not unit.once(symbol):
@@ -28,7 +49,7 @@ def finish_tile(unit: Unit, name: str, tile: Tile, out: DType, epilogue: Epilogu
     code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')
     cols = code.args[4]
     whole = code.compare("arith.cmpi", "sge", cols, code.i64(tile.columns))
-    finisher = _Finisher(code, tile, out, epilogue)
+    finisher = _Finisher(code, tile, acc, out, epilogue)
     with code.when(whole):
         finisher.rows(masked=False)
     with code.otherwise():
@@ -38,24 +59,17 @@ def finish_tile(unit: Unit, name: str, tile: Tile, out: DType, epilogue: Epilogu
 
 
 class _Finisher:
-    def __init__(self, code: Code, tile: Tile, out: DType, epilogue: Epilogue | None) -> None:
-        self.code, self.tile, self.out, self.epilogue = code, tile, out, epilogue
+    def __init__(
+        self, code: Code, tile: Tile, acc: DType, out: DType, epilogue: Epilogue | None
+    ) -> None:
+        self.code, self.tile, self.acc, self.out, self.epilogue = code, tile, acc, out, epilogue
         self.buffer, self.c, self.c_m, self.height, self.cols = code.args[:5]
-        earlier, last, self.row, self.col, self.batch, self.data = code.args[5:]
+        earlier, last, self.row, self.col, self.batch, data = code.args[5:]
         zero = code.i64(0)
         self.earlier = code.compare("arith.cmpi", "ne", earlier, zero)
         self.last = code.compare("arith.cmpi", "ne", last, zero)
-        self.extra = self._extra()
-        self.bounce = code.alloca(memory_element(out), tile.lanes)
-
-    def _extra(self) -> tuple[Val, ...]:
-        if self.epilogue is None:
-            return ()
-        code = self.code
-        return tuple(
-            code.load(code.at(self.data, len(SLOTS) + i, "i64"), kind, 8)
-            for i, kind in enumerate(self.epilogue.slots)
-        )
+        self.extra = extra_slots(code, data, epilogue, len(SLOTS))
+        self.partial = is_plain(out, tile.element)  # C may hold sums of earlier slices
 
     def rows(self, *, masked: bool) -> None:
         code, tile = self.code, self.tile
@@ -64,81 +78,34 @@ class _Finisher:
             target = code.at(self.c, code.mul(row.i, self.c_m), memory_element(self.out))
             end = self.cols if masked else code.i64(tile.columns)
             with code.loop(0, end, tile.lanes) as at:
-                mask = self._mask(at.i) if masked else None
+                left = code.binary("arith.subi", self.cols, at.i)
+                mask = memory.tail_mask(code, left, tile.lanes) if masked else None
                 place = Place(
                     code.add(self.row, row.i), code.add(self.col, at.i), self.batch,
                     tile.lanes, mask, self.extra,
                 )  # fmt: skip
                 self._vector(source, target, at.i, place)
 
-    def _mask(self, at: Val) -> Val:
-        code, lanes = self.code, self.tile.lanes
-        left = code.binary("arith.subi", self.cols, at)
-        index = code.op(f"arith.index_cast {left} : i64 to index", "index")
-        return code.op(f"vector.create_mask {index} : vector<{lanes}xi1>", vector("i1", lanes))
-
     def _vector(self, source: Val, target: Val, at: Val, place: Place) -> None:
         code, tile = self.code, self.tile
         value = code.load(code.at(source, at, tile.element), tile.vector, tile.bytes)
-        address = code.at(target, at, memory_element(self.out))
-        if memory_element(self.out) == tile.element:
-            value = self._add_earlier(value, address, place)
+        if self.partial:
+            value = self._add_earlier(value, target, at, place)
         if self.epilogue is None:
-            self._store(narrow(code, value, self.out), address, place, at)
+            store_as(code, value, target, at, self.out, place.mask)
             return
         with code.when(self.last):
-            done = self.epilogue.apply(code, value, place)
-            self._store(narrow(code, done, self.out), address, place, at)
-        if memory_element(self.out) == tile.element:
+            done = apply(code, self.epilogue, value, self.acc, place)
+            store_as(code, done, target, at, self.out, place.mask)
+        if self.partial:
             with code.otherwise():
-                self._store(value, address, place, at)
+                store_as(code, value, target, at, self.out, place.mask)
 
-    def _add_earlier(self, value: Val, address: Val, place: Place) -> Val:
+    def _add_earlier(self, value: Val, target: Val, at: Val, place: Place) -> Val:
         """`value` plus the partial sums C holds from earlier slices of k."""
-        code, tile = self.code, self.tile
-        kind = tile.vector
-        result = code.fresh(kind)
-        code.line(f"{result} = scf.if {self.earlier} -> ({kind}) {{")
-        if place.mask is None:
-            old = code.load(address, kind, tile.bytes)
-        else:
-            zero = code.const(0, kind)
-            old = masked_load(code, address, place.mask, zero)
-        total = add(code, tile, value, old)
-        code.line(f"scf.yield {total} : {kind}")
-        code.line("} else {")
-        code.line(f"scf.yield {value} : {kind}")
-        code.line("}")
-        return result
-
-    def _store(self, value: Val, address: Val, place: Place, at: Val) -> None:
-        code, size = self.code, self.out.itemsize
-        if place.mask is None:
-            code.store(value, address, size)
-        elif size >= 4:
-            masked_store(code, value, address, place.mask)
-        else:  # narrow types have no masked store: by way of memory, element by element
-            code.store(value, self.bounce, size)
-            left = code.binary("arith.subi", self.cols, at)
-            end = code.binary("arith.minsi", left, code.i64(self.tile.lanes))
-            element = memory_element(self.out)
-            with code.loop(0, end) as lane:
-                one = code.load(code.at(self.bounce, lane.i, element), element, size)
-                code.store(one, code.at(address, lane.i, element), size)
-
-
-def masked_load(code: Code, address: Val, mask: Val, other: Val) -> Val:
-    """Load the lanes of `mask`, `other` elsewhere; element types of 4 or 8 bytes."""
-    kind = other.type
-    return code.op(
-        f"llvm.intr.masked.load {address}, {mask}, {other} {{alignment = 4 : i32}} : "
-        f"(!llvm.ptr, {mask.type}, {kind}) -> {kind}", kind,
-    )  # fmt: skip
-
-
-def masked_store(code: Code, value: Val, address: Val, mask: Val) -> None:
-    """Store the lanes of `mask`; element types of 4 or 8 bytes."""
-    code.line(
-        f"llvm.intr.masked.store {value}, {address}, {mask} {{alignment = 4 : i32}} : "
-        f"{value.type}, {mask.type} into !llvm.ptr"
-    )
+        code = self.code
+        with code.choose(self.earlier, [value]) as chosen:
+            old = memory.load(code, target, at, self.out, self.tile.lanes, mask=place.mask)
+            assert isinstance(old, Val)
+            chosen.next = [add(code, self.tile, value, old)]
+        return chosen.results[0]

@@ -7,14 +7,18 @@ any contiguous range of items is a block of C, blocked for the caches inside.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from graphmill.codegen.cpu.contract.elements import ceil_div
+from graphmill.codegen.cpu.contract.elements import ceil_div, most
 from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import pack_b_array
 from graphmill.codegen.cpu.contract.plan import Plan, make_plan
+from graphmill.codegen.cpu.contract.simple import emit_simple
+from graphmill.codegen.cpu.contract.skinny import Skinny, emit_skinny, scratch_elements, skinny
+from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import (
     SLOTS,
     Epilogue,
@@ -40,24 +44,21 @@ def emit_gemm(
     unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
 ) -> GemmKernel:
     """Write the kernels of `spec` into `unit`; see `GemmKernel` for how they are run."""
-    plan = make_plan(spec, target)
+    plan, shape = make_plan(spec, target), skinny(spec)
+    if spec.acc.is_complex:
+        emit_simple(unit, symbol, spec, epilogue)
+        return _kernel((), symbol, lambda code, sizes: sizes.m, _nothing, _nothing)
+    if shape is not None:
+        emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue)
+        return _skinny_kernel(symbol, plan, shape)
     emit_tiled(unit, symbol, spec, plan, epilogue)
     phases: tuple[Phase, ...] = ()
     if plan.b_mode == "shared":
         phases = (_pack_phase(unit, symbol, spec, plan),)
 
-    def items(code: Code, sizes: Sizes) -> Val:
+    def longest(code: Code, sizes: Sizes) -> Val:
         panels = ceil_div(code, sizes.n, plan.tile.columns)
-        most = code.binary("arith.maxsi", row_tiles(code, plan.tile, sizes.m), panels)
-        empty = code.compare("arith.cmpi", "eq", code.mul(sizes.m, sizes.n), code.i64(0))
-        return code.select(empty, code.i64(0), code.mul(most, sizes.batch))
-
-    def grain(code: Code, sizes: Sizes) -> Val:
-        work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
-        one = code.i64(1)
-        count = code.binary("arith.maxsi", items(code, sizes), one)
-        each = code.binary("arith.maxsi", code.binary("arith.divui", work, count), one)
-        return ceil_div_val(code, code.i64(_WORTH_A_THREAD), each)
+        return most(code, row_tiles(code, plan.tile, sizes.m), panels)
 
     def shared(code: Code, sizes: Sizes) -> Val:
         if plan.b_mode != "shared":
@@ -68,25 +69,50 @@ def emit_gemm(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, spec, plan, sizes).bytes
 
+    return _kernel(phases, symbol, longest, shared, scratch)
+
+
+_Count = Callable[[Code, Sizes], Val]
+
+
+def _nothing(code: Code, sizes: Sizes) -> Val:
+    return code.i64(0)
+
+
+def _skinny_kernel(symbol: str, plan: Plan, shape: Skinny) -> GemmKernel:
+    def per_matrix(code: Code, sizes: Sizes) -> Val:
+        return ceil_div(code, shape.count(sizes), shape.unit)
+
+    def scratch(code: Code, sizes: Sizes) -> Val:
+        size = code.add(code.mul(scratch_elements(code, shape, sizes), plan.tile.bytes), 63)
+        return code.op(f"arith.andi {size}, {code.i64(-64)} : i64", "i64")
+
+    return _kernel((), symbol, per_matrix, _nothing, scratch)
+
+
+def _kernel(
+    phases: tuple[Phase, ...], symbol: str, per_matrix: _Count, shared: _Count, scratch: _Count
+) -> GemmKernel:
+    """A kernel of `per_matrix` items for each matrix of the batch, none when C is empty."""
+
+    def items(code: Code, sizes: Sizes) -> Val:
+        empty = code.compare("arith.cmpi", "eq", code.mul(sizes.m, sizes.n), code.i64(0))
+        count = code.mul(per_matrix(code, sizes), sizes.batch)
+        return code.select(empty, code.i64(0), count)
+
+    def grain(code: Code, sizes: Sizes) -> Val:
+        work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
+        each = code.binary("arith.divui", work, most(code, items(code, sizes), 1))
+        return ceil_div(code, code.i64(_WORTH_A_THREAD), most(code, each, 1))
+
     return GemmKernel((*phases, Phase(symbol, items, grain)), shared, scratch)
-
-
-def ceil_div_val(code: Code, a: Val, b: Val) -> Val:
-    """`ceil(a / b)` for positive values."""
-    less = code.binary("arith.subi", code.add(a, b), code.i64(1))
-    return code.binary("arith.divui", less, b)
 
 
 def _pack_phase(unit: Unit, symbol: str, spec: GemmSpec, plan: Plan) -> Phase:
     """The first phase: all threads pack B's panels into the shared memory."""
     name = f"{symbol}_pack"
-    args = (("data", "!llvm.ptr"), ("begin", "i64"), ("end", "i64"), ("worker", "i64"))
-    code = Code(unit, name, args, internal=False)
-    slot = {
-        key: code.load(code.at(code.args[0], i, "i64"), _kind(key), 8)
-        for i, key in enumerate(SLOTS)
-        if key in ("b", "b_k", "b_n", "k", "n", "shared")
-    }
+    code = Code(unit, name, BODY, internal=False)
+    slot = Slots(code, spec)
     pack = emit_pack_b(unit, plan.tile, spec.b, spec.b_order)
     begin, end = code.args[1:3]
     order = [slot["b"], slot["b_k"], slot["b_n"], slot["k"], slot["n"]]
@@ -98,13 +124,9 @@ def _pack_phase(unit: Unit, symbol: str, spec: GemmSpec, plan: Plan) -> Phase:
 
     def grain(code: Code, sizes: Sizes) -> Val:
         each = code.add(code.mul(sizes.k, plan.tile.columns), 1)
-        return ceil_div_val(code, code.i64(1 << 16), each)
+        return ceil_div(code, code.i64(1 << 16), each)
 
     return Phase(name, items, grain)
-
-
-def _kind(slot: str) -> str:
-    return "!llvm.ptr" if slot in ("a", "b", "c", "shared", "scratch") else "i64"
 
 
 def pack_b(array: np.ndarray[Any, Any], spec: GemmSpec, target: Target) -> np.ndarray[Any, Any]:

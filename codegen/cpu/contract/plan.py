@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
-from graphmill.codegen.cpu.contract.elements import memory_element
+from graphmill.codegen.cpu.contract.elements import is_plain
 from graphmill.codegen.cpu.contract.spec import GemmSpec
 from graphmill.codegen.cpu.target import Target
 
@@ -31,7 +31,7 @@ def make_plan(spec: GemmSpec, target: Target) -> Plan:
     """The plan for `spec`, from its static sizes and the caches of `target`."""
     tile = register_tile(target, spec.acc)
     blocks = cache_blocks(target, tile)
-    split_k = memory_element(spec.out) == tile.element
+    split_k = is_plain(spec.out, tile.element)
     return Plan(
         tile, blocks, _pack_a(spec, tile, target), _b_mode(spec, tile, blocks, target),
         _heights(spec, tile), split_k,
@@ -50,7 +50,7 @@ def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
 
 def _pack_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     """A is read directly where that costs nothing: few panels, or a matrix that L2 holds."""
-    if spec.a_order == "strided" or memory_element(spec.a) != tile.element:
+    if spec.a_order == "strided" or not is_plain(spec.a, tile.element):
         return True
     if spec.n is not None and spec.n <= 4 * tile.columns:
         return False
@@ -66,7 +66,7 @@ def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
     packed = "shared" if spec.batch == 1 else "worker"
     if spec.m is not None and spec.m <= blocks.rows:
         packed = "group"  # one pass over B: its panels need not outlive their use
-    if spec.b_order != "row" or memory_element(spec.b) != tile.element:
+    if spec.b_order != "row" or not is_plain(spec.b, tile.element):
         return packed
     if spec.m is not None and spec.m <= 2 * tile.rows:
         return "direct"

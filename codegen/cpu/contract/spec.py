@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.ir.dtypes import DType
 
@@ -40,6 +41,7 @@ class GemmSpec:
 class Place:
     """Where in C a vector of finished sums goes; `mask` is None when all lanes are inside.
 
+    Skinny and complex products finish scalars: `lanes` is 0.
     `row` and `col` (of the first lane) and `batch` are i64; `extra` holds the epilogue's slots.
     """
 
@@ -55,11 +57,12 @@ class Place:
 class Epilogue:
     """Work on finished sums before the one store of C.
 
-    `apply` gets sums (f32, f64, i32 or i64) and returns the same type, or C's type in memory.
+    `apply` gets sums in the register type of `acc` and returns them so, or in `out`'s (a store
+    converts between sizes of one kind).
     `slots` are the MLIR types of the extra data slots, after `SLOTS`.
     """
 
-    apply: Callable[[Code, Val, Place], Val]
+    apply: Callable[[Code, Elem, Place], Elem]
     slots: tuple[str, ...] = ()
 
 

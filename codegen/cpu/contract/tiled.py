@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphmill.codegen.cpu.contract.blocking import Tile
-from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element
+from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, most
 from graphmill.codegen.cpu.contract.finish import finish_tile
 from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b
 from graphmill.codegen.cpu.contract.plan import Plan
-from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, GemmSpec, Sizes
+from graphmill.codegen.cpu.contract.slots import BODY, Slots
+from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Sizes
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
 GROUP = 4  # panels packed together in `group` mode: whole cache lines and fewer pages of B
-POINTERS = ("a", "b", "c", "shared", "scratch")
-BODY = (("data", "!llvm.ptr"), ("begin", "i64"), ("end", "i64"), ("worker", "i64"))
 
 
 def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
@@ -82,12 +81,12 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     tile, blocks = plan.tile, plan.blocks
     one = code.i64(1)
     k = code.binary("arith.maxsi", sizes.k, one)
-    most = blocks.rows // tile.rows
+    limit = blocks.rows // tile.rows
     if plan.split_k:
-        depth, tiles = least(code, k, code.i64(blocks.k)), code.i64(most)
+        depth, tiles = least(code, k, code.i64(blocks.k)), code.i64(limit)
     else:
         fit = code.binary("arith.divui", code.i64(blocks.rows * blocks.k // tile.rows), k)
-        depth, tiles = k, code.binary("arith.maxsi", least(code, fit, code.i64(most)), one)
+        depth, tiles = k, code.binary("arith.maxsi", least(code, fit, code.i64(limit)), one)
     a_size = code.i64(0)
     if plan.pack_a:
         used = least(code, tiles, row_tiles(code, tile, sizes.m))
@@ -123,30 +122,16 @@ class _Tiled:
     ) -> None:
         self.code, self.spec, self.plan, self.tile = code, spec, plan, plan.tile
         self.epilogue = epilogue
-        self.data, self.begin, self.end, self.worker = code.args
-        self.slot = {name: self._load(name) for name in SLOTS}
-        self.finisher = finish_tile(code.unit, symbol, self.tile, spec.out, epilogue)
+        self.slot = Slots(code, spec)
+        self.finisher = finish_tile(code.unit, symbol, self.tile, spec.acc, spec.out, epilogue)
         self.buffer = code.alloca(self.tile.element, self.tile.rows * self.tile.columns)
-        sizes = Sizes(*(self.slot[name] for name in ("m", "n", "k", "batch")))
-        self.sizes = sizes
+        self.sizes = sizes = self.slot.sizes
         self.scratch = scratch_layout(code, spec, plan, sizes)
-        offset = code.mul(self.worker, self.slot["scratch_bytes"])
-        self.memory = code.at(self.slot["scratch"], offset, "i8")
+        self.memory = self.slot.memory
         self.b_memory = code.at(self.memory, self.scratch.b_offset, self.tile.element)
         self.tiles = row_tiles(code, self.tile, sizes.m)
         self.panels = ceil_div(code, sizes.n, self.tile.columns)
         self._heights()
-
-    def _load(self, name: str) -> Val:
-        code = self.code
-        static = {"m": self.spec.m, "n": self.spec.n, "k": self.spec.k, "batch": self.spec.batch}
-        static |= {"a_k": 1 if self.spec.a_order == "row" else None}
-        static |= {"a_m": 1 if self.spec.a_order == "col" else None}
-        known = static.get(name)
-        if known is not None:
-            return code.i64(known)
-        kind = "!llvm.ptr" if name in POINTERS else "i64"
-        return code.load(code.at(self.data, SLOTS.index(name), "i64"), kind, 8)
 
     def _heights(self) -> None:
         """`base` rows a tile, one more in the first `extra`; and the micro-kernel of each."""
@@ -172,19 +157,9 @@ class _Tiled:
         """Cut the items into one range of tiles and panels per matrix of the batch."""
         code = self.code
         by_rows = code.compare("arith.cmpi", "sge", self.tiles, self.panels)
-        most = code.binary("arith.maxsi", self.tiles, self.panels)
-        per = code.binary("arith.maxsi", most, code.i64(1))
-        if self.spec.batch == 1:
-            self._matrix(code.i64(0), by_rows, self.begin, self.end)
-            return
-        first = code.binary("arith.divui", self.begin, per)
-        last = code.add(code.binary("arith.subi", self.end, code.i64(1)), per)
-        with code.loop(first, code.binary("arith.divui", last, per)) as batch:
-            offset = code.mul(batch.i, per)
-            low = code.binary("arith.subi", self.begin, offset)
-            low = code.binary("arith.maxsi", low, code.i64(0))
-            high = least(code, code.binary("arith.subi", self.end, offset), per)
-            self._matrix(batch.i, by_rows, low, high)
+        longest = most(code, self.tiles, self.panels)
+        for batch, low, high in self.slot.matrices(longest):
+            self._matrix(batch, by_rows, low, high)
 
     def _matrix(self, batch: Val, by_rows: Val, low: Val, high: Val) -> None:
         code, slot, spec = self.code, self.slot, self.spec
@@ -208,13 +183,9 @@ class _Tiled:
 
     def _even(self, tiles: Val) -> Val:
         """Tiles per block: as few blocks as fit the caches, all about the same size."""
-        code, one = self.code, self.code.i64(1)
-
-        def rounded(a: Val, b: Val) -> Val:
-            up = code.add(a, code.binary("arith.subi", b, one))
-            return code.binary("arith.maxsi", code.binary("arith.divui", up, b), one)
-
-        return rounded(tiles, rounded(tiles, self.scratch.tiles))
+        code = self.code
+        blocks = most(code, ceil_div(code, tiles, self.scratch.tiles), 1)
+        return most(code, ceil_div(code, tiles, blocks), 1)
 
     def _panel_b(self, batch: Val, panels: tuple[Val, Val]) -> _PanelB:
         """Where the panels of B are; packs what this worker must pack."""
@@ -314,7 +285,7 @@ class _Tiled:
             code.call_pointer(
                 kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0), ahead]
             )
-            rest = [height, valid, earlier, last, row, col, part.batch, self.data]
+            rest = [height, valid, earlier, last, row, col, part.batch, self.slot.data]
             code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
 
         if not self.plan.split_k:

@@ -1,0 +1,58 @@
+"""A kernel's view of its `data`: slots by name, sizes, its own scratch, its range of items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphmill.codegen.cpu.contract.elements import least, minus, most
+from graphmill.codegen.cpu.contract.spec import SLOTS, GemmSpec, Sizes
+from graphmill.codegen.cpu.emit import Code, Val
+
+BODY = (("data", "!llvm.ptr"), ("begin", "i64"), ("end", "i64"), ("worker", "i64"))
+POINTERS = ("a", "b", "c", "shared", "scratch")
+
+
+class Slots:
+    """The slots of a product's kernel; what the spec knows is a constant, the rest is loaded."""
+
+    def __init__(self, code: Code, spec: GemmSpec) -> None:
+        self.code, self.spec = code, spec
+        self.data, self.begin, self.end, worker = code.args
+        self._values = {name: self._load(name) for name in SLOTS}
+        self.sizes = Sizes(*(self[name] for name in ("m", "n", "k", "batch")))
+        offset = code.mul(worker, self["scratch_bytes"])
+        self.memory = code.at(self["scratch"], offset, "i8")
+
+    def __getitem__(self, name: str) -> Val:
+        return self._values[name]
+
+    def _load(self, name: str) -> Val:
+        code, spec = self.code, self.spec
+        known = {
+            "m": spec.m, "n": spec.n, "k": spec.k, "batch": spec.batch,
+            "a_k": 1 if spec.a_order == "row" else None,
+            "a_m": 1 if spec.a_order == "col" else None,
+            "b_n": 1 if spec.b_order == "row" else None,
+            "b_k": 1 if spec.b_order == "col" else None,
+        }.get(name)  # fmt: skip
+        if known is not None:
+            return code.i64(known)
+        kind = "!llvm.ptr" if name in POINTERS else "i64"
+        return code.load(code.at(self.data, SLOTS.index(name), "i64"), kind, 8)
+
+    def matrices(self, items: Val) -> Iterator[tuple[Val, Val, Val]]:
+        """For each matrix this call touches: its batch index and its range of `items` items.
+
+        A generator of one turn: its body is written once, inside the loop over the batch.
+        """
+        code = self.code
+        if self.spec.batch == 1:
+            yield code.i64(0), self.begin, self.end
+            return
+        per = most(code, items, 1)
+        first = code.binary("arith.divui", self.begin, per)
+        past = code.add(code.add(self.end, per), -1)
+        with code.loop(first, code.binary("arith.divui", past, per)) as batch:
+            offset = code.mul(batch.i, per)
+            low = most(code, minus(code, self.begin, offset), 0)
+            yield batch.i, low, least(code, minus(code, self.end, offset), per)
