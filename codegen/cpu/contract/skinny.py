@@ -28,7 +28,7 @@ from graphmill.codegen.cpu.emit import Code, Loop, Unit, Val
 
 FEW = 4  # rows or columns that count as skinny
 COLUMNS = 64  # columns of one work item of `emit_sums`
-CHUNK = 1024  # columns summed together
+CHUNK = 4096  # columns summed together: long streams through the large operand
 
 
 @dataclass(frozen=True, slots=True)
