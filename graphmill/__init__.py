@@ -1,10 +1,10 @@
 """Graphmill: a graph compiler for NumPy-style functions.
 
-    import graphmill as gm
+import graphmill as gm
 
-    @gm.jit
-    def f(x, w):
-        return np.tanh(x @ w)
+@gm.jit
+def f(x, w):
+    return np.tanh(x @ w)
 """
 
 from __future__ import annotations

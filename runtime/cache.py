@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import struct
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -85,6 +84,8 @@ class Cache:
         if len(content) > min(self.limit, _MAX_ENTRY) or not self._ready(create=True):
             return
         try:
+            import tempfile
+
             with tempfile.NamedTemporaryFile(
                 dir=self.folder, prefix=".", suffix=".tmp", delete=False
             ) as file:
@@ -136,6 +137,8 @@ class Cache:
 
     def pack(self, path: str | os.PathLike[str]) -> int:
         """Write all sound entries to one file that `unpack` takes elsewhere; returns how many."""
+        import tempfile
+
         target = Path(path)
         count = 0
         with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -115,10 +117,14 @@ def _size(text: str) -> int:
 
 
 def _path(text: str) -> Path:
+    from pathlib import Path
+
     return Path(text).expanduser()
 
 
 def _cache_home() -> Path:
+    from pathlib import Path
+
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "graphmill"
 

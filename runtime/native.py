@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable, Mapping
 
-from graphmill.runtime import cache
 from graphmill.runtime.layout import HOST, LAYOUT, MEMORY
 from graphmill.runtime.loader import LoadedObject
 
@@ -66,10 +63,12 @@ def provide(
 
 
 def _code(name: str, build: Callable[[], bytes]) -> bytes:
+    from graphmill.runtime import cache
+
     store = cache.default() if _fingerprint else None
     if store is None or _fingerprint is None:
         return build()
-    machine = f"{platform.machine()} {sys.platform} {sorted(LAYOUT.items())}"
+    machine = f"{os.uname().machine} {sys.platform} {sorted(LAYOUT.items())}"
     return store.get_or_build(cache.key_of("native", name, _fingerprint(), machine), build)
 
 
@@ -161,6 +160,8 @@ def loaded_pool() -> Pool | None:
 
 def supported() -> bool:
     """Whether this interpreter is one whose structs the call path knows."""
+    import sysconfig
+
     return (
         sys.implementation.name == "cpython"
         and (3, 11) <= sys.version_info[:2] <= (3, 14)

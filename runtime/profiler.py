@@ -7,14 +7,12 @@ user's lines; `table()` sums calls, time, GB/s and GFLOP/s by line.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -60,7 +58,7 @@ class Profile:
     """A recording, as a context manager; after the block `intervals` and `table()` are complete."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = Path(path) if path is not None else None
+        self.path = None if path is None else os.fspath(path)
         self.intervals: list[Interval] = []
         self._lock = threading.Lock()
 
@@ -87,7 +85,10 @@ class Profile:
         add_bypass(-1)
         _active = None
         if self.path is not None:
-            self.path.write_text(json.dumps(self.trace()), encoding="utf-8")
+            import json
+
+            with open(self.path, "w", encoding="utf-8") as file:
+                json.dump(self.trace(), file)
 
     # -- recording -------------------------------------------------------------------------
     def add(self, interval: Interval) -> None:

@@ -11,9 +11,12 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graphmill.runtime import knobs, native
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_THREADS = 4096
 
@@ -25,12 +28,16 @@ _chosen: int | None = None
 _bypass = 0
 
 
-def available(root: Path = Path("/")) -> int:
+def available(root: Path | None = None) -> int:
     """CPUs that this process may use: affinity, bounded by the cgroup's quota (v2 and v1)."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
+    if root is None:
+        from pathlib import Path
+
+        root = Path("/")
     quota = _quota(root)
     return max(1, min(count, math.ceil(quota))) if quota else max(1, count)
 
