@@ -8,8 +8,6 @@ executed while it is read, and anything damaged gives an `ArtifactError`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import struct
 from dataclasses import asdict, dataclass
@@ -106,6 +104,8 @@ class Artifact:
         fields["constants"] = [
             {"name": c.name, "dtype": c.dtype, "shape": c.shape} for c in self.constants
         ]
+        import json
+
         header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
         code = b"".join((self.object, *(c.data for c in self.constants)))
         prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(code), _digest(header, code))
@@ -132,6 +132,8 @@ class Artifact:
         code = data[_PREFIX.size + header_size :]
         if _digest(header, code) != digest:
             raise ArtifactError("artifact is damaged: its checksum does not match")
+        import json
+
         try:
             fields = json.loads(header)
         except (ValueError, RecursionError) as error:
@@ -143,6 +145,8 @@ _PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled")
 
 
 def _digest(header: bytes, code: bytes) -> bytes:
+    import hashlib
+
     digest = hashlib.sha256(header)
     digest.update(code)
     return digest.digest()

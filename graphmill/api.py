@@ -24,6 +24,7 @@ from graphmill.runtime import profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
+from graphmill.runtime.guards import Watch
 from graphmill.stages import Executable, Graph, Lowered
 
 CHECKS = ("bounds", "nan")
@@ -58,7 +59,8 @@ class Jit(Dispatcher):
         self._known_arguments()
         self._pending = threading.local()
         self._out_trees: dict[Any, Tree] = {}
-        super().__init__(self._compile_flat)
+        # an edit to the function, or to what it calls or reads by name, compiles again
+        super().__init__(self._compile_flat, watch=functools.partial(Watch, function))
 
     def _known_arguments(self) -> None:
         names = self._signature.parameters
@@ -83,9 +85,9 @@ class Jit(Dispatcher):
         self._pending.call = (tree, static, key)
         plain = not keywords and not static and all(p.kind == LEAF for p in tree.parts[0].parts)
         try:
-            out_tree = self._out_trees.get(key)
-            result = _simple(out_tree) if plain and out_tree is not None else None
-            outputs = self.call_flat(leaves, key=key, result=result)
+            outputs = self.call_flat(
+                leaves, key=key, result=lambda: _simple(self._out_trees[key]) if plain else None
+            )
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         except CheckError as problem:

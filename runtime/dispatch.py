@@ -91,11 +91,17 @@ class Dispatcher:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def call_flat(
-        self, args: Sequence[Any], *, key: Hashable = None, result: str | None = None
+        self,
+        args: Sequence[Any],
+        *,
+        key: Hashable = None,
+        result: str | Callable[[], str | None] | None = None,
     ) -> tuple[Array, ...]:
         """Run flat arguments, compiling if their signature is new.
 
-        `key` stands for all else that the executable depends on (tree, static values, options).
+        `key` stands for all else that the executable depends on (tree, static values, options);
+        `result` (or what it returns after the call) is given where calls with other arguments of
+        the same types could only have this key.
         """
         values = tuple([x if type(x) in _PLAIN else buffers.as_array(x) for x in args])
         for x in values:
@@ -103,7 +109,10 @@ class Dispatcher:
                 values = tuple([buffers.native_order(x) for x in values])
         executable = self.lookup(values, key)
         outputs = executable.run(*values)
-        if result is not None and executable not in self._settled:
+        if executable in self._settled or result is None:
+            return outputs
+        result = result() if callable(result) else result
+        if result is not None:
             self._add_fast(executable, args, result)
         return outputs
 
