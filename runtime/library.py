@@ -31,6 +31,8 @@ _DIGEST_BYTES = 32
 _PT_NOTE = 4
 _FORMAT = 1
 _WORD = ctypes.c_int64
+# shapes whose plan a function keeps; with symbolic dims there are many
+_MAX_PLANS = 1024
 
 _OK, _BAD_ARGUMENT, _BAD_DIM, _OUT_OF_MEMORY = range(4)
 
@@ -180,32 +182,45 @@ class Function:
             self._sizes = [[compile_dim(d, positions) for d in s.shape] for s in self.outputs]
         except DimError as error:
             raise LibraryError(f"{self.name}: {error}") from None
+        self._input_dtypes = [buffers.numpy_dtype(spec.dtype) for spec in self.inputs]
+        self._output_dtypes = [buffers.numpy_dtype(spec.dtype) for spec in self.outputs]
+        self._strided = [i for i, spec in enumerate(self.inputs) if spec.strided]
+        self._plans: dict[tuple[tuple[int, ...], ...], tuple[list[int], list[list[int]]]] = {}
         self._control = control
         self._entry = code[record["symbol"]]
         self._entry.restype = ctypes.c_int32
         pointers = len(self.inputs) + len(self.outputs)
-        strided = sum(spec.strided for spec in self.inputs)
-        self._entry.argtypes = (
-            [ctypes.c_void_p] * pointers + [_WORD] * len(self.dims) + [ctypes.c_void_p] * strided
-        )
+        words = [_WORD] * len(self.dims) + [ctypes.c_void_p] * len(self._strided)
+        self._entry.argtypes = [ctypes.c_void_p] * pointers + words
 
     def __call__(self, *args: Any) -> Any:
         """The output, or a tuple of the outputs when there are several."""
         arrays = self._arrays(args)
-        dims = self._bind(arrays)
+        dims, shapes = self._plan(arrays)
         outputs = [
-            buffers.empty([run(code, dims) for code in codes], buffers.numpy_dtype(spec.dtype))
-            for spec, codes in zip(self.outputs, self._sizes, strict=True)
+            buffers.empty(shape, dtype)
+            for shape, dtype in zip(shapes, self._output_dtypes, strict=True)
         ]
         strides = [
-            (_WORD * array.ndim)(*[step // array.itemsize for step in array.strides])
-            for spec, array in zip(self.inputs, arrays, strict=True)
-            if spec.strided
+            (_WORD * arrays[i].ndim)(*[step // arrays[i].itemsize for step in arrays[i].strides])
+            for i in self._strided
         ]
         status = self._entry(*map(buffers.address, (*arrays, *outputs)), *dims, *strides)
         if status:
             raise self._error(status)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _plan(self, arrays: Sequence[Array]) -> tuple[list[int], list[list[int]]]:
+        """Dims and output shapes for these arrays, remembered by their shapes."""
+        key = tuple([array.shape for array in arrays])
+        plan = self._plans.get(key)
+        if plan is None:
+            dims = self._bind(arrays)
+            plan = dims, [[run(code, dims) for code in codes] for codes in self._sizes]
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
 
     def _error(self, status: int) -> Exception:
         kinds = {_BAD_ARGUMENT: ValueError, _BAD_DIM: ValueError, _OUT_OF_MEMORY: MemoryError}
@@ -217,7 +232,7 @@ class Function:
         return [self._array(i, spec, args[i]) for i, spec in enumerate(self.inputs)]
 
     def _array(self, position: int, spec: ArgSpec, value: Any) -> Array:
-        dtype = buffers.numpy_dtype(spec.dtype)
+        dtype = self._input_dtypes[position]
         if type(value) in (bool, int, float, complex) and not spec.shape:
             array = np.asarray(value)
             if not np.can_cast(array.dtype, dtype, "same_kind"):

@@ -7,6 +7,7 @@ can stand in one program, statically too; kernels also carry their function's nu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from graphmill.codegen.aot import elf, wrapper
@@ -30,7 +31,7 @@ def write_objects(plan: Plan, work: Path) -> list[Path]:
     baseline = _baseline(plan.target)
     own = f"gm_{plan.library}__"
     module = compile_ir(wrapper.llvm_ir(plan), baseline, level=2).object
-    shared = pool.object_code(baseline.triple, baseline.cpu, baseline.features)
+    shared = _pool(baseline)
     codes = [_renamed(module, public_symbols(plan), own), _renamed(shared, {}, own)]
     for index, signature in enumerate(plan.signatures):
         artifact, entry = signature.artifact, wrapper.entry_symbol(index)
@@ -61,6 +62,11 @@ def _data(plan: Plan) -> list[Section]:
 def _named(section: Section, own: str) -> Section:
     symbols = {f"{own}{name[3:]}": offset for name, offset in section.symbols.items()}
     return Section(section.name, section.flags, section.pieces, symbols, section.align)
+
+
+@cache
+def _pool(target: Target) -> bytes:
+    return pool.object_code(target.triple, target.cpu, target.features)
 
 
 def _baseline(target: Target) -> Target:
