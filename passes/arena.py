@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphmill.ir.dims import DimLike, floordiv, maximum
+from graphmill.ir.graph import Op
 
 ALIGNMENT = 64
 
@@ -16,8 +17,9 @@ class Storage:
     """Memory that holds values from time `start` to time `end`, both included.
 
     `fixed` names memory that is not the arena's: `out:<i>`, `const`, or `given` for parameters,
-    block arguments and other memory that must not be overwritten. `merged` is the storage this
-    one has become part of.
+    block arguments and other memory that must not be overwritten. `turns` tells which carry of
+    which loop lives here in turn with the loop's result. What is `held` is written in several
+    places and never merged into another; `merged` is the storage that this one has become part of.
     """
 
     size: DimLike
@@ -25,6 +27,8 @@ class Storage:
     end: int
     fixed: str = ""
     offset: DimLike | None = None
+    turns: tuple[Op, int] | None = None
+    held: bool = False
     merged: Storage | None = None
 
     def find(self) -> Storage:

@@ -13,6 +13,7 @@ from graphmill.passes.manager import register_pass
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 
+MOST_NESTED = 16
 SMALL = 64  # elements: a constant this small is worth having whatever it came from
 
 
@@ -33,7 +34,9 @@ def fold(function: Function, *, max_elements: int = 1 << 20, max_flops: int = 10
         return [builder.constant(array) for array in _evaluate(op)]
 
     function = function.clone()
-    rewrite(function.block, visit)
+    for _ in range(MOST_NESTED):  # a branch that was chosen may hold more to fold
+        if not rewrite(function.block, visit):
+            break
     return function
 
 

@@ -19,7 +19,7 @@ Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = "inline,fold,simplify,cse,dce,fuse,memory"
-MODULES = ("cse", "dce", "fold", "fuse", "inline", "memory", "simplify")
+MODULES = ("check", "cse", "dce", "fold", "fuse", "inline", "memory", "simplify")
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,25 +172,30 @@ class _Planner:
             if op.name == "cond":
                 for value, result in zip(block.yielded, op.results, strict=True):
                     if isinstance(value.type, TensorType):
+                        self.storage[result].held = True
                         self.storage[origin(value)] = self.storage[result]
             elif region is op.regions[-1]:
-                held += self._carries(block, carried, start)
+                held += self._carries(op, block, carried, start)
             self._time(block)
         held += [self.storage[result] for result in op.results if result in self.storage]
         for storage in held:
             storage.end = max(storage.end, self.clock + 1)
 
     def _argument(self, op: Op, arg: Value, operand: Value, carried: int) -> Storage:
-        """Captured values are the operand's memory; carried and sliced ones move."""
-        if op.name in LOOPS and arg.index < carried:
+        """Captured values are the operand's memory; carried ones move in turn."""
+        if op.name not in LOOPS or arg.index >= carried:
+            return self.storage[operand]
+        if op.name == "while" and arg.owner is op.regions[0].block:
             return Storage(0, 0, 0, "given")
-        return self.storage[operand]
+        return Storage(arg.tensor.nbytes, 0, 0, "given", turns=(op, arg.index))
 
-    def _carries(self, block: Block, carried: int, start: int) -> list[Storage]:
+    def _carries(self, op: Op, block: Block, carried: int, start: int) -> list[Storage]:
+        """Storages for what the body yields: a carry's spare; stacked values need none."""
         held = []
-        for value in block.yielded[:carried]:
+        for i, value in enumerate(block.yielded):
             if isinstance(value.type, TensorType):
-                storage = Storage(value.type.nbytes, start, start)
+                size = value.type.nbytes if i < carried else 0
+                storage = Storage(size, start, start, turns=(op, i))
                 self.storage[origin(value)] = storage
                 held.append(storage)
         return held
@@ -198,19 +203,37 @@ class _Planner:
     # ---- in place
 
     def _reuse(self, time: int, op: Op) -> None:
-        """Let the result take over the memory of an operand that dies here."""
+        """Let results take over the memory of operands that die here."""
+        if op.name in LOOPS:
+            for i in range(op.attrs["carry"]):
+                if op.results[i] in self.storage:
+                    self._take_over(op, i, i, time)
+            return
         if len(op.results) != 1 or op.result not in self.storage or op.name in VIEWS:
             return
-        own = self.storage[op.result].find()
-        if own.fixed or own.start < time:
-            return
         for k in reusable_operand(op):
-            other = self.storage[op.operands[k]].find()
-            if not other.fixed and other.end == time and other.size == own.size:
-                own.merged, other.end = other, max(other.end, own.end)
-                self.alias[op.result] = k
-                count("in place")
-                return
+            if op.result not in self.alias:
+                self._take_over(op, 0, k, time)
+
+    def _take_over(self, op: Op, number: int, k: int, time: int) -> None:
+        """Merge a result's storage into operand k's, if that is ours to overwrite."""
+        own = self.storage[op.results[number]].find()
+        other = self.storage[op.operands[k]].find()
+        if own is other or own.fixed or own.held:
+            return
+        if other.end != time or other.size != own.size or self._shares(op, other) > 1:
+            return
+        turning = own.turns is not None and own.turns == other.turns
+        if (other.fixed or own.turns is not None) and not turning:
+            return
+        own.merged, other.end = other, max(other.end, own.end)
+        self.alias[op.results[number]] = k
+        count("in place")
+
+    def _shares(self, op: Op, storage: Storage) -> int:
+        """How many operands lie in a storage."""
+        found = [self.storage[v].find() for v in op.operands if v in self.storage]
+        return found.count(storage)
 
     # ---- the result
 
