@@ -296,7 +296,8 @@ def build(
             raise hide_internal_frames(problem) from None
         chosen = Options(base.pipeline, base.check, target)
         artifacts.append(driver.compile_function(traced.function, chosen))
-    return build_library(artifacts, Path(path), target=target, **options)
+    machine = driver.target(Options(target=target))
+    return build_library(artifacts, Path(path), target=machine, **options)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
