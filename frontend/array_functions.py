@@ -18,7 +18,7 @@ from graphmill.frontend.describe import failure
 from graphmill.frontend.errors import GraphmillError
 from graphmill.frontend.tracer import Tracer
 
-FAMILIES = ("reductions", "shaping", "linear")
+FAMILIES = ("reductions", "shaping", "linear", "selecting")
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 # What to write instead of functions that the nearest name does not help with.

@@ -31,7 +31,7 @@ CODES: dict[str, tuple[str, type[Exception]]] = {
     "GM017": ("The shape does not fit", ValueError),
     "GM018": ("The value does not fit the dtype", TypeError),
     "GM019": ("Dtype not supported", TypeError),
-    "GM020": ("Index out of range", IndexError),
+    "GM020": ("Invalid index", IndexError),
     "GM021": ("A boolean mask must be known while tracing", TypeError),
     "GM022": ("Slice bounds must be known while tracing", TypeError),
     "GM023": ("A write would be seen through another array", ValueError),

@@ -126,6 +126,25 @@ def site() -> Site | None:
     return found
 
 
+def operation() -> str:
+    """Whether the user's code is at a subscript: `read`, `write`, or neither ("")."""
+    frame = user_frame()
+    if frame is None or frame.f_lasti < 0:
+        return ""
+    name = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
+    if name == "STORE_SUBSCR":
+        return "write"
+    return "read" if name in ("BINARY_SUBSCR", "BINARY_OP") and _is_subscript(frame) else ""
+
+
+def _is_subscript(frame: FrameType) -> bool:
+    """Since Python 3.14 a subscript is one of the binary operations."""
+    from graphmill.frontend.errors import source_text
+
+    found = _known(frame.f_code).site(frame.f_lasti, None)
+    return source_text(found.location).endswith("]")
+
+
 def stored_name(code: CodeType, offset: int) -> str:
     """The variable that the value made at a bytecode offset is stored in right away, or ""."""
     raw = code.co_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphmill.frontend import locations
 from graphmill.frontend.describe import failure, name_of
 from graphmill.frontend.errors import GraphmillError
 from graphmill.frontend.sizes import Size
@@ -65,15 +66,23 @@ def as_sequence(x: Tracer, what: str) -> GraphmillError:
 
 
 def as_array(x: Tracer) -> GraphmillError:
-    """For `np.asarray(x)`, `a[i] = x` with a NumPy array a, and unknown C code."""
+    """For `table[x]`, `a[i] = x` with a NumPy array, `np.asarray(x)`, and unknown C code."""
     name = name_of(x)
-    return failure(
-        "GM004",
-        f"{name} has no elements while tracing",
-        [x],
-        why="something asked for its elements: np.array or np.asarray, a write into a NumPy array "
-        "(a[i] = x), or a library function that knows only NumPy arrays.",
-        hint=f"leave np.asarray out (or write gm.numpy.asarray({name})); np.stack([x, y]) joins "
-        "traced values; make the array written to a traced one: gm.numpy.zeros(shape) or "
-        "np.zeros_like(x).",
-    )
+    kind = locations.operation()
+    if kind == "read":
+        what, why = f"a NumPy array indexed by {name}", "NumPy needs the index now."
+        hint = f"gm.numpy.asarray(array)[{name}], or pass the array as an argument."
+    elif kind == "write":
+        what, why = f"{name} stored into a NumPy array", "that array lives only while tracing."
+        hint = (
+            "make the array traced: gm.numpy.zeros(shape), np.zeros_like(x) or "
+            "gm.numpy.asarray(a) before the writes; np.stack joins rows."
+        )
+    else:
+        what = f"{name} has no elements while tracing"
+        why = "np.array, np.asarray or a library function that knows only NumPy asked for them."
+        hint = (
+            f"leave np.asarray out (or write gm.numpy.asarray({name})); np.stack([x, y]) joins "
+            "traced values."
+        )
+    return failure("GM004", what, [x], why=why, hint=hint)

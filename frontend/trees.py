@@ -168,11 +168,14 @@ def _paths(tree: Tree, root: str) -> Iterator[str]:
 def same_structure(wanted: Tree, given: Tree, what: str) -> None:
     """Raise GM046 where two structures differ, naming the first place."""
     if wanted != given:
+        from graphmill.frontend.describe import here
+
         raise error(
             "GM046",
             f"{what}: {wanted} and {given}",
             why=_difference(wanted, given, "the value"),
             hint="give the same nesting, keys and number of values in both places.",
+            location=here(),
         )
 
 

@@ -26,7 +26,7 @@ from graphmill.frontend.describe import failure, name_of
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.state import current
 from graphmill.frontend.tracer import Tracer
-from graphmill.ir.dtypes import DType, DTypeError, bf16, bool_, dtype, f32, promote
+from graphmill.ir.dtypes import DType, DTypeError, bf16, bool_, dtype, f32, of_scalar, promote
 
 Result = Any
 Kind = DType | type
@@ -254,6 +254,8 @@ def _resolve(
     ufunc: np.ufunc, kinds: tuple[Kind, ...], of: DType | None
 ) -> tuple[tuple[DType, ...], tuple[DType, ...]] | None:
     strong = [k for k in kinds if isinstance(k, DType)]
+    if not strong:
+        kinds = tuple(of_scalar(k()) for k in kinds if isinstance(k, type))
     common = functools.reduce(promote, strong) if bf16 in strong else None
     asked: list[Any] = [
         k if isinstance(k, type) else (f32.numpy if k is bf16 else k.numpy) for k in kinds
