@@ -15,9 +15,8 @@ import struct
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from graphmill.codegen.artifact import Artifact, ArtifactError
 from graphmill.runtime import knobs
@@ -39,8 +38,7 @@ class PackError(ValueError):
     """A pack file is damaged or no pack at all."""
 
 
-@dataclass(frozen=True)
-class CacheInfo:
+class CacheInfo(NamedTuple):
     """State of a cache: its folder, how full it is, what it did in this process."""
 
     folder: Path

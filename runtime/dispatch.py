@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -216,8 +215,7 @@ class Dispatcher:
 _PLAIN = frozenset((np.ndarray, bool, int, float, complex))
 
 
-@dataclass(frozen=True)
-class _Made:
+class _Made(NamedTuple):
     options: Hashable
     pattern: Hashable
     executable: Executable

@@ -14,8 +14,7 @@ import functools
 import sys
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _HEAD = object.__basicsize__
 # word positions in CPython's dict and its table of keys; checked by trying before use
@@ -31,8 +30,7 @@ _MISSING = object()
 Pair = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Name:
+class _Name(NamedTuple):
     """A global: the dict, the name, the value it had (or `_MISSING`)."""
 
     space: dict[str, Any]
@@ -46,8 +44,7 @@ class _Name:
         return _slot(self.space, self.name, self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
+class _Cell(NamedTuple):
     """A closure's cell and what it held."""
 
     cell: types.CellType
@@ -60,8 +57,7 @@ class _Cell:
         return [(id(self.cell) + _HEAD, 0 if self.value is _MISSING else id(self.value))]
 
 
-@dataclass(frozen=True, slots=True)
-class _Function:
+class _Function(NamedTuple):
     """A function's code, defaults and closure."""
 
     function: types.FunctionType

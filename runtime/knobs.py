@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -25,15 +24,17 @@ class KnobError(ValueError):
     """A knob was given a value that it does not take, or an unknown knob was named."""
 
 
-@dataclass(eq=False)
 class Knob(Generic[T]):
     """One setting: `knob()` is its value, `knob.set(v)` changes it for the process."""
 
-    name: str
-    parse: Callable[[str], T]
-    default: Callable[[], T]
-    doc: str
-    _set: Any = field(default=_UNSET, repr=False)
+    def __init__(
+        self, name: str, parse: Callable[[str], T], default: Callable[[], T], doc: str
+    ) -> None:
+        self.name, self.parse, self.default, self.doc = name, parse, default, doc
+        self._set: Any = _UNSET
+
+    def __repr__(self) -> str:
+        return f"<knob {self.variable}: {self.doc}>"
 
     @property
     def variable(self) -> str:

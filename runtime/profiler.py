@@ -12,16 +12,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphmill.codegen.artifact import Artifact
 from graphmill.runtime.dims import evaluate
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """One thing that took time: nanoseconds of the monotonic clock, work done meanwhile."""
 
     name: str
@@ -34,8 +32,7 @@ class Interval:
     bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """All intervals of one user line: seconds in all, and the rates they come to."""
 
     location: str
