@@ -23,6 +23,7 @@ from graphmill.codegen.aot.plan import Plan
 from graphmill.codegen.aot.signature import BuildError, function_symbols, identifier, signature
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.cpu.target import Target
+from graphmill.codegen.cpu.target import target as named_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def build_library(
     artifacts: Sequence[Artifact],
     path: str | Path,
     *,
-    target: Target,
+    target: Target | str = "native",
     embed_weights: bool = True,
     weights_path: str | Path | None = None,
     prefix: str | None = None,
@@ -70,12 +71,20 @@ def build_library(
     into the library, or with `embed_weights=False` into `weights_path` (`<library>.weights` beside
     it). `options` are recorded in the metadata. `linker` is `auto`, `cc` or `lld`.
 
-    Raises `BuildError`; a library that was there before stays until the new one is whole.
+    Raises `BuildError`, and `TargetError` for an unknown target; a library that was there before
+    stays until the new one is whole.
     """
     path = Path(path).absolute()
     library = library_name(path)
+    target = named_target(target) if isinstance(target, str) else target
     if not artifacts:
         raise BuildError("a library needs at least one function")
+    for artifact in artifacts:
+        if artifact.target != target.name:
+            raise BuildError(
+                f"{artifact.name} was compiled for {artifact.target}, "
+                f"the library is for {target.name}"
+            )
     if "linux" not in target.triple:
         raise BuildError(f"libraries are built for Linux, not for {target.triple}")
     symbols = function_symbols(library, artifacts, prefix)

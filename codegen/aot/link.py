@@ -21,14 +21,14 @@ from graphmill.codegen.aot.signature import BuildError
 from graphmill.codegen.cpu.target import Target, native
 
 _LIBM = """
-acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs
-fdim floor fma fmax fmin fmod frexp hypot ldexp lgamma llrint llround log log10 log1p log2 lrint
+acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1
+fabs fdim floor fma fmax fmin fmod frexp hypot ldexp lgamma llrint llround log log10 log1p log2 lrint
 lround modf nearbyint nextafter pow remainder rint round roundeven sin sincos sinh sqrt tan tanh
 tgamma trunc
 """
 _LIBC = """
-memcpy memmove memset memcmp malloc calloc realloc free aligned_alloc posix_memalign mmap munmap
-madvise open close lseek getpid clock_gettime sched_yield sched_getaffinity getauxval nanosleep
+memcpy memmove memset memcmp memchr bcmp strlen malloc calloc realloc free aligned_alloc
+posix_memalign mmap munmap madvise open close lseek getpid clock_gettime sched_yield sched_getaffinity getauxval nanosleep
 sysconf syscall
 """
 LIBM = frozenset(name + suffix for name in _LIBM.split() for suffix in ("", "f"))
@@ -139,7 +139,7 @@ def _verify(path: Path) -> None:
     foreign = sorted(n for n in elf.undefined(linked, DYNSYM) if not allowed(n))
     if foreign:
         raise BuildError(f"the library would need {', '.join(foreign)}, which is not of libc")
-    known = ("libc.so", "libm.so", "libpthread.so", "ld-linux")
+    known = ("libc.so", "libc.musl", "libm.so", "libpthread.so", "ld-linux")
     others = [name for name in linked.needed() if not name.startswith(known)]
     if others:
         raise BuildError(f"the library would need {', '.join(others)}")

@@ -108,9 +108,8 @@ def _function(index: int, signature: Signature, offsets: Sequence[int]) -> str:
     lines += [f"args = stack({max(len(pointers), 1)})"]
     lines += [f"args[{k}] = {pointer}" for k, pointer in enumerate(pointers)]
     lines += _dims(signature, dims)
-    arena = str(artifact.arena_bytes)
-    if artifact.arena_bytes is None:
-        arena = f"{entry}_arena(dims)"
+    asked = artifact.arena_bytes is None
+    arena = f"{entry}_arena, 0" if asked else f"0, {artifact.arena_bytes}"
     lines += [f'return run("{name}", {entry}, {arena}, args, dims, locations_{index})']
     body = "\n".join(f"    {line}" for line in lines)
     return (

@@ -89,7 +89,7 @@ define i32 @gm_{name}(ptr %ctx, ptr %args, ptr %dims) {{
   call void %pf(ptr %ctx, ptr @gm_{name}_rows, ptr %data, i64 %n, i64 1)
   ret i32 0
 }}
-define i64 @gm_{name}_arena(ptr %dims) {{
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{
   %n = load i64, ptr %dims
   %bytes = mul i64 %n, {row_bytes}
   %up = add i64 %bytes, 63
@@ -124,7 +124,7 @@ body:
 done:
   ret i32 0
 }}
-define i64 @gm_{name}_arena(ptr %dims) {{
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{
   ret i64 0
 }}
 """
@@ -159,7 +159,7 @@ wrong:
   store i64 10, ptr %e4
   ret i32 1
 }}
-define i64 @gm_{name}_arena(ptr %dims) {{
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{
   ret i64 0
 }}
 """

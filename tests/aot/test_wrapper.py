@@ -17,7 +17,7 @@ OK, BAD_ARGUMENT, BAD_DIM, OUT_OF_MEMORY = range(4)
 
 NOTHING = """
 define i32 @gm_{name}(ptr %ctx, ptr %args, ptr %dims) {{ ret i32 {status} }}
-define i64 @gm_{name}_arena(ptr %dims) {{ ret i64 {arena} }}
+define i64 @gm_{name}_arena(ptr %dims, i64 %threads) {{ ret i64 {arena} }}
 """
 
 EXPRESSIONS = (
