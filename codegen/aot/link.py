@@ -22,14 +22,14 @@ from graphmill.codegen.cpu.target import Target, native
 
 _LIBM = """
 acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1
-fabs fdim floor fma fmax fmin fmod frexp hypot ldexp lgamma llrint llround log log10 log1p log2 lrint
-lround modf nearbyint nextafter pow remainder rint round roundeven sin sincos sinh sqrt tan tanh
-tgamma trunc
+fabs fdim floor fma fmax fmin fmod frexp hypot ldexp lgamma llrint llround log log10 log1p log2
+lrint lround modf nearbyint nextafter pow remainder rint round roundeven sin sincos sinh sqrt tan
+tanh tgamma trunc
 """
 _LIBC = """
 memcpy memmove memset memcmp memchr bcmp strlen malloc calloc realloc free aligned_alloc
-posix_memalign mmap munmap madvise open close lseek getpid clock_gettime sched_yield sched_getaffinity getauxval nanosleep
-sysconf syscall
+posix_memalign mmap munmap madvise open close lseek getpid clock_gettime sched_yield
+sched_getaffinity getauxval nanosleep sysconf syscall
 """
 LIBM = frozenset(name + suffix for name in _LIBM.split() for suffix in ("", "f"))
 LIBC = frozenset(_LIBC.split())
