@@ -159,7 +159,7 @@ class _Evaluator:
             for r in op.results[carries:]
         ]
         for i in reversed(range(length)) if op.attrs["reverse"] else range(length):
-            given = self.block(op.regions[0].block, [*carry, *(x[i] for x in xs), *captured])
+            given = self.block(op.regions[0].block, [*carry, *(np.asarray(x[i]) for x in xs), *captured])
             carry = given[:carries]
             for whole, part in zip(stacked, given[carries:], strict=True):
                 whole[i] = part

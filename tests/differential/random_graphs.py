@@ -300,7 +300,7 @@ class _Maker:
         return Known(self.op("sort", x, axis=axis, descending=bool(self.pick(2))), True, x.bound)
 
     def window(self, x: Known) -> Known | None:
-        if not x.shape or x.dtype is bool_:
+        if not x.shape or x.dtype is bool_ or 0 in x.shape:
             return None
         rank = len(x.shape)
         window = tuple(1 + self.pick(2) for _ in x.shape)
