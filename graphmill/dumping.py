@@ -21,7 +21,8 @@ from typing import Any, Protocol
 from graphmill.ir.graph import Function
 from graphmill.runtime import knobs
 
-# The file ending of each kind of stage.
+# Stages whose file has their name alone, and the file ending of each kind of stage.
+PLAIN = ("memory", "kernels")
 SUFFIXES = {"ir": "gir", "mlir": "mlir", "llvm": "ll", "asm": "s", "text": "txt"}
 
 
@@ -60,8 +61,8 @@ class Recorder(Protocol):
         """A stage has ended: its name (`fuse`), kind (`ir mlir llvm asm text`), text and time.
 
         Optional `info`: `function` (the ir Function, for the graph and the user's sources),
-        `stats` (what the pass counts), `memory` (the plan's buffers: dicts with name, offset,
-        size, start, end), anything else that JSON can hold.
+        `stats` (what the pass counts), `kernels` (dicts with name, location, flops, bytes,
+        parallel), anything else that JSON can hold.
         """
 
     def close(self) -> None:
@@ -97,6 +98,7 @@ class Stage:
     text: str
     seconds: float
     file: str = ""
+    function: Function | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -107,7 +109,7 @@ class Compilation:
     name: str
     stages: list[Stage] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
-    graphs: dict[int, Any] = field(default_factory=dict)
+    report: str = ""
 
 
 _lock = threading.Lock()
@@ -133,7 +135,7 @@ class DumpRecorder:
     ) -> None:
         text = text() if callable(text) else text
         function = info.pop("function", None)
-        stage = Stage(name, kind, text, seconds, info=info)
+        stage = Stage(name, kind, text, seconds, function=function, info=info)
         stages = self.compilation.stages
         before = [s for s in stages if s.kind == kind]
         stages.append(stage)
@@ -143,6 +145,8 @@ class DumpRecorder:
         written = sum(bool(s.file) for s in stages)
         prefix = "after-" if kind == "ir" and before else ""
         stage.file = f"{written:02d}-{prefix}{_safe(name)}.{SUFFIXES.get(kind, 'txt')}"
+        if name in PLAIN:
+            stage.file = f"{name}.txt"
         (self.folder / stage.file).write_text(text, encoding="utf-8")
         if isinstance(function, Function):
             self._read_sources(function)
@@ -155,6 +159,20 @@ class DumpRecorder:
         ]
         text = json.dumps({"function": self.compilation.name, "stages": timings}, indent=1)
         (self.folder / "timings.json").write_text(text + "\n", encoding="utf-8")
+        self._report()
+
+    def _report(self) -> None:
+        """Write `report.html` anew, with this compilation and those before it."""
+        from graphmill import report
+
+        self.compilation.report = report.data(self.compilation)
+        for stage in self.compilation.stages:  # the report has all that is still needed
+            stage.text, stage.function = "", None
+        with _lock:
+            pages = [done.report for done in _dumped[self.root] if done.report]
+            made = self.root / f".report-{os.getpid()}-{threading.get_ident()}.html"
+            made.write_text(report.render(pages), encoding="utf-8")
+            os.replace(made, self.root / "report.html")
 
     def _read_sources(self, function: Function) -> None:
         """Keep the files that the function's locations name, for the report."""
@@ -184,7 +202,7 @@ def _fresh_folder(root: Path, name: str) -> Path:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
-        if re.match(r"\d\d-|timings\.json$|memory\.txt$", file.name):
+        if re.match(r"\d\d-|(timings\.json|memory\.txt|kernels\.txt)$", file.name):
             file.unlink()
     return folder
 

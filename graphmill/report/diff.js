@@ -1,0 +1,142 @@
+// Differences between two stages: Myers' O(ND) algorithm over lines, blind to renumbering.
+
+// Pairs [i, j] of equal entries of a and b, in order.
+function longestCommon(a, b) {
+  let head = 0;
+  while (head < a.length && head < b.length && a[head] === b[head]) head++;
+  let tail = 0;
+  while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail++;
+  const pairs = [];
+  for (let i = 0; i < head; i++) pairs.push([i, i]);
+  for (const [i, j] of myers(a.slice(head, a.length - tail), b.slice(head, b.length - tail))) pairs.push([i + head, j + head]);
+  for (let k = tail; k > 0; k--) pairs.push([a.length - k, b.length - k]);
+  return pairs;
+}
+
+function myers(a, b) {
+  const most = Math.min(a.length + b.length, 4000);
+  const reach = new Map([[1, 0]]);
+  const trace = [];
+  for (let d = 0; d <= most; d++) {
+    trace.push(new Map(reach));
+    for (let k = -d; k <= d; k += 2) {
+      const down = k === -d || (k !== d && (reach.get(k - 1) ?? -1) < (reach.get(k + 1) ?? -1));
+      let x = down ? reach.get(k + 1) ?? 0 : reach.get(k - 1) + 1;
+      while (x < a.length && x - k < b.length && a[x] === b[x - k]) x++;
+      reach.set(k, x);
+      if (x >= a.length && x - k >= b.length) return walkBack(trace, a, b, d);
+    }
+  }
+  return [];
+}
+
+function walkBack(trace, a, b, last) {
+  const pairs = [];
+  let x = a.length;
+  let y = b.length;
+  for (let d = last; d >= 0; d--) {
+    const reach = trace[d];
+    const k = x - y;
+    const down = k === -d || (k !== d && (reach.get(k - 1) ?? -1) < (reach.get(k + 1) ?? -1));
+    const before = down ? k + 1 : k - 1;
+    const fromX = d ? reach.get(before) ?? 0 : 0;
+    const fromY = d ? fromX - before : 0;
+    while (x > fromX && y > fromY) pairs.push([--x, --y]);
+    x = fromX;
+    y = fromY;
+  }
+  return pairs.reverse();
+}
+
+// Rows {sign: " " | "+" | "-", text, i}: unnamed values (`%12`) may change their numbers freely,
+// as long as the change is the same everywhere.
+function diffRows(before, after) {
+  const key = (line) => line.replace(/%\d+\b/g, "%_");
+  const pairs = longestCommon(before.map(key), after.map(key));
+  const renamed = new Map();
+  const taken = new Map();
+  const same = (i, j) => {
+    const old = before[i].match(/%\d+\b/g) || [];
+    const now = after[j].match(/%\d+\b/g) || [];
+    return old.every((name, n) => {
+      if (!renamed.has(name) && !taken.has(now[n])) {
+        renamed.set(name, now[n]);
+        taken.set(now[n], name);
+      }
+      return renamed.get(name) === now[n];
+    });
+  };
+  const rows = [];
+  let i = 0;
+  let j = 0;
+  for (const [x, y] of [...pairs, [before.length, after.length]]) {
+    while (i < x) rows.push({ sign: "-", text: before[i++] });
+    while (j < y) rows.push({ sign: "+", text: after[j], i: j++ });
+    if (x === before.length && y === after.length) break;
+    if (same(x, y)) rows.push({ sign: " ", text: after[y], i: y });
+    else rows.push({ sign: "-", text: before[x] }, { sign: "+", text: after[y], i: y });
+    i = x + 1;
+    j = y + 1;
+  }
+  return rows;
+}
+
+function countChanges(rows) {
+  return [rows.filter((r) => r.sign === "+").length, rows.filter((r) => r.sign === "-").length];
+}
+
+// Rows with long stretches without a change folded away.
+function foldRows(rows, context) {
+  const near = rows.map(() => false);
+  rows.forEach((row, n) => {
+    if (row.sign === " ") return;
+    for (let k = Math.max(n - context, 0); k <= Math.min(n + context, rows.length - 1); k++) near[k] = true;
+  });
+  const shown = [];
+  for (let n = 0; n < rows.length; n++) {
+    if (near[n]) {
+      shown.push(rows[n]);
+      continue;
+    }
+    const from = n;
+    while (n + 1 < rows.length && !near[n + 1]) n++;
+    if (n - from < 3) shown.push(...rows.slice(from, n + 1));
+    else shown.push({ fold: rows.slice(from, n + 1) });
+  }
+  return shown;
+}
+
+// A pane with the difference between two texts.
+function diffPane(title, detail, before, after, kind, locs, onPick) {
+  const element = pane(title, detail);
+  const rows = diffRows(before, after);
+  const body = element.lastElementChild;
+  const show = (items) => {
+    const code = document.createElement("div");
+    code.className = "code";
+    for (const item of items) {
+      if (item.fold) {
+        const fold = document.createElement("button");
+        fold.className = "fold";
+        fold.textContent = `⋯ ${item.fold.length} unchanged lines`;
+        fold.onclick = () => fold.replaceWith(...show(item.fold).childNodes);
+        code.append(fold);
+        continue;
+      }
+      const line = document.createElement("div");
+      const found = item.i === undefined ? null : locs[item.i];
+      line.className = `ln ${{ "+": "add", "-": "del", " ": "" }[item.sign]} ${found && found.size ? "can" : ""}`;
+      if (item.i !== undefined) line.dataset.i = item.i;
+      const number = item.i === undefined ? "" : item.i + 1;
+      line.innerHTML = `<span class="n">${number}</span><span class="sign">${item.sign}</span><span>${colour(item.text, kind)}</span>`;
+      if (found && found.size) line.onclick = () => !String(getSelection()) && onPick(found, element);
+      code.append(line);
+    }
+    return code;
+  };
+  const changed = rows.some((row) => row.sign !== " ");
+  if (changed) body.append(show(foldRows(rows, 3)));
+  else body.innerHTML = '<p class="note">Nothing changed.</p>';
+  element.locs = locs;
+  return element;
+}
