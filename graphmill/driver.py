@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -85,14 +86,15 @@ def build(function: Function, options: Options) -> Artifact:
     """Run the passes and generate code, telling the recorder and the profiler each stage."""
     from graphmill.failure import reproducible
 
-    record = recorder(function.name)
-    with reproducible(function, options):
+    with closing(recorder(function.name)) as record, reproducible(function, options):
         record.stage("trace", "ir", lambda: _text(function), 0.0, function=function)
         with profiler.stage(f"passes {function.name}", str(function.loc or "")):
             planned = optimise(function, options, record)
         with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
             artifact = emit(planned, options, record)
-        record.close()
+        record.stage("memory", "text", lambda: _memory_text(planned), 0.0)
+        kernels = [asdict(kernel) for kernel in artifact.kernels]
+        record.stage("kernels", "text", lambda: _kernel_text(artifact), 0.0, kernels=kernels)
     return artifact
 
 
@@ -177,6 +179,21 @@ def _build_id() -> str:
                 status = path.stat()
                 digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+def _memory_text(planned: Function) -> str:
+    from graphmill.report.memory import memory_report
+
+    return memory_report(planned)
+
+
+def _kernel_text(artifact: Artifact) -> str:
+    """A line per kernel: its name, the user's line, operations, bytes."""
+    lines = [
+        f"{k.name}  {k.location or '?'}  {k.flops} operations  {k.bytes} bytes"
+        for k in artifact.kernels
+    ]
+    return "\n".join(lines)
 
 
 def _text(function: Function) -> str:

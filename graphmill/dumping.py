@@ -145,9 +145,10 @@ class DumpRecorder:
         written = sum(bool(s.file) for s in stages)
         prefix = "after-" if kind == "ir" and before else ""
         stage.file = f"{written:02d}-{prefix}{_safe(name)}.{SUFFIXES.get(kind, 'txt')}"
-        if name in PLAIN:
+        if kind == "text" and name in PLAIN:
             stage.file = f"{name}.txt"
-        (self.folder / stage.file).write_text(text, encoding="utf-8")
+        ending = "" if text.endswith("\n") else "\n"
+        (self.folder / stage.file).write_text(text + ending, encoding="utf-8")
         if isinstance(function, Function):
             self._read_sources(function)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphmill.ir.graph import Function
-from graphmill.ir.printer import print_function
+from graphmill.ir.printer import constants_of, print_function
 
 if TYPE_CHECKING:
     from graphmill.driver import Options
@@ -50,11 +50,7 @@ def write_reproducer(function: Function, options: Options, error: Exception) -> 
 
     folder = Path(tempfile.mkdtemp(prefix=f"graphmill-{function.name}-"))
     (folder / "function.gir").write_text(print_function(function, locations=True))
-    arrays = {
-        f"c{i}": op.attrs["value"]
-        for i, op in enumerate(o for o in function.walk() if o.name == "constant")
-        if op.attrs["value"].nbytes <= 1 << 20
-    }
+    arrays = {k: a for k, a in constants_of(function).items() if a.nbytes <= 1 << 20}
     np.savez(folder / "constants.npz", **arrays)
     text = "".join(traceback.format_exception(error))
     generated = getattr(error, "text", "")

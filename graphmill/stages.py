@@ -82,7 +82,7 @@ class Lowered:
 
     def memory(self) -> str:
         """The memory plan: arena, offsets, peak."""
-        from graphmill.passes.memory import memory_report
+        from graphmill.report.memory import memory_report
 
         return memory_report(self.planned)
 

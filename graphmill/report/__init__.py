@@ -8,7 +8,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from graphmill.ir.graph import Function, walk
-from graphmill.report.pictures import graph_of, locations, memory_of
+from graphmill.report.memory import memory_of
+from graphmill.report.pictures import graph_of, locations
 
 if TYPE_CHECKING:
     from graphmill.dumping import Compilation

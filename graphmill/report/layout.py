@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 GAP_X, GAP_Y = 22.0, 38.0
 BEND_WIDTH = 6.0
@@ -80,7 +81,7 @@ def _chain(spots: list[Spot], a: int, b: int) -> list[int]:
         chain.append(len(spots))
         spots.append(Spot(BEND_WIDTH, layer))
     chain.append(b)
-    for upper, lower in zip(chain, chain[1:], strict=False):
+    for upper, lower in pairwise(chain):
         spots[upper].below.append(lower)
         spots[lower].above.append(upper)
     return chain

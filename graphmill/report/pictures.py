@@ -1,4 +1,4 @@
-"""What the report draws, as plain data: the graph of a function, and its memory plan."""
+"""The graph of a function as the report draws it: nodes and edges, laid out, as plain data."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphmill.ir.cost import cost
-from graphmill.ir.dims import evaluate, parse_dim
 from graphmill.ir.graph import Block, Function, Op, Value
 from graphmill.ir.printer import Names
-from graphmill.ir.types import TensorType
 from graphmill.report.layout import draw
 
 MOST_NODES = 600
-# The size that a named dim without bounds has in pictures.
-SAMPLE_SIZE = 64
 
 _LETTER, _LINE = 6.7, 15.0
 
@@ -70,8 +66,8 @@ def _param_node(param: Value, names: Names) -> dict[str, Any]:
 
 def _op_node(op: Op, names: Names) -> dict[str, Any]:
     kind = op.attrs.get("kind") if op.name == "fusion" else op.definition.family
-    lines = [f"{names[r]}: {r.type}" for r in op.results] or [", ".join(map(names.__getitem__,
-                                                                           op.operands))]  # fmt: skip
+    lines = [f"{names[r]}: {r.type}" for r in op.results]
+    lines = lines or [", ".join(names[v] for v in op.operands)]
     inside = [inner.name for region in op.regions for inner in region.block.ops]
     inside = [name for name in inside if name not in ("yield", "constant")]
     if inside:
@@ -113,77 +109,3 @@ def _wrapped(words: list[str], width: int = 30, most: int = 4) -> list[str]:
 def _size(node: Mapping[str, Any]) -> tuple[float, float]:
     longest = max(len(text) for text in [node["op"], *node["lines"]])
     return max(longest * _LETTER + 18, 60.0), _LINE * (len(node["lines"]) + 1) + 12
-
-
-# ---- memory
-
-
-def memory_of(function: Function) -> dict[str, Any] | None:
-    """The arena's buffers over time: offset, size, first and last op; None without a plan."""
-    if "arena_bytes" not in function.attrs:
-        return None
-    sizes = {name: SAMPLE_SIZE if b.high is None else b.high for name, b in function.dims.items()}
-    sizes = {name: max(size, function.dims[name].low) for name, size in sizes.items()}
-    plan = _Plan(sizes, Names(function))
-    plan.block(function.block)
-    return {
-        "buffers": plan.buffers,
-        "steps": plan.step,
-        "peak": evaluate(function.attrs["arena_bytes"], sizes),
-        "expression": str(function.attrs["arena_bytes"]),
-        "sizes": sizes,
-    }
-
-
-class _Plan:
-    """Walks the ops in order, each one step, and notes when each arena buffer is in use."""
-
-    def __init__(self, sizes: Mapping[str, int], names: Names) -> None:
-        self.sizes, self.names = sizes, names
-        self.buffers: list[dict[str, Any]] = []
-        self.of: dict[Value, dict[str, Any]] = {}
-        self.step = 0
-
-    def block(self, block: Block) -> None:
-        for op in block.ops:
-            start = self.step
-            self.step += 1
-            for operand in op.operands:
-                self.use(operand)
-            if op.name != "fusion":
-                for region in op.regions:
-                    for arg, operand in zip(region.block.args, op.operands[-len(region.block.args):],
-                                            strict=False):  # fmt: skip
-                        if operand in self.of:
-                            self.of[arg] = self.of[operand]
-                    self.block(region.block)
-            for operand in op.operands:
-                self.use(operand)
-            self.define(op, start)
-
-    def use(self, value: Value) -> None:
-        if value in self.of:
-            self.of[value]["end"] = self.step
-
-    def define(self, op: Op, start: int) -> None:
-        tensors = [r for r in op.results if isinstance(r.type, TensorType)]
-        for result, place in zip(tensors, op.attrs.get("buffers", ()), strict=False):
-            where, _, rest = place.partition(":")
-            if where == "alias":
-                source = op.operands[int(rest)]
-                if source in self.of:
-                    self.of[result] = self.of[source]
-                    self.of[result]["names"].append(self.names[result])
-            elif where == "arena":
-                buffer = {
-                    "offset": evaluate(parse_dim(rest), self.sizes),
-                    "size": evaluate(result.tensor.nbytes, self.sizes),
-                    "start": start,
-                    "end": self.step,
-                    "names": [self.names[result]],
-                    "type": str(result.type),
-                    "op": op.name,
-                    "locs": locations(op),
-                }
-                self.of[result] = buffer
-                self.buffers.append(buffer)
