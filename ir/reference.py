@@ -159,7 +159,8 @@ class _Evaluator:
             for r in op.results[carries:]
         ]
         for i in reversed(range(length)) if op.attrs["reverse"] else range(length):
-            given = self.block(op.regions[0].block, [*carry, *(np.asarray(x[i]) for x in xs), *captured])
+            slices = [np.asarray(x[i]) for x in xs]
+            given = self.block(op.regions[0].block, [*carry, *slices, *captured])
             carry = given[:carries]
             for whole, part in zip(stacked, given[carries:], strict=True):
                 whole[i] = part
