@@ -35,6 +35,19 @@ class Location:
     def __str__(self) -> str:
         return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
 
+    def encode(self) -> str:
+        """All but the callers as one line; `decode` reads it."""
+        return f"{self.line}:{self.column}:{self.end_column}:{self.function}:{self.file}"
+
+    @staticmethod
+    def decode(text: str) -> Location | None:
+        """The location that `encode` wrote; None for other text."""
+        parts = text.split(":", 4)
+        if len(parts) != 5 or not all(part.isdigit() for part in parts[:3]):
+            return None
+        line, column, end = map(int, parts[:3])
+        return Location(parts[4], line, column, end, parts[3])
+
 
 class Value:
     """An SSA value: the result of an op or an argument of a block."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.cpu import convert, memory, scalar
-from graphmill.codegen.cpu.elem import Complex, Elem, constant, memory_type, select, splat
+from graphmill.codegen.cpu.elem import Elem, constant, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import (
     Index,
@@ -30,6 +30,7 @@ from graphmill.codegen.cpu.index import (
     zero,
 )
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
+from graphmill.codegen.cpu.philox import random_bits
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, i64
 from graphmill.ir.graph import Op, Value
@@ -338,6 +339,21 @@ def _dynamic_slice(e: Elements, op: Op, index: Indices, guard: Val | None) -> El
     return e.at(operand, tuple(at), guard)
 
 
+def _rng_bits(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
+    code, out = e.code, op.result.tensor
+    lanes = 0 if is_uniform(index) else e.lanes
+    flat = code.splat(code.i64(0), lanes)
+    for position, size in zip(index, out.shape, strict=True):
+        extent = e.dim(size)
+        factor = code.splat(code.i64(extent) if isinstance(extent, int) else extent, lanes)
+        flat = code.add(code.mul(flat, factor), lanes_of(code, position, lanes))
+    state = op.operands[0]
+    key, base = (e.at(state, (Index(code.i64(i)),)) for i in range(2))
+    assert isinstance(key, Val) and isinstance(base, Val)
+    bits = random_bits(code, key, base, flat, out.dtype.bits)
+    return bits if out.dtype.bits == 64 else code.convert("arith.trunci", bits, "i32")
+
+
 def _copy(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     return e.at(op.operands[0], index, guard)
 
@@ -353,14 +369,11 @@ _INDEX: dict[str, Callable[[Elements, Op, Indices, Val | None], Elem]] = {
     "concat": _concat,
     "gather": _gather,
     "dynamic_slice": _dynamic_slice,
+    "rng_bits": _rng_bits,
     "copy": _copy,
-    "transfer": _copy,
 }
 
 
 def index_ops() -> frozenset[str]:
     """The names of the index ops that can be evaluated inside a kernel."""
     return frozenset(_INDEX)
-
-
-__all__ = ["Complex", "Elements", "index_ops", "memory_type"]

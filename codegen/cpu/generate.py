@@ -7,7 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
-from graphmill.codegen.cpu import llvm, mlir
+from graphmill.codegen.cpu import (
+    checks,
+    control,
+    foreign,
+    llvm,
+    mlir,
+    scans,
+    scatters,
+    sorting,
+    windows,
+)
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim
@@ -15,6 +25,9 @@ from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dims import Dim, DimLike
 from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
+
+# importing these enters their lowerings into the table
+LOWERINGS = (checks, control, foreign, scans, scatters, sorting, windows)
 
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
 

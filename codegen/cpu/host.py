@@ -192,6 +192,17 @@ class Host:
         """Make a buffer that is no value's known to kernels that capture its storage."""
         self._pointers[buffer.storage] = buffer.pointer
 
+    def lend(self, storage: Storage, pointer: Val) -> None:
+        """Let kernels capture memory that holds no value."""
+        self.adopt(Buffer(pointer, storage))
+
+    def location(self, op: Op) -> int:
+        """The number of the op's place in the user's code, for error records."""
+        text = op.loc.encode() if op.loc else ""
+        if text not in self.locations:
+            self.locations.append(text)
+        return self.locations.index(text)
+
     # ---- kernels
 
     def kernel(self, label: str) -> Kernel:

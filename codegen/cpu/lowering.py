@@ -1,0 +1,58 @@
+"""The table of lowerings: which function emits which block-level op; what kernels are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.cpu.host import Host
+from graphmill.ir.builder import Builder
+from graphmill.ir.cost import cost
+from graphmill.ir.dims import DimLike
+from graphmill.ir.graph import Block, Op, Region, clone_op
+
+Emitter = Callable[[Host, Op], None]
+EMITTERS: dict[str, Emitter] = {}
+
+
+def lowers(name: str) -> Callable[[Emitter], Emitter]:
+    """Register the lowering of a block-level op."""
+
+    def add(emitter: Emitter) -> Emitter:
+        assert name not in EMITTERS, f"{name} has two lowerings"
+        EMITTERS[name] = emitter
+        return emitter
+
+    return add
+
+
+def body_of(op: Op) -> Block:
+    """The block of a fusion, or a bare op wrapped as one."""
+    if op.name == "fusion":
+        return op.regions[0].block
+    region = Region(Block([v.type for v in op.operands], [v.name for v in op.operands]))
+    copy = clone_op(op, dict(zip(op.operands, region.block.args, strict=False)))
+    copy.set_operands(region.block.args)
+    copy.attrs.pop("buffers", None)
+    region.block.append(copy)
+    Builder(region.block).emit("yield", copy.results)
+    return region.block
+
+
+def label(op: Op) -> str:
+    """What a kernel does, as part of its symbol: the ops that matter, in order."""
+    if op.name != "fusion":
+        return op.name.replace(".", "_")
+    skipped = {"constant", "broadcast", "yield", "reshape", "cast"}
+    names = [inner.name for inner in op.regions[0].block.ops if inner.name not in skipped]
+    return "_".join(list(dict.fromkeys(names))[:4]) or "copy"
+
+
+def info_of(op: Op, name: str, parallel: bool) -> KernelInfo:
+    """The kernel's row in profiles."""
+    work = cost(op)
+    return KernelInfo(name, str(op.loc or ""), _plain(work.flops), _plain(work.bytes), parallel)
+
+
+def _plain(dim: DimLike) -> int | str:
+    return dim if isinstance(dim, int) else str(dim)

@@ -1,0 +1,138 @@
+"""Writing into part of an array: `scatter` and `dynamic_update_slice`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphmill.codegen.cpu import convert, scalar
+from graphmill.codegen.cpu.control import copy_array
+from graphmill.codegen.cpu.element import Elements
+from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.host import Buffer, Host
+from graphmill.codegen.cpu.index import Index, Indices, both, shifted, unravel
+from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.launch import Launch, grain
+from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep
+from graphmill.codegen.cpu.lowering import info_of, label, lowers
+from graphmill.ir.dims import product
+from graphmill.ir.dtypes import i64
+from graphmill.ir.graph import Op, Value
+
+_COMBINE = {"add": "add", "mul": "mul", "min": "min", "max": "max"}
+
+
+def _start(host: Host, op: Op) -> Buffer:
+    """The result's buffer, holding the operand."""
+    (output,) = host.place(op)
+    copy_array(host, host.buffers[op.operands[0]], output, op.operands[0])
+    return output
+
+
+@lowers("dynamic_update_slice")
+def _dynamic_update(host: Host, op: Op) -> None:
+    output = _start(host, op)
+    operand, update, *starts = op.operands
+    kernel = host.kernel(label(op))
+    elements = Elements(kernel, {v: host.source(kernel, v) for v in (update, *starts)})
+    target = host.source(kernel, op.result, output)
+    shape = update.shape
+    if not shape:
+        elements.store(target, (), elements.at(update, ()))
+        host.launch(kernel, Launch(1, 1), info_of(op, kernel.name, False))
+        return
+    blocks = row_blocks(shape[-1])
+    first = [
+        elements.wrapped(elements.at(s, ()), s.tensor.dtype, dim, elements.dim(size)).base
+        for s, dim, size in zip(starts, operand.shape, shape, strict=True)
+    ]
+    with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
+        outer, low, high = item_range(kernel, item.i, shape, blocks)
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            index = (*outer, position)
+            at = tuple(shifted(kernel.code, i, s) for i, s in zip(index, first, strict=True))
+            elements.store(target, at, elements.at(update, index))
+            return carried
+
+        sweep(elements, low, high, body)
+    launch = Launch(product((*shape[:-1], blocks)), grain(1024))
+    host.launch(kernel, launch, info_of(op, kernel.name, True))
+
+
+@lowers("scatter")
+def _scatter(host: Host, op: Op) -> None:
+    """Updates go in one after the other: equal indices combine in order, the last one wins."""
+    output = _start(host, op)
+    operand, updates, *indices = op.operands
+    axes = op.attrs["axes"]
+    kernel = host.kernel(f"scatter_{op.attrs['mode']}")
+    elements = Elements(kernel, {v: host.source(kernel, v) for v in (updates, *indices)})
+    target = host.source(kernel, op.result, output)
+    lead = indices[0].shape
+    rest = [i for i in range(len(operand.shape)) if i not in axes]
+    code = kernel.code
+    with code.loop(kernel.begin, kernel.end) as item, elements.scope():
+        sizes = [kernel.size(d) for d in lead]
+        place = tuple(Index(v) for v in unravel(code, item.i, sizes))
+        at, inside = _destination(elements, kernel, operand, axes, indices, place)
+        with code.when(inside), elements.scope():
+            _store_rows(elements, op, target, place, at, rest)
+    host.launch(kernel, Launch(product(lead), 1 << 60), info_of(op, kernel.name, False))
+
+
+def _destination(
+    elements: Elements, kernel: Kernel, operand: Value, axes: Sequence[int],
+    indices: Sequence[Value], place: Indices,
+) -> tuple[dict[int, Index], Val]:  # fmt: skip
+    """Where an update goes along the indexed axes, and whether that is inside the array."""
+    code = kernel.code
+    at: dict[int, Index] = {}
+    inside: Val | None = None
+    for axis, array in zip(axes, indices, strict=True):
+        dtype = array.tensor.dtype
+        raw = convert.cast(code, elements.at(array, place), dtype, i64)
+        assert isinstance(raw, Val)
+        size, zero = kernel.dim(operand.shape[axis]), code.i64(0)
+        if dtype.kind == "i":
+            negative = code.compare("arith.cmpi", "slt", raw, zero)
+            raw = code.select(negative, code.add(raw, size), raw)
+        # unsigned: one comparison tells both ends
+        inside = both(code, inside, code.compare("arith.cmpi", "ult", raw, size))
+        at[axis] = Index(raw)
+    assert inside is not None
+    return at, inside
+
+
+def _store_rows(
+    elements: Elements, op: Op, target: Source, place: Indices, at: dict[int, Index],
+    rest: Sequence[int],
+) -> None:  # fmt: skip
+    code, kernel = elements.code, elements.kernel
+    operand, updates = op.operands[:2]
+
+    def put(positions: dict[int, Index]) -> None:
+        full = {**at, **positions}
+        index = tuple(full[i] for i in range(len(operand.shape)))
+        value = elements.at(updates, (*place, *(positions[i] for i in rest)))
+        if op.attrs["mode"] != "set":
+            before = elements.load(target, index)
+            dtype = operand.tensor.dtype
+            args = [before, value]
+            value = scalar.apply(
+                code, kernel.target, _COMBINE[op.attrs["mode"]], args, [dtype, dtype], dtype
+            )
+        elements.store(target, index, value)
+
+    if not rest:
+        put({})
+        return
+    outer = [kernel.size(operand.shape[i]) for i in rest[:-1]]
+    count = kernel.dim(product(operand.shape[i] for i in rest[:-1]))
+    with code.loop(0, count) as row, elements.scope():
+        named = dict(zip(rest, map(Index, unravel(code, row.i, outer)), strict=False))
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            put({**named, rest[-1]: position})
+            return carried
+
+        sweep(elements, 0, elements.dim(operand.shape[rest[-1]]), body)
