@@ -99,6 +99,9 @@ class Elements:
         out = op.result.tensor.dtype
         if op.name == "cast":
             return convert.cast(code, args[0], types[0], out)
+        if op.name == "bitcast":
+            assert isinstance(args[0], Val)
+            return memory.reinterpreted(code, args[0], types[0], out)
         return scalar.apply(code, self.kernel.target, op.name, args, types, out, op.attrs)
 
     # ---- memory
@@ -215,6 +218,10 @@ def _iota(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     position = index[op.attrs["axis"]]
     value = lanes_of(e.code, position, 0 if position.uniform else e.lanes)
     return convert.cast(e.code, value, i64, op.attrs["dtype"])
+
+
+def _dim(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
+    return convert.cast(e.code, e.kernel.dim(op.attrs["value"]), i64, op.attrs["dtype"])
 
 
 def _broadcast(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
@@ -361,6 +368,7 @@ def _copy(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
 _INDEX: dict[str, Callable[[Elements, Op, Indices, Val | None], Elem]] = {
     "constant": _constant,
     "iota": _iota,
+    "dim": _dim,
     "broadcast": _broadcast,
     "transpose": _transpose,
     "slice": _slice,

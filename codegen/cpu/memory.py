@@ -202,6 +202,15 @@ def from_memory(code: Code, raw: Val, dtype: DType) -> Val:
     return raw
 
 
+def reinterpreted(code: Code, value: Val, src: DType, dst: DType) -> Val:
+    """A real element's bits as another dtype of the same size."""
+    raw, element = to_memory(code, value, src), memory_type(dst)
+    if raw.element != element:
+        kind = vector(element, raw.lanes)
+        raw = code.op(f"arith.bitcast {raw} : {raw.type} to {kind}", kind)
+    return _from_memory(code, raw, dst)
+
+
 def to_memory(code: Code, value: Val, dtype: DType) -> Val:
     """The bits in memory of an element in registers; not for complex dtypes."""
     """A real element as it is stored: bool as i8, f16 and bf16 as their bits."""

@@ -58,8 +58,7 @@ def _on_any_size(function: Callable[[Array], Array], x: Array) -> Array:
 
 
 def popcount(x: Array) -> Array:
-    unsigned = np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}").reshape(x.shape)
-    return np.asarray(np.bitwise_count(unsigned).astype(x.dtype))
+    return np.asarray(np.bitwise_count(x)).astype(x.dtype)
 
 
 def nextafter(x: Array, y: Array) -> Array:

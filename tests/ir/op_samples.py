@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.ir.builder import Builder, function, region
+from graphmill.ir.dims import Dim
 from graphmill.ir.dtypes import ALL, DType, bf16, bool_, c64, f16, f32, f64, i8, i32, i64, u32, u64
 from graphmill.ir.graph import Function, Region, Value
 from graphmill.ir.ops.base import Domain, lookup
@@ -37,7 +38,8 @@ def one_op(
     """A function whose parameters go into one op and whose results are that op's."""
 
     def body(b: Builder, *args: Value) -> Sequence[Value]:
-        return b.emit(op, args, attrs, regions).results
+        operands = args if lookup(op).operands else ()
+        return b.emit(op, operands, attrs, regions).results
 
     return function(name, {f"x{i}": type for i, type in enumerate(types)}, body)
 
@@ -288,6 +290,11 @@ def _check() -> Iterator[Case]:
     yield [tensor(i64, 3)], {"kind": "bounds", "size": 9, "axis": 1}, ()
 
 
+def _dim_value() -> Iterator[Case]:
+    for value in (3, Dim.of("n"), 2 * Dim.of("n") + 1):
+        yield [tensor(f32, "n")], {"value": value, "dtype": i64}, ()
+
+
 def _one(*cases: Case) -> Any:
     return lambda: iter(cases)
 
@@ -304,6 +311,7 @@ CASES: dict[str, Any] = {
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,
     "rng_bits": _rng, "cond": _cond, "while": _while, "scan": _scan, "fusion": _fusion,
     "check": _check,
+    "dim": _dim_value,
     "call": _one(([X], {"callee": "other", "types": (X,)}, ())),
     "token": _one(([], {}, ())),
     "join": _one(([TOKEN, TOKEN], {}, ())),
