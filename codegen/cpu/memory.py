@@ -208,7 +208,7 @@ def reinterpreted(code: Code, value: Val, src: DType, dst: DType) -> Val:
     if raw.element != element:
         kind = vector(element, raw.lanes)
         raw = code.op(f"arith.bitcast {raw} : {raw.type} to {kind}", kind)
-    return _from_memory(code, raw, dst)
+    return from_memory(code, raw, dst)
 
 
 def to_memory(code: Code, value: Val, dtype: DType) -> Val:
