@@ -21,7 +21,7 @@ from graphmill.ir.dims import DimLike, maximum, product
 from graphmill.ir.graph import Op, Value
 from graphmill.ir.ops.reduce import identity
 
-WIDTH = 512  # columns of one block
+WIDTH = 2048  # columns of one block: long pieces of memory, a state that stays in the first cache
 
 
 def emit_columns(
