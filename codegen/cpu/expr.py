@@ -23,7 +23,7 @@ class Scope:
     @staticmethod
     def of(code: Code, target: Target) -> Scope:
         """The scope of `code` on `target`."""
-        return Scope(code, target.has("fma") or target.triple.startswith("aarch64"))
+        return Scope(code, target.fuses)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

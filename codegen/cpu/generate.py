@@ -76,7 +76,7 @@ def generate(
 
 def write(function: Function, target: Target, profiled: bool) -> Host:
     """Write the MLIR module of `function`."""
-    unit = Unit()
+    unit = Unit(half=target.converts_half)
     entry = Code(
         unit,
         f"gm_{function.name}",

@@ -41,7 +41,7 @@ class _Reduced:
         return (self.tail + 1.0) * _power(half) * _power(bits - half)
 
     def normal(self) -> Num:
-        """exp(x) where that is a normal number: k is added to the exponent."""
+        """exp(x) where that is a normal number: k is added to the exponent. NaN gives garbage."""
         width = self.tail.bits
         return ((self.tail + 1.0).as_int() + (self.bits << SIGNIFICAND[width])).as_float()
 
@@ -74,7 +74,7 @@ def exp_of_sum(x: Num, low: Num) -> Num:
 
 
 def exp_normal(x: Num) -> Num:
-    """e^x where the caller knows that the result is a normal number (or x NaN)."""
+    """e^x where the caller knows that the result is a normal number; garbage for NaN."""
     return _reduce(x).normal()
 
 
@@ -128,4 +128,4 @@ def tanh(x: Num) -> Num:
     square = x * x
     small = fma(fit.fitted(fit.TANH, square), square * x, x)
     large = 1.0 - 2.0 / (exp_normal(size + size) + 1.0)
-    return where(size < 0.625, small, large).copysign(x)
+    return where(size >= 0.625, large, small).copysign(x)

@@ -37,6 +37,16 @@ class Target:
         """Whether the LLVM feature `feature` is enabled."""
         return f"+{feature}" in self.features.split(",")
 
+    @property
+    def fuses(self) -> bool:
+        """Whether multiply-add is one instruction with one rounding."""
+        return self.has("fma") or self.triple.startswith("aarch64")
+
+    @property
+    def converts_half(self) -> bool:
+        """Whether f16 converts to and from f32 by an instruction."""
+        return self.has("f16c") or self.triple.startswith("aarch64")
+
 
 _V2 = "+cx16,+mmx,+popcnt,+sahf,+sse3,+sse4.1,+sse4.2,+ssse3"
 _V3 = _V2 + ",+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+xsave"

@@ -18,7 +18,6 @@ from graphmill.codegen.cpu.target import Target, native
 from graphmill.ir.dtypes import DType, dtype
 
 Body = Callable[[Code, list[Elem]], Elem]
-LANES = 8
 
 
 @dataclass
@@ -30,9 +29,14 @@ class Kernels:
 
     target: Target = field(default_factory=native)
     level: int = 1
-    unit: emit.Unit = field(default_factory=emit.Unit)
+    keep_text: bool = False
+    lanes: int = 8
+    unit: emit.Unit = field(init=False)
     engine: Any = None
     kinds: dict[str, tuple[list[DType], DType]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.unit = emit.Unit(half=self.target.converts_half)
 
     def add(self, name: str, ins: Sequence[DType], out: DType, body: Body) -> None:
         """Add kernel `name`; `body` gets the code and the loaded elements."""
@@ -41,8 +45,8 @@ class Kernels:
         pointers = [(f"p{i}", "!llvm.ptr") for i in range(len(ins) + 1)]
         code = Code(self.unit, f"gm_{name}", [*pointers, ("n", "i64")], internal=False)
         *arrays, n = code.args
-        whole = code.op(f"arith.andi {n}, {code.i64(-LANES)} : i64", "i64")
-        for low, high, lanes in ((code.i64(0), whole, LANES), (whole, n, 0)):
+        whole = code.op(f"arith.andi {n}, {code.i64(-self.lanes)} : i64", "i64")
+        for low, high, lanes in ((code.i64(0), whole, self.lanes), (whole, n, 0)):
             with code.loop(low, high, max(lanes, 1)) as loop:
                 pairs = zip(arrays, ins, strict=False)
                 values = [load(code, base, loop.i, kind, lanes) for base, kind in pairs]
@@ -64,7 +68,9 @@ class Kernels:
         import llvmlite.binding as binding
 
         text = mlir.lower(self.unit.text())
-        self.compiled = llvm.compile_ir(text, self.target, level=self.level)
+        self.compiled = llvm.compile_ir(
+            text, self.target, level=self.level, keep_text=self.keep_text
+        )
         machine = llvm.machine(self.target, 2)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self.engine.add_object_file(binding.ObjectFileRef.from_data(self.compiled.object))

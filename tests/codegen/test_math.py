@@ -76,7 +76,9 @@ def samples(kind: str) -> np.ndarray:
     spans = (1e-3, 0.4, 1, 2, 10, 100, 1e4) + ((750.0, 1e6) if kind == "f64" else ())
     dense = [rng.uniform(0, span, 12000) for span in spans]
     dense += [rng.uniform(1 - span, 1 + span, 12000) for span in (1e-6, 1e-3, 0.3)]
-    values = np.concatenate([far, *(d.astype(dtype) for d in dense), np.array(SPECIAL, dtype)])
+    nans = np.array([top + 1, top + (top >> 9) + 12345], word).view(dtype)
+    special = [np.array(SPECIAL, dtype), nans]
+    values = np.concatenate([far, *(d.astype(dtype) for d in dense), *special])
     return np.concatenate([values, -values])
 
 
