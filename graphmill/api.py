@@ -85,9 +85,8 @@ class Jit(Dispatcher):
         self._pending.call = (tree, static, key)
         plain = not keywords and not static and all(p.kind == LEAF for p in tree.parts[0].parts)
         try:
-            outputs = self.call_flat(
-                leaves, key=key, result=lambda: _simple(self._out_trees[key]) if plain else None
-            )
+            result = (lambda: _simple(self._out_trees[key])) if plain else None
+            outputs = self.call_flat(leaves, key=key, result=result)
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         except CheckError as problem:

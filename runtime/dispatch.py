@@ -45,7 +45,7 @@ class Dispatcher:
     # an instance's own `__call__`: the type's slot finds the builtin there, with no Python frame
     __slots__ = (
         "__call__", "__dict__", "__weakref__", "_building", "_called", "_compile", "_executables",
-        "_fast", "_lock", "_make_watch", "_settled", "_table", "_watch",
+        "_fast", "_flat", "_lock", "_make_watch", "_settled", "_table", "_watch",
     )  # fmt: skip
     __call__: Callable[..., Any]
 
@@ -65,6 +65,7 @@ class Dispatcher:
             self._table: dict[Hashable, Executable] = {}
             self._executables: list[_Made] = []
             self._fast: FastFunction | None = None
+            self._flat: dict[Hashable, FastFunction] = {}
             # executables called once, and those that have been offered to the native path
             self._called: set[Executable] = set()
             self._settled: set[Executable] = set()
@@ -99,25 +100,39 @@ class Dispatcher:
         """Run flat arguments, compiling if their signature is new.
 
         `key` stands for all else that the executable depends on (tree, static values, options);
-        `result` (or what it returns after the call) is given where calls with other arguments of
-        the same types could only have this key.
+        `result` (or what it returns after the call) is given where all plain positional calls have
+        this key.
         """
+        flat = self._flat.get(key)
+        if flat is not None:
+            return tuple(flat.function(*args))
+        return self._run_flat(args, key, result, self._fast)
+
+    def _run_flat(
+        self,
+        args: Sequence[Any],
+        key: Hashable,
+        result: str | Callable[[], str | None] | None,
+        came_by: FastFunction | None,
+    ) -> tuple[Array, ...]:
+        """The Python path of `call_flat`, also taken from a native function without a record."""
+        self._check_watch(came_by)
         values = tuple([x if type(x) in _PLAIN else buffers.as_array(x) for x in args])
         for x in values:
             if type(x) is np.ndarray and not x.dtype.isnative:
                 values = tuple([buffers.native_order(x) for x in values])
-        executable = self.lookup(values, key)
+        executable = self._find(values, key)
         outputs = executable.run(*values)
-        if executable in self._settled or result is None:
-            return outputs
-        result = result() if callable(result) else result
-        if result is not None:
-            self._add_fast(executable, args, result)
+        if executable not in self._settled and profiler.active() is None:
+            self._add_fast(executable, args, key, result() if callable(result) else result)
         return outputs
 
     def lookup(self, args: tuple[Any, ...], key: Hashable = None) -> Executable:
         """The executable for flat arguments (arrays and numbers), compiled if there is none."""
-        self._check_watch()
+        self._check_watch(None)
+        return self._find(args, key)
+
+    def _find(self, args: tuple[Any, ...], key: Hashable) -> Executable:
         # profiled executables are others than the plain ones
         options = (key, profiler.active() is not None)
         full = (options, self.signature(args))
@@ -137,7 +152,7 @@ class Dispatcher:
         if mine:
             return self._build(build, group, full, args, options)
         build.wait()
-        return self.lookup(args, key)
+        return self._find(args, key)
 
     def _build(
         self,
@@ -161,19 +176,24 @@ class Dispatcher:
                 self._building.pop(group, None)
             build.done.set()
 
-    def _check_watch(self) -> None:
-        """Drop all executables if what they were made from has changed."""
-        if self._make_watch is None:
+    def _check_watch(self, came_by: FastFunction | None) -> None:
+        """Drop all executables if what they were made from has changed.
+
+        A call that came by a native function has had its guards checked there.
+        """
+        if self._make_watch is None or (came_by is not None and not came_by.guard_failed):
             return
-        watch = self._watch
-        if watch is None:
-            self._watch = self._make_watch()
-        elif not watch.valid():
+        if self._watch is not None and not self._watch.valid():
             self.forget()
+        if self._watch is None:
             self._watch = self._make_watch()
-        elif self._fast is not None:
-            # the native path may have come here because a dict has moved: tell it the new places
-            self._fast.guard(watch.words(), watch)
+            return
+        # a dict may have moved: tell the native functions the new places
+        natives = [x for x in (self._fast, *self._flat.values()) if x is not None]
+        if any(x.guard_failed for x in natives):
+            words = self._watch.words()
+            for native_function in natives:
+                native_function.guard(words, self._watch)
 
     def _accepting(self, args: tuple[Any, ...], options: Hashable) -> Executable | None:
         """An executable with symbolic dims that takes these sizes."""
@@ -189,9 +209,13 @@ class Dispatcher:
             self._table.clear()
         self._table[full] = executable
 
-    def _add_fast(self, executable: Executable, args: Sequence[Any], result: str) -> None:
-        """Let calls like this one take the native path."""
-        if profiler.active() is not None or any(type(x) not in _PLAIN for x in args):
+    def _add_fast(
+        self, executable: Executable, args: Sequence[Any], key: Hashable, result: str | None
+    ) -> None:
+        """Let calls like this one take the native path: whole, or where the tree is not plain,
+        from its flat leaves to a tuple of outputs.
+        """
+        if any(type(x) not in _PLAIN for x in args):
             return
         if executable not in self._called and native.loaded_call_path() is None:
             # the first call ever shall not wait for the call path's own compilation
@@ -205,11 +229,29 @@ class Dispatcher:
         if result == "single or tuple":
             result = "single" if len(executable.artifact.outputs) == 1 else "tuple"
         with self._lock:
-            if self._fast is None:
-                self._fast = FastFunction(path, self.general)
-                self._fast.guard(guards, self._watch)
-            if self._fast.add(executable, args, result):
-                self.__call__ = self._fast.function
+            if result is not None:
+                function = self._fast or FastFunction(path, self.general)
+            else:
+                function = self._flat.get(key) or FastFunction(path, _Flat(self, key))
+            if not function.add(executable, args, result or "tuple"):
+                return
+            function.guard(guards, self._watch)
+            if result is None:
+                self._flat[key] = function
+            else:
+                self._fast = function
+                self.__call__ = function.function
+
+
+class _Flat:
+    """The Python path behind a native function on the flat leaves of one key."""
+
+    def __init__(self, dispatcher: Dispatcher, key: Hashable) -> None:
+        self._dispatcher, self._key = dispatcher, key
+
+    def __call__(self, *args: Any) -> tuple[Array, ...]:
+        dispatcher, key = self._dispatcher, self._key
+        return dispatcher._run_flat(args, key, None, dispatcher._flat.get(key))
 
 
 _PLAIN = frozenset((np.ndarray, bool, int, float, complex))

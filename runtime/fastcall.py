@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphmill.runtime.dims import DIM, PUSH, Code
 from graphmill.runtime.executable import Executable
-from graphmill.runtime.layout import ARG, ENTRY, LAYOUT, OUT
+from graphmill.runtime.layout import ARG, ENTRY, LAYOUT, OUT, STATE
 from graphmill.runtime.native import CallPath
 
 Words = NDArray[np.int64]
@@ -107,7 +107,6 @@ class Record:
                 "OUT_DESCR": id(dtype),
                 "OUT_ND": len(codes),
                 "OUT_ITEM": dtype.itemsize,
-                "OUT_SCALAR": 0,
             }
             words += [fields[name] for name in OUT[:-1]]
             for code in codes:
@@ -180,8 +179,7 @@ class FastFunction:
     """A builtin function that tries native records and calls `slow(*args, **kwargs)` otherwise."""
 
     def __init__(self, path: CallPath, slow: Callable[..., Any]) -> None:
-        # the table of records, the guards
-        self._state = np.zeros(2, dtype=np.int64)
+        self._state = np.zeros(len(STATE), dtype=np.int64)
         # a call in another thread may still be reading an older record: none is ever dropped
         self._kept: list[Record] = []
         self._records: list[Record] = []
@@ -211,14 +209,20 @@ class FastFunction:
         never = [(_address(self._state), 0)]
         guards = never if pairs is None else pairs
         words = _words([len(guards), *[word for pair in guards for word in pair]])
-        self._state[1] = _address(words)
+        self._state[LAYOUT["STATE_GUARDS"]] = _address(words)
         # readers hold the interpreter lock while they look, so the old words may go
         self._guards = (words, kept)
+        self._state[LAYOUT["STATE_FAILED"]] = 0
+
+    @property
+    def guard_failed(self) -> bool:
+        """Whether a call has found a guarded word changed since `guard`."""
+        return bool(self._state[LAYOUT["STATE_FAILED"]])
 
     def _publish(self) -> None:
         entries = [_address(record.entry) for record in self._records]
         table = _words([len(entries), *entries])
-        self._state[0] = _address(table)
+        self._state[LAYOUT["STATE_TABLE"]] = _address(table)
         self._table = table
 
 

@@ -11,7 +11,6 @@ from graphmill.runtime import dims
 HOST = [
     "HOST_NEW_FROM_DESCR",
     "HOST_ARRAY_TYPE",
-    "HOST_RETURN",
     "HOST_HANDLER",
     "HOST_PARALLEL_FOR",
     "HOST_NOW",
@@ -49,17 +48,21 @@ ENTRY = [
 ARG = ["ARG_SIZE", "ARG_KIND", "ARG_SLOT", "ARG_DESCR", "ARG_ND", "ARG_SHIFT", "ARG_DIMS"]
 KINDS = ["KIND_ARRAY", "KIND_STRIDED", "KIND_FLOAT64", "KIND_FLOAT32", "KIND_INT64", "KIND_BOOL"]
 # one output; OUT_DIMS is the first of OUT_ND pairs (mode, value)
-OUT = ["OUT_SIZE", "OUT_DESCR", "OUT_ND", "OUT_ITEM", "OUT_SCALAR", "OUT_DIMS"]
+OUT = ["OUT_SIZE", "OUT_DESCR", "OUT_ND", "OUT_ITEM", "OUT_DIMS"]
+# one function: its records, its guards, whether a guard has failed
+STATE = ["STATE_TABLE", "STATE_GUARDS", "STATE_FAILED"]
 DIM_MODES = ["DIM_STATIC", "DIM_SYMBOL", "DIM_PROGRAM"]
 RESULTS = ["RESULT_SINGLE", "RESULT_TUPLE"]
 
 LAYOUT: dict[str, int] = {
     name: position
-    for group in (HOST, MEMORY, ENTRY, ARG, KINDS, OUT, DIM_MODES, RESULTS)
+    for group in (HOST, MEMORY, ENTRY, ARG, KINDS, OUT, STATE, DIM_MODES, RESULTS)
     for position, name in enumerate(group)
 } | {
     "PUSH": dims.PUSH, "DIM": dims.DIM, "ADD": dims.ADD, "SUB": dims.SUB, "MUL": dims.MUL,
     "FLOORDIV": dims.FLOORDIV, "MOD": dims.MOD, "MAX": dims.MAX, "MIN": dims.MIN,
+    # where CPython keeps a float's value and a tuple's items, the last fields of their heads
+    "FLOAT_VALUE": float.__basicsize__ // 8 - 1, "TUPLE_ITEMS": tuple.__basicsize__ // 8,
     # limits of the native path; what is beyond them takes the Python path
     "POINTERS": 512, "DIMS": 256, "MAX_OUTPUTS": 64, "MAX_RANK": 64, "MAX_PROGRAM": 64,
 }  # fmt: skip

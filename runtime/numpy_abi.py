@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from graphmill.runtime.native import CallPath
 
 _ABI_VERSION = 0x2000000
-_VERSION, _ARRAY_TYPE, _RETURN, _NEW_FROM_DESCR = 0, 2, 76, 94
+_VERSION, _ARRAY_TYPE, _NEW_FROM_DESCR = 0, 2, 94
 # word positions in the array struct, as in call.words
 _DATA, _ND, _DIMS, _STRIDES, _DESCR, _FLAGS = 2, 3, 4, 5, 7, 8
 
@@ -69,7 +69,6 @@ def connect(path: CallPath) -> None:
         raise AbiError(f"NumPy's C ABI is {version:#x}")
     path.set_host("HOST_ARRAY_TYPE", api[_ARRAY_TYPE] or 0)
     path.set_host("HOST_NEW_FROM_DESCR", api[_NEW_FROM_DESCR] or 0)
-    path.set_host("HOST_RETURN", api[_RETURN] or 0)
     handler = _Handler(name=b"graphmill", version=1)
     for name in ("malloc", "calloc", "realloc", "free"):
         setattr(handler.allocator, name, path.addresses[f"gm_numpy_{name}"])

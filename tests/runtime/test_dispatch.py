@@ -458,6 +458,39 @@ def test_forget_compiles_again():
     assert len(dispatcher.compiled) == 2
 
 
+class Trees(Dispatcher):
+    """Takes a dict of arrays, and returns one; counts entries into the flat Python path."""
+
+    def __init__(self, **more):
+        self.entered = 0
+        super().__init__(lambda args: add_executable(args[0].shape), **more)
+
+    def general(self, tree):
+        return {"sum": self.call_flat(list(tree.values()), key=tuple(tree))[0]}
+
+    def _run_flat(self, *args):
+        self.entered += 1
+        return super()._run_flat(*args)
+
+
+def test_trees_are_run_natively_once_flat():
+    dispatcher = Trees()
+    for names in ("ab", "cd"):
+        for n in (4, 5, 100_000):
+            tree = dict(zip(names, (f32(n), f32(n) + 1), strict=True))
+            dispatcher(tree)
+            entered = dispatcher.entered
+            out = dispatcher(tree)
+            assert dispatcher.entered == entered
+            np.testing.assert_array_equal(out["sum"], f32(n) * 2 + 1)
+    with pytest.raises(ValueError, match="the code wants"):
+        dispatcher({"a": f32(4), "b": f32(5)})
+    with pytest.raises(TypeError, match="takes 2"):
+        dispatcher({"a": f32(4), "b": f32(4), "c": f32(4)})
+    np.testing.assert_array_equal(dispatcher({"a": f32(4)[::-1], "b": f32(4)})["sum"], [3] * 4)
+    assert len(dispatcher.executables) == 8
+
+
 def test_without_the_native_path(monkeypatch):
     monkeypatch.setattr(native, "_call", None)
     monkeypatch.setattr(native, "_call_refused", True)
