@@ -54,23 +54,22 @@ def generate(
     """
     texts: dict[str, str] = {}
 
-    def report(stage: str, kind: str, text: str, start: float) -> None:
+    def report(stage: str, kind: str, text: str, seconds: float) -> None:
         texts[kind] = text
         if observer is not None:
-            observer(stage, kind, text, time.perf_counter() - start)
+            observer(stage, kind, text, seconds)
 
     start = time.perf_counter()
     host = write(function, target, profiled)
     text = host.unit.text()
-    report("module", "mlir", text, start)
+    report("module", "mlir", text, time.perf_counter() - start)
     start = time.perf_counter()
     llvm_ir = mlir.lower(text)
-    report("translated", "llvm", llvm_ir, start)
-    start = time.perf_counter()
+    report("translated", "llvm", llvm_ir, time.perf_counter() - start)
     compiled = llvm.compile_ir(llvm_ir, target, keep_text=observer is not None)
     if observer is not None:
-        report("optimised", "llvm", compiled.llvm_ir, start)
-        report("assembly", "asm", compiled.assembly, start)
+        report("optimised", "llvm", compiled.llvm_ir, compiled.seconds[0])
+        report("assembly", "asm", compiled.assembly, compiled.seconds[1])
     return Generated(_artifact(host, target, compiled.object), texts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,15 @@ class LLVMError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Object code and, when asked for, the optimised LLVM IR and the assembly."""
+    """Object code and, when asked for, the optimised LLVM IR and the assembly.
+
+    `seconds` are the times of the optimiser and of code generation.
+    """
 
     object: bytes
     llvm_ir: str = ""
     assembly: str = ""
+    seconds: tuple[float, float] = (0.0, 0.0)
 
 
 @functools.cache
@@ -62,8 +67,11 @@ def compile_ir(text: str, target: Target, *, level: int = 1, keep_text: bool = F
         options.loop_vectorization = False
         options.slp_vectorization = False
         builder = llvm.create_pass_builder(tm, options)
+        start = time.perf_counter()
         builder.getModulePassManager().run(module, builder)
+        optimised = time.perf_counter()
         code = bytes(tm.emit_object(module))
+        seconds = optimised - start, time.perf_counter() - optimised
         if not keep_text:
-            return Compiled(code)
-        return Compiled(code, str(module), tm.emit_assembly(module))
+            return Compiled(code, seconds=seconds)
+        return Compiled(code, str(module), tm.emit_assembly(module), seconds)

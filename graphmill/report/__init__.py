@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from graphmill.ir.graph import Function, walk
+from graphmill.ir.graph import Block, Function, Op
 from graphmill.report.memory import memory_of
 from graphmill.report.pictures import graph_of, locations
 
 if TYPE_CHECKING:
     from graphmill.dumping import Compilation
+
+_NO_KERNEL = ("constant", "token", "join", "return", "yield")
 
 
 def render(compilations: list[str]) -> str:
@@ -61,15 +64,28 @@ def data(compilation: Compilation) -> str:
 
 
 def _kernels(compilation: Compilation, planned: Function | None) -> list[dict[str, Any]]:
-    """The kernels that a stage told of, with every user line that each comes from."""
-    told = [k for stage in compilation.stages for k in stage.info.get("kernels", ())]
-    ops: dict[str, list[str]] = {}
-    if planned is not None:
-        for op in walk(planned.block):
-            if op.loc is not None and op.name not in ("while", "scan", "cond"):
-                ops.setdefault(str(op.loc), []).extend(locations(op))
-    return [
-        {**kernel, "locs": list(dict.fromkeys([kernel["location"],
-                                               *ops.get(kernel["location"], ())]))}
-        for kernel in told
-    ]  # fmt: skip
+    """The kernels that a stage told of, with every user line that each comes from.
+
+    Kernels are made in the order of the ops, so the n-th kernel of a line is its n-th op's.
+    """
+    told = [kernel for stage in compilation.stages for kernel in stage.info.get("kernels", ())]
+    waiting: dict[str, list[list[str]]] = {}
+    for op in _kernel_ops(planned.block) if planned is not None else ():
+        waiting.setdefault(str(op.loc or ""), []).append(locations(op))
+    found = []
+    for kernel in told:
+        place = kernel["location"]
+        lines = waiting[place].pop(0) if waiting.get(place) else []
+        own = [place] if place else []
+        found.append({**kernel, "locs": list(dict.fromkeys([*own, *lines]))})
+    return found
+
+
+def _kernel_ops(block: Block) -> Iterator[Op]:
+    """The ops that become kernels, in order, those in bodies of control flow included."""
+    for op in block.ops:
+        if op.name in ("while", "scan", "cond"):
+            for region in op.regions:
+                yield from _kernel_ops(region.block)
+        elif op.definition.fusion != "view" and op.name not in _NO_KERNEL:
+            yield op

@@ -14,7 +14,7 @@ function longestCommon(a, b) {
 }
 
 function myers(a, b) {
-  const most = Math.min(a.length + b.length, 4000);
+  const most = Math.min(a.length + b.length, 1500);
   const reach = new Map([[1, 0]]);
   const trace = [];
   for (let d = 0; d <= most; d++) {
@@ -48,17 +48,25 @@ function walkBack(trace, a, b, last) {
   return pairs.reverse();
 }
 
-// Rows {sign: " " | "+" | "-", text, i}: unnamed values (`%12`) may change their numbers freely,
-// as long as the change is the same everywhere.
+// The names of values in a line without the numbers that make them unique.
+const NAMES = /%(?:\d+|[A-Za-z_]\w*?)\d*(?=\W|$)/g;
+
+function lineKey(line) {
+  return line.trim().replace(NAMES, (name) => name.replace(/\d+$/, "") + "_");
+}
+
+// Rows {sign: " " | "+" | "-", text, i}. Indentation does not count, nor do the numbers in values'
+// names (`%12`, `%h1`), as long as each changes alike everywhere; arguments of regions are free.
 function diffRows(before, after) {
-  const key = (line) => line.replace(/%\d+\b/g, "%_");
-  const pairs = longestCommon(before.map(key), after.map(key));
+  const pairs = longestCommon(before.map(lineKey), after.map(lineKey));
   const renamed = new Map();
   const taken = new Map();
+  const free = new Set(after.flatMap((line) => (/^\s*\(%.*\):$/.test(line) ? line.match(NAMES) : [])));
   const same = (i, j) => {
-    const old = before[i].match(/%\d+\b/g) || [];
-    const now = after[j].match(/%\d+\b/g) || [];
+    const old = before[i].match(NAMES) || [];
+    const now = after[j].match(NAMES) || [];
     return old.every((name, n) => {
+      if (free.has(now[n])) return true;
       if (!renamed.has(name) && !taken.has(now[n])) {
         renamed.set(name, now[n]);
         taken.set(now[n], name);
@@ -75,6 +83,20 @@ function diffRows(before, after) {
     if (x === before.length && y === after.length) break;
     if (same(x, y)) rows.push({ sign: " ", text: after[y], i: y });
     else rows.push({ sign: "-", text: before[x] }, { sign: "+", text: after[y], i: y });
+    i = x + 1;
+    j = y + 1;
+  }
+  return rows;
+}
+
+// Rows of any text, line by line.
+function plainRows(before, after) {
+  const rows = [];
+  let [i, j] = [0, 0];
+  for (const [x, y] of [...longestCommon(before, after), [before.length, after.length]]) {
+    while (i < x) rows.push({ sign: "-", text: before[i++] });
+    while (j < y) rows.push({ sign: "+", text: after[j], i: j++ });
+    if (j < after.length) rows.push({ sign: " ", text: after[y], i: y });
     i = x + 1;
     j = y + 1;
   }
@@ -109,7 +131,7 @@ function foldRows(rows, context) {
 // A pane with the difference between two texts.
 function diffPane(title, detail, before, after, kind, locs, onPick) {
   const element = pane(title, detail);
-  const rows = diffRows(before, after);
+  const rows = kind === "ir" ? diffRows(before, after) : plainRows(before, after);
   const body = element.lastElementChild;
   const show = (items) => {
     const code = document.createElement("div");

@@ -14,6 +14,7 @@ function linesOf(one) {
 
 // The last earlier stage of the same kind that has a text of its own.
 function stageBefore(of, number) {
+  if (of.stages[number].kind === "text") return null;
   const stages = of.stages;
   for (let n = number - 1; n >= 0; n--) if (stages[n].kind === stages[number].kind && !stages[n].unchanged) return stages[n];
   return null;
@@ -22,7 +23,7 @@ function stageBefore(of, number) {
 function changes(of, number) {
   const one = of.stages[number];
   if (one.changes !== undefined) return one.changes;
-  const before = stageBefore(of, number);
+  const before = one.kind === "ir" && stageBefore(of, number);
   one.changes = before && !one.unchanged ? countChanges(diffRows(linesOf(before), linesOf(one))) : null;
   return one.changes;
 }
@@ -34,6 +35,8 @@ function pick(locs, from) {
 }
 
 function mark(from) {
+  const place = [state.function, state.stage, state.view, state.asm ? "asm" : "", [...state.selected].join(",")];
+  history.replaceState(null, "", `#${place.join("/").replace(/\/+$/, "")}`);
   for (const element of find("main").children) {
     if (element.mark) element.mark(state.selected);
     else markLines(element, state.selected, element !== from);
@@ -56,7 +59,7 @@ function showStages() {
       group = one.kind;
       const delta = changes(of, n);
       const what = one.unchanged ? "no change" : delta ? `<span class="plus">+${delta[0]}</span> <span class="minus">−${delta[1]}</span>` : `${linesOf(one).length} lines`;
-      return `${head}<button class="stage ${n === state.stage ? "on" : ""}" data-n="${n}"><span class="no">${one.file ? one.file.slice(0, 2) : ""}</span><span class="name">${escapeHtml(one.name)}</span><span class="time">${duration(one.seconds)}</span><span class="more">${what}</span><span class="bar" style="width:${(100 * one.seconds) / most}%"></span></button>`;
+      return `${head}<button class="stage ${n === state.stage ? "on" : ""}" data-n="${n}"><span class="no">${(/^\d+/.exec(one.file) || [""])[0]}</span><span class="name">${escapeHtml(one.name)}</span><span class="time">${duration(one.seconds)}</span><span class="more">${what}</span><span class="bar" style="width:${(100 * one.seconds) / most}%"></span></button>`;
     })
     .join("");
   const on = find("stages").querySelector(".on");
@@ -127,7 +130,6 @@ function show() {
   const total = of.stages.reduce((sum, one) => sum + one.seconds, 0);
   const ops = Object.keys(of.kernels).length;
   find("totals").textContent = `${of.stages.length} stages, ${duration(total)}${ops ? `, ${ops} kernel${ops > 1 ? "s" : ""}` : ""}`;
-  location.replace(`#${state.function}/${state.stage}/${state.view}${state.asm ? "/asm" : ""}`);
   search();
   mark(null);
 }
@@ -194,11 +196,12 @@ function theme(dark) {
 }
 
 function start() {
-  const [number, at, view, asm] = location.hash.slice(1).split("/");
+  const [number, at, view, asm, ...locs] = decodeURI(location.hash.slice(1)).split("/");
   if (number in DATA) state.function = Number(number);
   state.stage = Math.max(Math.min(Number(at) || 0, compilation().stages.length - 1), 0);
   if (VIEWS.includes(view)) state.view = view;
   state.asm = asm === "asm";
+  if (locs[0]) state.selected = new Set(locs.join("/").split(","));
   theme(matchMedia("(prefers-color-scheme: dark)").matches);
   find("function").innerHTML = DATA.map((one, n) => `<option value="${n}">${escapeHtml(one.name)}</option>`).join("");
   find("function").value = state.function;

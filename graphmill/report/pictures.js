@@ -25,17 +25,32 @@ function tint(kind, strong) {
 }
 
 // A smooth path through the points of an edge, ending a little above the node.
-function edgePath(points, from, to) {
+function edgePath(points, from, to, shift) {
   const [first, ...rest] = points;
   let [x, y] = [first[0], first[1] + from.h / 2];
   let path = `M${x} ${y}`;
   rest.forEach(([a, b], n) => {
-    const end = n === rest.length - 1 ? b - to.h / 2 - 5 : b;
+    const last = n === rest.length - 1;
+    const end = last ? b - to.h / 2 - 5 : b;
+    if (last) a += shift;
     const middle = (y + end) / 2;
     path += ` C${x} ${middle} ${a} ${middle} ${a} ${end}`;
     [x, y] = [a, end];
   });
   return path;
+}
+
+// How far from its node's centre each edge ends, so that arrows into one node stand side by side.
+function endShifts(graph) {
+  const into = new Map();
+  graph.edges.forEach((edge, e) => into.set(edge.to, [...(into.get(edge.to) || []), e]));
+  const shifts = new Map();
+  for (const [node, edges] of into) {
+    const from = (e) => graph.edges[e].points.at(-2)[0];
+    const gap = Math.min(18, (graph.nodes[node].w - 20) / edges.length);
+    edges.sort((a, b) => from(a) - from(b)).forEach((e, k) => shifts.set(e, (k - (edges.length - 1) / 2) * gap));
+  }
+  return shifts;
 }
 
 function graphPane(graph, title, onPick) {
@@ -48,8 +63,10 @@ function graphPane(graph, title, onPick) {
   svg("defs", {}, picture).innerHTML =
     '<marker id="head" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path class="edge-head" d="M0 0L8 4L0 8z"/></marker>';
   const world = svg("g", {}, picture);
-  const edges = graph.edges.map((edge) => {
-    const path = svg("path", { class: "edge", d: edgePath(edge.points, graph.nodes[edge.from], graph.nodes[edge.to]), "marker-end": "url(#head)" }, world);
+  const shifts = endShifts(graph);
+  const edges = graph.edges.map((edge, e) => {
+    const d = edgePath(edge.points, graph.nodes[edge.from], graph.nodes[edge.to], shifts.get(e));
+    const path = svg("path", { class: "edge", d, "marker-end": "url(#head)" }, world);
     svg("title", {}, path, edge.type);
     return path;
   });
@@ -187,7 +204,12 @@ function timingsPane(compilation, onPick) {
   const element = pane("timings", compilation.name);
   const total = compilation.stages.reduce((sum, stage) => sum + stage.seconds, 0);
   const most = Math.max(...compilation.stages.map((stage) => stage.seconds), 1e-9);
-  const stats = (stage) => Object.entries(stage.stats || {}).filter(([, v]) => v).map(([k, v]) => `${k.replace(/_/g, " ")} ${v}`).join(", ");
+  const stats = (stage) => {
+    const { ops_before: before, ops_after: after, ...rest } = stage.stats || {};
+    const ops = before === undefined ? "" : `${before} → ${after} ops`;
+    const counts = Object.entries(rest).filter(([, v]) => v).map(([k, v]) => `${k.replace(/_/g, " ")}${v === 1 ? "" : ` ×${v}`}`);
+    return [ops, ...counts].filter(Boolean).join(", ");
+  };
   const rows = compilation.stages.map((stage) =>
     `<tr><td><code>${escapeHtml(stage.name)}</code></td><td class="num">${duration(stage.seconds)}</td><td><span class="bar" style="width:${(240 * stage.seconds) / most}px"></span></td><td class="dim">${escapeHtml(stats(stage))}</td></tr>`);
   const kernels = compilation.kernels.map((k) =>
