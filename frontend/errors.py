@@ -50,6 +50,8 @@ CODES: dict[str, tuple[str, type[Exception]]] = {
     "GM051": ("A loop's state changes its type", TypeError),
     "GM052": ("A predicate must be one bool", TypeError),
     "GM053": ("Scan lengths differ", ValueError),
+    "GM060": ("Index out of bounds at run time", IndexError),
+    "GM061": ("Not a finite number at run time", FloatingPointError),
 }
 
 

@@ -19,6 +19,7 @@ from graphmill.frontend.errors import GraphmillError, error, hide_internal_frame
 from graphmill.frontend.spec import Spec, spec, with_dynamic
 from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
+from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
 from graphmill.runtime import profiler
 from graphmill.runtime.dispatch import Dispatcher
@@ -28,6 +29,7 @@ from graphmill.runtime.guards import Watch
 from graphmill.stages import Executable, Graph, Lowered
 
 CHECKS = ("bounds", "nan")
+BOUNDS = 1  # the code of a bounds check in an error record
 
 
 class Jit(Dispatcher):
@@ -226,8 +228,21 @@ def _with_layout(made: Spec, leaf: Any) -> Spec:
 
 
 def check_failed(problem: CheckError) -> Exception:
-    """A failed run-time check as the error the user sees."""
-    return problem
+    """A failed run-time check as the error the user sees: the line, the element, the value."""
+    place = Location.decode(problem.location)
+    if problem.code == BOUNDS:
+        bound = problem.bound
+        return error(
+            "GM060", f"index {problem.bad_index} into an axis of {bound} elements", location=place,
+            why=f"indices run from {-bound} to {bound - 1}; without the check the nearest element "
+            f"is read and a write is dropped. It is element {problem.index} of the index array.",
+            hint="clip or mask the indices, or mend what computes them.",
+        )  # fmt: skip
+    return error(
+        "GM061", f"element {problem.index} (in row-major order) is {problem.value}", location=place,
+        why="this is the first operation whose result holds a NaN or an infinity.",
+        hint="look at its operands: a division by 0, the log of a negative number, an overflow.",
+    )  # fmt: skip
 
 
 def jit(
