@@ -58,6 +58,7 @@ def load(path: str | Path, *, weights: str | Path | None = None, verify: bool = 
     file = library.metadata["weights"]["file"]
     if file is not None:
         library.load_weights(weights or path.with_name(file))
+    library.check()
     return library
 
 
@@ -104,6 +105,11 @@ class Library:
         if not 1 <= count <= 1 << 20 or self._control.set_threads(count):
             raise ValueError(f"a thread count lies between 1 and 4096, not {count}")
 
+    def check(self) -> None:
+        """Raise `LibraryError` if this CPU lacks what the code needs; `load` does this."""
+        if self._control.ready():
+            raise LibraryError(f"{self.path}: {self._control.error()}")
+
     def load_weights(self, path: str | Path) -> None:
         """Map the file of weights; `load` does this. Raises `LibraryError`."""
         if self._control.load_weights(str(Path(path).absolute()).encode()):
@@ -136,6 +142,7 @@ class _Control:
         self._texts = {n: self._get(n, text) for n in ("version", "metadata", "last_error")}
         self.set_threads = self._get("set_threads", integer, integer)
         self.threads = self._get("threads", integer)
+        self.ready = self._get("ready", integer)
         self.load_weights = self._get("load_weights", integer, text)
         self.release_memory = self._get("release_memory", None)
 

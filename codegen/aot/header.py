@@ -52,6 +52,10 @@ const char *gml_{library}_metadata(void);
 /* The last error's message in this thread; empty if there was none. Valid until the next error. */
 const char *gml_{library}_last_error(void);
 
+/* GML_OK if this CPU has what the functions were compiled for and the weights are there; every
+ * function asks it first. */
+int32_t gml_{library}_ready(void);
+
 /* Let calls use up to n threads, 1 to 4096 (at first: 1). Worker threads start when first needed
  * and end when n falls; gml_{library}_threads says how many are allowed now. */
 int32_t gml_{library}_set_threads(int32_t n);

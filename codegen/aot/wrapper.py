@@ -20,6 +20,7 @@ from graphmill.codegen.cpu.words import to_llvm
 CONTROL = {
     "gm_version": "version",
     "gm_metadata": "metadata",
+    "gm_ready": "ready",
     "gm_set_threads": "set_threads",
     "gm_threads": "threads",
     "gm_last_error": "last_error",
@@ -95,7 +96,7 @@ def _function(index: int, signature: Signature, offsets: Sequence[int]) -> str:
     dims = {spec.name: f"d{k}" for k, (_, spec) in enumerate(signature.dims)}
     parameters = [f"a{k}" for k in range(len(signature.arrays))]
     parameters += [*dims.values(), *(f"s{k}" for k in range(len(signature.strides)))]
-    lines = ["status = ready()", "if status != OK:", "    return status"]
+    lines = ["status = gm_ready()", "if status != OK:", "    return status"]
     for k, (label, spec) in enumerate(signature.dims):
         hi = -1 if spec.hi is None else spec.hi
         beyond = f"d{k} < {spec.lo}" + ("" if spec.hi is None else f" or d{k} > {spec.hi}")

@@ -117,7 +117,7 @@ def test_only_libc_libm_libpthread(demo):
 
 
 def test_exports_the_public_names_alone(demo):
-    control = "version metadata set_threads threads last_error load_weights release_memory"
+    control = "version metadata ready set_threads threads last_error load_weights release_memory"
     names = {f"gml_demo_{name}" for name in control.split()}
     public = elf.exported(Elf(demo.built.path.read_bytes()))
     assert public == names | {"demo_dense", "demo_copy", "demo_pick"}
