@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from graphmill.ir.dims import DimLike
-from graphmill.ir.graph import Value
+from graphmill.ir.graph import Op, Value
 from graphmill.passes.fusion_graph import SAME, FusionGraph, Node, Path
 from graphmill.passes.statistics import count
 
@@ -15,6 +15,7 @@ from graphmill.passes.statistics import count
 # of many elements two kernels are faster.
 FEW_ROWS = 4
 LONG_ROW = 32768
+NO_WORK = frozenset({"constant", "iota", "broadcast"})
 SHARED_BYTES = 4096  # an input worth reading once for two kernels
 
 
@@ -38,19 +39,12 @@ class Group:
     mask: int = 0
     above: int = 0  # bits of the groups it depends on, directly or not
     sources: set[int] = field(default_factory=set)
+    work: set[Op] = field(default_factory=set)  # the ops that cost something, cones included
 
     @property
     def kept(self) -> tuple[DimLike, ...]:
         """The shape of reduced values."""
         return tuple(d for i, d in enumerate(self.full) if i not in self.axes)
-
-    @property
-    def kept_axes(self) -> tuple[int, ...]:
-        return tuple(i for i in range(len(self.full)) if i not in self.axes)
-
-    @property
-    def size(self) -> int:
-        return sum(1 + len(node.cone) for node in self.nodes)
 
 
 class Grouping:
@@ -96,6 +90,7 @@ class Grouping:
     def _place(self, members: list[Node]) -> Group:
         first, number = members[0], members[-1].index
         group = Group(number, first.kind, members, first.loop, first.axes, 1 << number)
+        group.work = {op for n in members for op in (n.op, *n.cone) if op.name not in NO_WORK}
         self.groups[number] = group
         for node in members:
             self.home[node] = number
@@ -146,7 +141,7 @@ class Grouping:
     def _obstacle(
         self, a: Group, b: Group, kind: str, full: tuple[DimLike, ...], axes: tuple[int, ...]
     ) -> str:
-        if a.size + b.size > self.limits.max_ops:
+        if len(a.work | b.work) > self.limits.max_ops:
             return "more than max_ops ops"
         if kind == "reduce" and any(n.strided for g in (a, b) for n in g.nodes):
             return "a transposed read would be repeated in every pass over the row"
@@ -210,6 +205,7 @@ class Grouping:
         a.kind, a.full, a.axes = kind, full, axes
         a.nodes = sorted(a.nodes + b.nodes, key=lambda node: node.index)
         a.mask |= b.mask
+        a.work |= b.work
         a.sources = {self.group(s).number for s in a.sources | b.sources} - {a.number, b.number}
         a.above = (a.above | b.above) & ~a.mask
         self.alias[b.number] = a.number

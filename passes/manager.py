@@ -18,8 +18,11 @@ Program = TypeVar("Program", Function, Module)
 Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
-DEFAULT_PIPELINE = "inline,fold,simplify,cse,dce,fuse,memory"
-MODULES = ("check", "cse", "dce", "fold", "fuse", "inline", "memory", "simplify")
+DEFAULT_PIPELINE = "inline,fold,decompose,simplify,layout,simplify,cse,dce,fuse,memory"
+MODULES = (
+    "check", "cse", "dce", "decompose", "fold", "fuse", "inline", "layout", "memory", "simplify",
+    "specialise",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike
+from graphmill.ir.dtypes import i64
 from graphmill.ir.graph import Op, Value
 from graphmill.passes.rewrite import Replacement, structural
 
@@ -100,6 +101,32 @@ def reshape_of_broadcast(op: Op, builder: Builder) -> Replacement:
     if moved is None or any(axis not in moved for axis in inner.attrs["axes"]):
         return None
     return builder.broadcast(x, shape, [moved[axis] for axis in inner.attrs["axes"]])
+
+
+@structural("reshape")
+def pick_from_axes(op: Op, builder: Builder) -> Replacement:
+    """x[:, 3] reads x where it lies: a slice of one element whose axis goes is a gather."""
+    inner = _source(op, "slice")
+    if inner is None:
+        return None
+    x, start = inner.operands[0], inner.attrs["start"]
+    kept = unit_axes(inner.result.shape, op.result.shape)
+    if kept is None or len(kept) != op.result.tensor.rank:
+        return None
+    gone = [axis for axis in range(x.tensor.rank) if axis not in kept]
+    if not all(isinstance(start[axis], int) for axis in gone):
+        return None
+    bounds = {
+        key: tuple(v if axis in kept else whole for axis, (v, whole) in enumerate(pairs))
+        for key, pairs in (
+            ("start", [(a, 0) for a in start]),
+            ("stop", list(zip(inner.attrs["stop"], x.shape, strict=True))),
+            ("step", [(by, 1) for by in inner.attrs["step"]]),
+        )
+    }
+    rest = builder.op("slice", x, **bounds)
+    indices = [builder.constant(start[axis], i64) for axis in gone]
+    return builder.op("gather", rest, *indices, axes=tuple(gone))
 
 
 def unit_axes(a: Sequence[DimLike], b: Sequence[DimLike]) -> dict[int, int] | None:

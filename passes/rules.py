@@ -82,10 +82,10 @@ RULES: tuple[Rule, ...] = (
     make_rule("pow_three", lambda x: x ** 3, lambda x: square(x) * x, "iuf", ulps=2),
     make_rule("pow_four", lambda x: x ** 4, lambda x: square(square(x)), "iuf", ulps=3),
     make_rule("pow_minus_one", lambda x: x ** -1, lambda x: apply("reciprocal", x), REAL, ulps=1),
-    make_rule("pow_half", lambda x: x ** 0.5, sqrt, REAL, fast=True),
-    make_rule("one_over_sqrt", lambda x: 1 / sqrt(x), lambda x: apply("rsqrt", x), REAL),
+    make_rule("one_over_sqrt", lambda x: 1 / sqrt(x), lambda x: apply("rsqrt", x), REAL,
+              ulps=1),
     make_rule("reciprocal_sqrt", lambda x: apply("reciprocal", sqrt(x)),
-              lambda x: apply("rsqrt", x), REAL),
+              lambda x: apply("rsqrt", x), REAL, ulps=1),
     make_rule("over_sqrt", lambda x, y: x / sqrt(y), lambda x, y: x * apply("rsqrt", y), REAL,
               fast=True),
     # logic and selection

@@ -1,0 +1,157 @@
+"""Decomposition of ops that have no kernel of their own into ops that have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any
+
+from graphmill.ir.builder import Builder
+from graphmill.ir.dims import DimLike
+from graphmill.ir.dims import product as dim_product
+from graphmill.ir.dtypes import f32
+from graphmill.ir.graph import Function, Op, Value
+from graphmill.passes.manager import register_pass
+from graphmill.passes.rewrite import Replacement, rewrite
+from graphmill.passes.statistics import count
+
+# Input channels per group below which one row of the window is gathered for a single product.
+FEW_CHANNELS = 16
+
+
+@register_pass("decompose")
+def decompose(function: Function, *, ops: str = "conv") -> Function:
+    """Rewrites composite ops (joined with `+`) into primitives that have kernels.
+
+    A `conv` becomes one product per window tap over strided slices of the padded input, summed
+    in the products' epilogues; a depthwise one becomes elementwise sums of slices.
+    """
+    wanted = {name: DECOMPOSITIONS[name] for name in ops.split("+") if name in DECOMPOSITIONS}
+
+    def visit(op: Op, builder: Builder) -> Replacement:
+        found = wanted.get(op.name)
+        if found is None:
+            return None
+        count(op.name)
+        return found(op, builder)
+
+    function = function.clone()
+    rewrite(function.block, visit)
+    return function
+
+
+def _conv(op: Op, b: Builder) -> Value:
+    x, w = op.operands
+    narrow = x.tensor.dtype
+    if narrow.is_float and narrow.bits == 16:
+        x, w = b.cast(x, f32), b.cast(w, f32)  # sums of 16-bit floats are formed in f32
+    x = _padded(x, op.attrs, b)
+    groups = op.attrs["groups"]
+    tap = partial(_tap, op, x, b)
+    if w.shape[1] == 1 and groups > 1:
+        result = _depthwise(op, w, tap, b)
+    else:
+        result = _by_products(op, w, tap, b)
+    return b.cast(result, narrow)
+
+
+def _padded(x: Value, attrs: Any, b: Builder) -> Value:
+    spread = [by - 1 for by in attrs["input_dilation"]]
+    if not any((*spread, *attrs["low"], *attrs["high"])):
+        return x
+    zero = b.constant(0, x.tensor.dtype)
+    low, high = (0, 0, *attrs["low"]), (0, 0, *attrs["high"])
+    return b.op("pad", x, zero, low=low, high=high, interior=(0, 0, *spread))
+
+
+def _tap(op: Op, x: Value, b: Builder, at: tuple[int, ...]) -> Value:
+    """What the window's element `at` sees: [n, c, *places]."""
+    places = op.result.shape[2:]
+    strides, dilation = op.attrs["strides"], op.attrs["dilation"]
+    start = [i * by for i, by in zip(at, dilation, strict=True)]
+    stop = [s + (n - 1) * by + 1 for s, n, by in zip(start, places, strides, strict=True)]
+    return b.op("slice", x, start=(0, 0, *start), stop=(*x.shape[:2], *stop), step=(1, 1, *strides))
+
+
+def _weights(w: Value, at: tuple[int, ...], b: Builder) -> Value:
+    """The window's element `at` of all weights: [o, c / groups]."""
+    start, stop = (0, 0, *at), (*w.shape[:2], *(i + 1 for i in at))
+    picked = b.op("slice", w, start=start, stop=stop, step=(1,) * len(start))
+    return b.reshape(picked, w.shape[:2])
+
+
+def _depthwise(op: Op, w: Value, tap: Callable[[tuple[int, ...]], Value], b: Builder) -> Value:
+    """Each output channel sees one input channel: sum over taps of slice times weight."""
+    n, out, *places = op.result.shape
+    groups = op.attrs["groups"]
+    shape = (n, groups, out // groups, *places)
+    axes = [i for i in range(len(shape)) if i != 2]
+    total: Value | None = None
+    window = w.shape[2:]
+    w = b.reshape(w, (groups, out // groups, *window))
+    for at in product(*(range(k) for k in window)):
+        seen = b.broadcast(tap(at), shape, axes)
+        term = b.op("mul", seen, b.broadcast(_weights(w, at, b), shape, (1, 2)))
+        total = term if total is None else b.op("add", total, term)
+    assert total is not None
+    return b.reshape(total, op.result.shape)
+
+
+def _by_products(op: Op, w: Value, tap: Callable[[tuple[int, ...]], Value], b: Builder) -> Value:
+    """One product per tap (per row of the window when channels are few)."""
+    window = w.shape[2:]
+    together = w.shape[1] < FEW_CHANNELS and window[-1] > 1
+    total: Value | None = None
+    for at in product(*(range(k) for k in (window[:-1] if together else window))):
+        ends = [(*at, i) for i in range(window[-1])] if together else [at]
+        taps = [_grouped(op, tap(end), b) for end in ends]
+        weights = [_grouped_weights(op, _weights(w, end, b), b) for end in ends]
+        x = b.op("concat", *taps, axis=2) if len(taps) > 1 else taps[0]
+        k = b.op("concat", *weights, axis=2) if len(weights) > 1 else weights[0]
+        term = _product(op, k, x, b)
+        total = term if total is None else b.op("add", total, term)
+    assert total is not None
+    return _ungrouped(op, total, b)
+
+
+def _grouped(op: Op, x: Value, b: Builder) -> Value:
+    """[n, c, *places] as [n, groups, c / groups, places]."""
+    groups = op.attrs["groups"]
+    n, c, *places = x.shape
+    return b.reshape(x, (n, groups, c // groups, dim_product(places)))
+
+
+def _grouped_weights(op: Op, w: Value, b: Builder) -> Value:
+    groups = op.attrs["groups"]
+    out, c = w.shape
+    return b.reshape(w, (groups, out // groups, c))
+
+
+def _product(op: Op, w: Value, x: Value, b: Builder) -> Value:
+    """[groups, o, n, places], or without the axes of size 1."""
+    groups, out, depth = w.shape
+    n, _, _, places = x.shape
+    batched = groups != 1
+    if not batched:
+        w = b.reshape(w, (out, depth))
+        x = b.reshape(x, (n, depth, places))
+    if n == 1:
+        x = b.reshape(x, tuple(x.shape[1:]))
+    lead = int(n != 1)
+    return b.op(
+        "dot_general", w, x, x_batch=(0,) if batched else (), y_batch=(lead,) if batched else (),
+        x_contract=(len(w.shape) - 1,), y_contract=(lead + int(batched),), dtype=w.tensor.dtype,
+    )  # fmt: skip
+
+
+def _ungrouped(op: Op, total: Value, b: Builder) -> Value:
+    """[groups, o, n, places] to the result's [n, groups * o, *places]."""
+    n, out, *sizes = op.result.shape
+    groups, places = op.attrs["groups"], dim_product(sizes)
+    shape: tuple[DimLike, ...] = (groups, out // groups, n, places)
+    total = b.reshape(total, shape)
+    return b.reshape(b.transpose(total, (2, 0, 1, 3)), op.result.shape)
+
+
+DECOMPOSITIONS: dict[str, Callable[[Op, Builder], Value]] = {"conv": _conv}
