@@ -15,6 +15,7 @@ from graphmill.codegen.aot.plan import Plan, metadata
 from graphmill.codegen.aot.signature import ERRORS, Argument, Signature
 from graphmill.codegen.artifact import ITEMSIZES
 from graphmill.codegen.cpu.words import to_llvm
+from graphmill.ir.graph import Location
 
 # fixed functions of every library: the name in the source, and behind `gml_<library>_`
 CONTROL = {
@@ -154,6 +155,8 @@ def _dims(signature: Signature, dims: Mapping[str, str]) -> list[str]:
 
 def _locations(index: int, locations: Sequence[str]) -> str:
     lines = [f"def locations_{index}(k):"]
-    for k, location in enumerate(locations):
-        lines += [f"    if k == {k}:", f"        return {location!r}"]
+    for k, text in enumerate(locations):
+        # file name and line: a library tells nothing of its builder's folders
+        place = str(Location.decode(text) or text)
+        lines += [f"    if k == {k}:", f"        return {place!r}"]
     return "\n".join([*lines, "    return 0"])

@@ -1,5 +1,6 @@
 """From plain NumPy functions to libraries, through the whole compiler."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -82,12 +83,44 @@ def test_a_two_layer_network_is_small(tmp_path):
     assert made.bytes - made.weight_bytes < 100_000
 
 
+def test_checks_name_the_line(tmp_path):
+    def pick(x, i):
+        return x[i]
+
+    def root(x):
+        return np.sqrt(x)
+
+    functions = {
+        "pick": (gm.jit(pick, check="bounds"), [gm.spec("f32[10]"), gm.spec("i64[k]")]),
+        "root": (gm.jit(root, check="nan"), [gm.spec("f32[n]")]),
+    }
+    lib = gm.load(gm.build(functions, path=tmp_path / "libchecked.so").path)
+    x = np.arange(10, dtype=np.float32)
+    np.testing.assert_array_equal(lib.pick(x, np.array([3, -1])), x[[3, -1]])
+    with pytest.raises(RuntimeError, match=r"test_build\.py:\d+: index 13 is out of bounds"):
+        lib.pick(x, np.array([1, 13]))
+    np.testing.assert_allclose(lib.root(x), np.sqrt(x))
+    with pytest.raises(RuntimeError, match=r"\.py:\d+: a value is NaN or infinite \(element 3\)"):
+        lib.root(3 - np.arange(5, dtype=np.float32) * 1.1)
+
+
 @needs_lld
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
 def test_every_target_links(name, tmp_path):
     made = gm.build(mlp, [gm.spec("f32[batch, 784]")], tmp_path / "libmlp.so", target=name,
                     linker="lld")  # fmt: skip
     assert made.bytes - made.weight_bytes < 100_000
+
+
+@needs_lld
+@pytest.mark.skipif(not shutil.which("nm"), reason="no nm (package binutils)")
+@pytest.mark.parametrize("name", ["x86-64-v2", "aarch64"])
+def test_runs_on_every_glibc_since_2_17(name, tmp_path):
+    """Linked by the wheel's linker, a library asks for the oldest version of every symbol."""
+    made = gm.build(mlp, [gm.spec("f32[batch, 784]")], tmp_path / "libmlp.so", target=name,
+                    linker="lld")  # fmt: skip
+    versions = re.findall(r"@GLIBC_([\d.]+)", run("nm", "-Du", made.path))
+    assert versions and all(tuple(map(int, v.split("."))) <= (2, 17) for v in versions)
 
 
 @needs_lld
@@ -113,3 +146,13 @@ def test_the_example(tmp_path):
     assert "mlp: x is NULL" in said and "sum of 1000 rows: 1000.000" in said
     assert "4 threads, largest difference 0" in said
     run("cc", "-std=c99", *STRICT, "-fsyntax-only", f"-I{tmp_path}", tmp_path / "mlp_main.c")
+
+
+def test_the_page_in_the_docs_runs(tmp_path):
+    page = (EXAMPLES.parents[1] / "docs" / "ahead_of_time.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    names = {path.name for path in (tmp_path / "build").iterdir()}
+    assert {"libscores.so", "scores.h", "scores.o", "scores.pc", "scores_main.c"} <= names
+    header = (tmp_path / "build" / "model.h").read_text()
+    assert "int32_t model_scores(" in header and "int32_t model_best(" in header
