@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphmill.codegen.cpu.emit import Code, Val, vector
+from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.codegen.cpu.target import Target
 
 
@@ -245,39 +245,47 @@ def _horner(x: Num, coefficients: Sequence[float], start: Num | None = None) -> 
 def libm(symbol: str, args: Sequence[Num], mask: Num, otherwise: Num) -> Num:
     """`otherwise`, but where `mask` holds the C library's `symbol(args…)`, called lane by lane.
 
-    The calls stand behind one branch that is not taken while no lane asks for them.
+    The calls stand in a function of their own, behind one branch that is not taken while no
+    lane asks for them.
     """
-    scope, like = args[0].scope, args[0].val
-    code = scope.code
-    code.unit.declare(symbol, [like.element] * len(args), like.element)
+    scope, kind = args[0].scope, args[0].val.type
+    code, lanes = scope.code, args[0].lanes
+    code.unit.declare(symbol, [args[0].val.element] * len(args), args[0].val.element)
     with code.choose(mask.any().val, [otherwise.val]) as this:
-        if not like.lanes:
-            this.next = [_called(code, symbol, [a.val for a in args])]
-        else:
-            this.next = [_called_by_lane(code, symbol, args, mask, otherwise)]
+        values = [arg.val for arg in args]
+        if lanes:
+            symbol = _by_lane(code.unit, symbol, values)
+            flags = code.convert("arith.extui", mask.val, "i8")
+            values = [*values, otherwise.val, flags]
+        value = code.call(symbol, values, kind)
+        assert value is not None
+        this.next = [value]
     return Num(scope, this.results[0])
 
 
-def _called(code: Code, symbol: str, args: list[Val]) -> Val:
-    value = code.call(symbol, args, args[0].type)
-    assert value is not None
-    return value
-
-
-def _called_by_lane(code: Code, symbol: str, args: Sequence[Num], mask: Num, base: Num) -> Val:
-    element, lanes, step = base.val.element, base.lanes, base.bits // 8
-    slots = [code.alloca(element, lanes) for _ in args]
-    result, flags = code.alloca(element, lanes), code.alloca("i8", lanes)
-    for slot, arg in zip(slots, args, strict=True):
-        code.store(arg.val, slot, 8)
-    code.store(base.val, result, 8)
-    code.store(code.convert("arith.extui", mask.val, "i8"), flags, 1)
+def _by_lane(unit: Unit, symbol: str, args: Sequence[Val]) -> str:
+    """A function of this unit that calls `symbol` for each lane with a flag; written once."""
+    like, lanes = args[0], args[0].lanes
+    name = f"gm_{symbol}_{lanes}"
+    if not unit.once(name):
+        return name
+    element, step = like.element, int(like.element[1:]) // 8
+    inputs = [(f"x{i}", like.type) for i in range(len(args))]
+    inputs += [("otherwise", like.type), ("flags", vector("i8", lanes))]
+    code = Code(unit, name, inputs, like.type, attrs='passthrough = ["noinline", "cold"]')
+    *slots, result = (code.alloca(element, lanes) for _ in inputs[:-1])
+    flags = code.alloca("i8", lanes)
+    for slot, value in zip((*slots, result, flags), code.args, strict=True):
+        code.store(value, slot, 1 if slot is flags else step)
     with code.loop(0, lanes) as lane:
         flag = code.load(code.at(flags, lane.i, "i8"), "i8", 1)
         with code.when(code.compare("arith.cmpi", "ne", flag, code.const(0, "i8"))):
             values = [code.load(code.at(slot, lane.i, element), element, step) for slot in slots]
-            code.store(_called(code, symbol, values), code.at(result, lane.i, element), step)
-    return code.load(result, vector(element, lanes), 8)
+            one = code.call(symbol, values, element)
+            assert one is not None
+            code.store(one, code.at(result, lane.i, element), step)
+    code.finish(code.load(result, like.type, step))
+    return name
 
 
 def exact_fma(a: Num, b: Num, c: Num) -> Num:
