@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphmill.codegen.cpu import contraction, loops, reductions
+from graphmill.codegen.cpu import contraction, loops, reductions, tiles
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
@@ -48,7 +48,11 @@ def _loop(host: Host, op: Op) -> None:
         host.source(kernel, value, buffer)
         for value, buffer in zip(block.yielded, outputs, strict=True)
     ]
-    launch = loops.emit_loop(kernel, block, sources, targets)
+    across = tiles.crossing(block, sources, targets[0].shape)
+    if across.arrays:
+        launch = tiles.emit_tiles(kernel, block, sources, targets, across)
+    else:
+        launch = loops.emit_loop(kernel, block, sources, targets)
     host.launch(kernel, launch, info_of(op, kernel.name, True))
 
 
