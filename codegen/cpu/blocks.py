@@ -58,6 +58,9 @@ def _loop(host: Host, op: Op) -> None:
 
 @lowers("reduce")
 def _reduce(host: Host, op: Op) -> None:
+    if op.name == "reduce" and not op.attrs["axes"]:
+        _loop(host, op)
+        return
     reductions.emit_reduce(host, op, body_of(op), label(op), info_of)
 
 

@@ -22,6 +22,7 @@ from graphmill.ir.graph import Op, Value
 from graphmill.ir.ops.reduce import identity
 
 WIDTH = 2048  # columns of one block: long pieces of memory, a state that stays in the first cache
+ROWS = 4  # rows that one pass over the state takes
 
 
 def emit_columns(
@@ -95,32 +96,58 @@ class _Columns:
                 memory.store(code, neutral, source.pointer, loop.i, source.dtype)
 
     def _over_rows(
-        self, at: dict[int, Index], start: Val, stop: Val, body: Callable[[Indices], None]
+        self,
+        at: dict[int, Index],
+        start: Val,
+        stop: Val,
+        body: Callable[[Sequence[Indices]], None],
     ) -> None:
-        """Run `body(full index)` over all reduced positions and the block's columns."""
+        """Run `body(full indices of some rows)` over all reduced positions and the columns."""
         plan, code = self.plan, self.code
-        sizes = [self.kernel.size(plan.shape[i]) for i in plan.reduced]
         rows = self.kernel.dim(product(plan.shape[i] for i in plan.reduced))
-        with code.loop(0, rows) as row, self.elements.scope():
-            positions = unravel(code, row.i, sizes)
+        together = ROWS if len(plan.reduced) == 1 else 1
+        rest = code.binary("arith.remui", rows, code.i64(together))
+        middle = code.binary("arith.subi", rows, rest)
+        for low, high, step in ((code.i64(0), middle, together), (middle, rows, 1)):
+            if low is middle and together == 1:
+                continue
+            with code.loop(low, high, step) as row, self.elements.scope():
+                numbers = [code.add(row.i, n) for n in range(step)]
+                self._over_columns(at, numbers, start, stop, body)
+
+    def _over_columns(
+        self,
+        at: dict[int, Index],
+        rows: Sequence[Val],
+        start: Val,
+        stop: Val,
+        body: Callable[[Sequence[Indices]], None],
+    ) -> None:
+        plan = self.plan
+        sizes = [self.kernel.size(plan.shape[i]) for i in plan.reduced]
+        places = []
+        for row in rows:
+            positions = unravel(self.code, row, sizes)
             named = {axis: Index(p) for axis, p in zip(plan.reduced, positions, strict=True)}
+            places.append({**at, **named})
 
-            def step(column: Index, carried: Sequence[Val]) -> Sequence[Val]:
-                full = {**at, **named, len(plan.shape) - 1: column}
-                body(tuple(full[i] for i in range(len(plan.shape))))
-                return carried
+        def step(column: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            last = len(plan.shape) - 1
+            body([tuple({**p, last: column}[i] for i in range(last + 1)) for p in places])
+            return carried
 
-            sweep(self.elements, start, stop, step)
+        sweep(self.elements, start, stop, step)
 
-    def _accumulate(self, reduces: Sequence[Op], start: Val) -> Callable[[Indices], None]:
-        def body(index: Indices) -> None:
+    def _accumulate(self, reduces: Sequence[Op], start: Val) -> Callable[[Sequence[Indices]], None]:
+        def body(rows: Sequence[Indices]) -> None:
             for op in reduces:
                 accumulator, state = Accumulator.of(op), self.states[op.result]
-                local = (self._local(index[-1], start),)
-                value = self.elements.vector(op.operands[0], index)
-                before = pack(self.elements.load(state, local))
-                after = accumulator.combine(self.kernel, before, value)
-                self.elements.store(state, local, unpack(after))
+                local = (self._local(rows[0][-1], start),)
+                total = pack(self.elements.load(state, local))
+                for index in rows:
+                    value = self.elements.vector(op.operands[0], index)
+                    total = accumulator.combine(self.kernel, total, value)
+                self.elements.store(state, local, unpack(total))
 
         return body
 
@@ -146,8 +173,9 @@ class _Columns:
 
         sweep(self.elements, start, stop, step)
 
-    def _store_full(self, index: Indices) -> None:
+    def _store_full(self, rows: Sequence[Indices]) -> None:
         plan = self.plan
-        results = [self.elements.at(plan.block.yielded[i], index) for i in plan.full_yields]
-        for i, result in zip(plan.full_yields, results, strict=True):
-            self.elements.store(self.outputs[i], index, result)
+        for index in rows:
+            results = [self.elements.at(plan.block.yielded[i], index) for i in plan.full_yields]
+            for i, result in zip(plan.full_yields, results, strict=True):
+                self.elements.store(self.outputs[i], index, result)

@@ -379,6 +379,7 @@ _INDEX: dict[str, Callable[[Elements, Op, Indices, Val | None], Elem]] = {
     "dynamic_slice": _dynamic_slice,
     "rng_bits": _rng_bits,
     "copy": _copy,
+    "reduce": _copy,  # over no axes
 }
 
 

@@ -9,7 +9,7 @@ from graphmill.codegen.cpu.elem import Elem, constant
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.codegen.cpu.host import Host
-from graphmill.codegen.cpu.index import Index, Indices, lanes_of, mirrored
+from graphmill.codegen.cpu.index import Index, Indices, mirrored
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import outer_positions, sweep
@@ -195,28 +195,6 @@ class _Best:
             wins = code.binary("arith.andi", wins, mask)
         return [code.select(wins, value, state[0]), code.select(wins, at, state[1])]
 
-    def across(self, state: Sequence[Val]) -> list[Val]:
-        """The best of all lanes."""
-        code, lanes = self.kernel.code, state[0].lanes
-        while lanes > 1:
-            lanes //= 2
-            low, high = (
-                [
-                    code.op(
-                        f"vector.extract_strided_slice {v} {{offsets = [{offset}], "
-                        f"sizes = [{lanes}], strides = [1]}} : {v.type} to "
-                        f"{vector(v.element, lanes)}",
-                        vector(v.element, lanes),
-                    )
-                    for v in state
-                ]
-                for offset in (0, lanes)
-            )
-            state = self.step(low, high[0], high[1], None)
-        return [
-            code.op(f"vector.extract {v}[0] : {v.element} from {v.type}", v.element) for v in state
-        ]
-
 
 @lowers("argreduce")
 def _argreduce(host: Host, op: Op) -> None:
@@ -251,16 +229,73 @@ def _best_across(
 def _best_along(
     elements: Elements, lines: Lines, at: dict[int, Index], source: Source, best: _Best
 ) -> Val:
+    """Two sweeps, the second over warm memory: the largest value, then where it first is."""
+    found = _extreme(elements, lines, at, source, best)
+    missing = best.apply("ne", found, found) if best.dtype.is_float else None
     code, lanes = elements.code, elements.lanes
+    size = elements.kernel.dim(lines.shape[lines.axis])
+    splat = code.splat(found, lanes)
+
+    def hits(position: Index) -> Val:
+        value = elements.load(source, lines.index(at, position))
+        assert isinstance(value, Val)
+        hit = best.apply("eq", value, splat)
+        if missing is not None:
+            lost = best.apply("ne", value, value)
+            wanted = code.splat(missing, lanes)
+            hit = code.binary("arith.ori", hit, code.binary("arith.andi", lost, wanted))
+        return hit
+
+    left = code.binary("arith.remui", size, code.i64(lanes))
+    middle = code.binary("arith.subi", size, left)
+    start = code.i64(0)
+    with code.while_loop([start]) as search, elements.scope():
+        inside = code.compare("arith.cmpi", "slt", search.carried[0], middle)
+        # a position past the whole vectors is not read
+        safe = code.select(inside, search.carried[0], start)
+        some = code.compare("arith.cmpi", "sge", middle, code.i64(lanes))
+        mask = code.splat(some, lanes)
+        with elements.scope(mask):
+            any_ = _any(code, code.binary("arith.andi", hits(Index(safe, 1)), mask))
+        none = code.binary("arith.xori", any_, code.const(True, "i1"))
+        code.test(search, code.binary("arith.andi", inside, none))
+        search.next = [code.add(search.carried[0], lanes)]
+    first = search.results[0]
+    tail = memory.tail_mask(code, code.binary("arith.subi", size, first), lanes)
+    with elements.scope(tail):
+        hit = code.binary("arith.andi", hits(Index(first, 1)), tail)
+    return code.add(first, _first_lane(code, hit))
+
+
+def _extreme(
+    elements: Elements, lines: Lines, at: dict[int, Index], source: Source, best: _Best
+) -> Val:
+    """The largest (smallest) value of the line; NaN when it holds one."""
+    accumulator = Accumulator("max" if best.largest else "min", best.dtype)
+    kernel = lines.kernel
 
     def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
         value = elements.load(source, lines.index(at, position))
-        assert isinstance(value, Val)
-        return best.step(carried, value, lanes_of(code, position, lanes), elements.tail)
+        if elements.tail is None:
+            return accumulator.combine(kernel, carried, value)
+        return accumulator.masked(kernel, carried, value, elements.tail)
 
     def merge(a: Sequence[Val], b: Sequence[Val]) -> Sequence[Val]:
-        return best.step(a, b[0], b[1], None)
+        return accumulator.combine(kernel, a, unpack(b))
 
     size = elements.dim(lines.shape[lines.axis])
-    final = sweep(elements, 0, size, body, best.start(code, lanes), merge=merge)
-    return best.across(final)[1]
+    start = accumulator.start(elements.code, elements.lanes)
+    return accumulator.across(kernel, sweep(elements, 0, size, body, start, merge=merge))[0]
+
+
+def _any(code: Code, mask: Val) -> Val:
+    return code.op(f"vector.reduction <or>, {mask} : {mask.type} into i1", "i1")
+
+
+def _first_lane(code: Code, mask: Val) -> Val:
+    """The number of the first lane that is set."""
+    bits = code.op(f"vector.bitcast {mask} : {mask.type} to vector<1xi{mask.lanes}>",
+                   f"vector<1xi{mask.lanes}>")  # fmt: skip
+    word = code.op(f"vector.extract {bits}[0] : i{mask.lanes} from {bits.type}", f"i{mask.lanes}")
+    wide = word if mask.lanes == 64 else code.convert("arith.extui", word, "i64")
+    return code.unary("math.cttz", wide)
