@@ -40,7 +40,13 @@ def apply(code: Code, epilogue: Epilogue | None, value: Elem, acc: DType, place:
 
 
 def finish_tile(
-    unit: Unit, name: str, tile: Tile, acc: DType, out: DType, epilogue: Epilogue | None
+    unit: Unit,
+    name: str,
+    tile: Tile,
+    acc: DType,
+    out: DType,
+    epilogue: Epilogue | None,
+    first_extra: int = len(SLOTS),
 ) -> str:
     """Symbol of the function that finishes a buffered tile; shared when there is no epilogue."""
     symbol = f"{name}_finish" if epilogue else f"gm_finish_{tile.element}_{out}"
@@ -49,7 +55,7 @@ def finish_tile(
     code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')
     cols = code.args[4]
     whole = code.compare("arith.cmpi", "sge", cols, code.i64(tile.columns))
-    finisher = _Finisher(code, tile, acc, out, epilogue)
+    finisher = _Finisher(code, tile, acc, out, epilogue, first_extra)
     with code.when(whole):
         finisher.rows(masked=False)
     with code.otherwise():
@@ -60,7 +66,13 @@ def finish_tile(
 
 class _Finisher:
     def __init__(
-        self, code: Code, tile: Tile, acc: DType, out: DType, epilogue: Epilogue | None
+        self,
+        code: Code,
+        tile: Tile,
+        acc: DType,
+        out: DType,
+        epilogue: Epilogue | None,
+        first_extra: int,
     ) -> None:
         self.code, self.tile, self.acc, self.out, self.epilogue = code, tile, acc, out, epilogue
         self.buffer, self.c, self.c_m, self.height, self.cols = code.args[:5]
@@ -68,7 +80,7 @@ class _Finisher:
         zero = code.i64(0)
         self.earlier = code.compare("arith.cmpi", "ne", earlier, zero)
         self.last = code.compare("arith.cmpi", "ne", last, zero)
-        self.extra = extra_slots(code, data, epilogue, len(SLOTS))
+        self.extra = extra_slots(code, data, epilogue, first_extra)
         self.partial = is_plain(out, tile.element)  # C may hold sums of earlier slices
 
     def rows(self, *, masked: bool) -> None:

@@ -47,7 +47,7 @@ def emit_gemm(
     plan, shape = make_plan(spec, target), skinny(spec)
     if spec.acc.is_complex:
         emit_simple(unit, symbol, spec, epilogue)
-        return _kernel((), symbol, lambda code, sizes: sizes.m, _nothing, _nothing)
+        return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
     if shape is not None:
         emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue)
         return _skinny_kernel(symbol, plan, shape)
@@ -69,13 +69,13 @@ def emit_gemm(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, spec, plan, sizes).bytes
 
-    return _kernel(phases, symbol, longest, shared, scratch)
+    return kernel_of(phases, symbol, longest, shared, scratch)
 
 
 _Count = Callable[[Code, Sizes], Val]
 
 
-def _nothing(code: Code, sizes: Sizes) -> Val:
+def nothing(code: Code, sizes: Sizes) -> Val:
     return code.i64(0)
 
 
@@ -87,10 +87,10 @@ def _skinny_kernel(symbol: str, plan: Plan, shape: Skinny) -> GemmKernel:
         size = code.add(code.mul(scratch_elements(code, shape, sizes), plan.tile.bytes), 63)
         return code.op(f"arith.andi {size}, {code.i64(-64)} : i64", "i64")
 
-    return _kernel((), symbol, per_matrix, _nothing, scratch)
+    return kernel_of((), symbol, per_matrix, nothing, scratch)
 
 
-def _kernel(
+def kernel_of(
     phases: tuple[Phase, ...], symbol: str, per_matrix: _Count, shared: _Count, scratch: _Count
 ) -> GemmKernel:
     """A kernel of `per_matrix` items for each matrix of the batch, none when C is empty."""

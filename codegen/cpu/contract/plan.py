@@ -9,6 +9,8 @@ from graphmill.codegen.cpu.contract.elements import is_plain
 from graphmill.codegen.cpu.contract.spec import GemmSpec
 from graphmill.codegen.cpu.target import Target
 
+GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -25,6 +27,7 @@ class Plan:
     b_mode: str
     heights: tuple[int, ...]
     split_k: bool
+    pitch: int = 0  # of a group packed row by row instead of panel by panel
 
 
 def make_plan(spec: GemmSpec, target: Target) -> Plan:

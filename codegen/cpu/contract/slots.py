@@ -17,8 +17,17 @@ class Slots:
 
     def __init__(self, code: Code, spec: GemmSpec) -> None:
         self.code, self.spec = code, spec
-        self.data, self.begin, self.end, worker = code.args
+        self.data, self.begin, self.end, worker = code.args[:4]
         self._values = {name: self._load(name) for name in SLOTS}
+        self._finish_loading(worker)
+
+    @property
+    def first_extra(self) -> int:
+        """The slot where the epilogue's own begin."""
+        return len(SLOTS)
+
+    def _finish_loading(self, worker: Val) -> None:
+        code = self.code
         self.sizes = Sizes(*(self[name] for name in ("m", "n", "k", "batch")))
         offset = code.mul(worker, self["scratch_bytes"])
         self.memory = code.at(self["scratch"], offset, "i8")
@@ -39,6 +48,10 @@ class Slots:
             return code.i64(known)
         kind = "!llvm.ptr" if name in POINTERS else "i64"
         return code.load(code.at(self.data, SLOTS.index(name), "i64"), kind, 8)
+
+    def place(self, row: Val, batch: Val) -> tuple[Val, Val]:
+        """Row and batch index as the epilogue knows them."""
+        return row, batch
 
     def matrices(self, items: Val) -> Iterator[tuple[Val, Val, Val]]:
         """For each matrix this call touches: its batch index and its range of `items` items.

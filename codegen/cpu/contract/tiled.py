@@ -10,12 +10,10 @@ from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_elem
 from graphmill.codegen.cpu.contract.finish import finish_tile
 from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b
-from graphmill.codegen.cpu.contract.plan import Plan
+from graphmill.codegen.cpu.contract.plan import GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Sizes
 from graphmill.codegen.cpu.emit import Code, Unit, Val
-
-GROUP = 4  # panels packed together in `group` mode: whole cache lines and fewer pages of B
 
 
 def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
@@ -24,7 +22,7 @@ def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slice:
+class Slice:
     """What the inner loops work on: a slice of k, ranges of tiles and panels, of one matrix."""
 
     k: Val
@@ -36,7 +34,7 @@ class _Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class _PanelB:
+class PanelB:
     """Where B's panels are: `step` elements apart, rows `b_k` apart; the last may lie elsewhere."""
 
     base: Val
@@ -96,7 +94,7 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     if plan.b_mode == "direct":
         b_size = code.mul(sizes.k, tile.columns)
     elif plan.b_mode == "group":
-        b_size = code.mul(depth, tile.columns * GROUP)
+        b_size = code.add(code.mul(depth, plan.pitch or tile.columns * GROUP), 64 // tile.bytes)
     elif plan.b_mode == "worker":
         panels = ceil_div(code, sizes.n, tile.columns)
         b_size = code.mul(code.mul(panels, sizes.k), tile.columns)
@@ -110,20 +108,22 @@ def emit_tiled(
 ) -> None:
     """Write the kernel that computes the items `begin`..`end` of the product."""
     code = Code(unit, symbol, BODY, internal=False)
-    _Tiled(code, symbol, spec, plan, epilogue).body()
+    Tiled(Slots(code, spec), symbol, spec, plan, epilogue).body()
     code.finish()
 
 
-class _Tiled:
+class Tiled:
     """The kernel being written, with the values all of its loops use."""
 
     def __init__(
-        self, code: Code, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None
+        self, slot: Slots, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None
     ) -> None:
-        self.code, self.spec, self.plan, self.tile = code, spec, plan, plan.tile
+        self.code = code = slot.code
+        self.slot, self.spec, self.plan, self.tile = slot, spec, plan, plan.tile
         self.epilogue = epilogue
-        self.slot = Slots(code, spec)
-        self.finisher = finish_tile(code.unit, symbol, self.tile, spec.acc, spec.out, epilogue)
+        self.finisher = finish_tile(
+            code.unit, symbol, self.tile, spec.acc, spec.out, epilogue, slot.first_extra
+        )
         self.buffer = code.alloca(self.tile.element, self.tile.rows * self.tile.columns)
         self.sizes = sizes = self.slot.sizes
         self.scratch = scratch_layout(code, spec, plan, sizes)
@@ -178,7 +178,7 @@ class _Tiled:
                 left = code.binary("arith.subi", self.sizes.k, k.i)
                 length = least(code, left, depth)
                 last = code.compare("arith.cmpi", "sle", left, depth)
-                slice_ = _Slice(k.i, length, last, (block.i, end), panels, batch)
+                slice_ = Slice(k.i, length, last, (block.i, end), panels, batch)
                 self._block(slice_, a, c, panel_b)
 
     def _even(self, tiles: Val) -> Val:
@@ -187,7 +187,7 @@ class _Tiled:
         blocks = most(code, ceil_div(code, tiles, self.scratch.tiles), 1)
         return most(code, ceil_div(code, tiles, blocks), 1)
 
-    def _panel_b(self, batch: Val, panels: tuple[Val, Val]) -> _PanelB:
+    def _panel_b(self, batch: Val, panels: tuple[Val, Val]) -> PanelB:
         """Where the panels of B are; packs what this worker must pack."""
         code, slot, tile, mode = self.code, self.slot, self.tile, self.plan.b_mode
         size = code.mul(self.sizes.k, tile.columns)
@@ -195,15 +195,15 @@ class _Tiled:
         if mode in ("packed", "shared"):
             b = slot["shared"] if mode == "shared" else slot["b"]
             whole = code.at(b, code.mul(batch, slot["b_batch"]), tile.element)
-            return _PanelB(whole, size, width)
+            return PanelB(whole, size, width)
         b = code.at(slot["b"], code.mul(batch, slot["b_batch"]), memory_element(self.spec.b))
         pack = pack_b(code.unit, tile, self.spec.b, self.spec.b_order)
         if mode == "group":
-            return _PanelB(b, size, width)
+            return PanelB(b, size, width)
         args = [b, slot["b_k"], slot["b_n"], self.sizes.k, self.sizes.n]
         if mode == "worker":
             code.call(pack, [*args, *panels, self.b_memory])
-            return _PanelB(self.b_memory, size, width)
+            return PanelB(self.b_memory, size, width)
         last = code.binary("arith.subi", self.panels, code.i64(1))
         ragged = code.compare("arith.cmpi", "ne", code.mul(self.panels, tile.columns),
                               self.sizes.n)  # fmt: skip
@@ -213,9 +213,9 @@ class _Tiled:
             back = code.binary("arith.subi", code.i64(0), code.mul(last, size))
             out = code.at(self.b_memory, back, tile.element)
             code.call(pack, [*args, last, self.panels, out])
-        return _PanelB(b, width, slot["b_k"], self.b_memory, last, ragged)
+        return PanelB(b, width, slot["b_k"], self.b_memory, last, ragged)
 
-    def _block(self, part: _Slice, a: Val, c: Val, panel_b: _PanelB) -> None:
+    def _block(self, part: Slice, a: Val, c: Val, panel_b: PanelB) -> None:
         """A block of rows of one slice of k, times all panels."""
         code, tile = self.code, self.tile
         block_a = self._block_a(part, a)
@@ -232,10 +232,10 @@ class _Tiled:
             back = code.binary("arith.subi", code.i64(0), code.mul(first.i, size))
             out = code.at(self.b_memory, back, tile.element)
             code.call(pack, [*args, first.i, end, out])
-            packed = _PanelB(out, size, code.i64(tile.columns), from_slice=True)
+            packed = PanelB(out, size, code.i64(tile.columns), from_slice=True)
             self._panels(replace(part, panels=(first.i, end)), block_a, c, packed)
 
-    def _panels(self, part: _Slice, block_a: _BlockA, c: Val, panel_b: _PanelB) -> None:
+    def _panels(self, part: Slice, block_a: _BlockA, c: Val, panel_b: PanelB) -> None:
         code, tile = self.code, self.tile
         a_at, a_m, a_k = block_a
         with code.loop(*part.panels) as panel:
@@ -253,7 +253,7 @@ class _Tiled:
                 ahead = self._ahead(part, panel_b, panel.i, at.i, b)
                 self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
 
-    def _ahead(self, part: _Slice, panel_b: _PanelB, panel: Val, tile: Val, b: Val) -> Val:
+    def _ahead(self, part: Slice, panel_b: PanelB, panel: Val, tile: Val, b: Val) -> Val:
         """What to prefetch: the next panel, a share in each of a block's first tiles."""
         code = self.code
         share = code.binary("arith.subi", tile, part.tiles[0])
@@ -265,7 +265,7 @@ class _Tiled:
 
     def _tile(
         self,
-        part: _Slice,
+        part: Slice,
         kernel: Val,
         head: list[Val],
         c: Val,
@@ -285,7 +285,8 @@ class _Tiled:
             code.call_pointer(
                 kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0), ahead]
             )
-            rest = [height, valid, earlier, last, row, col, part.batch, self.slot.data]
+            shown_row, shown_batch = self.slot.place(row, part.batch)
+            rest = [height, valid, earlier, last, shown_row, col, shown_batch, self.slot.data]
             code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
 
         if not self.plan.split_k:
@@ -299,7 +300,7 @@ class _Tiled:
         with code.otherwise():
             buffered()
 
-    def _block_a(self, part: _Slice, a: Val) -> _BlockA:
+    def _block_a(self, part: Slice, a: Val) -> _BlockA:
         """The block of A: packed into this worker's memory, or where it lies."""
         code, slot, tile, spec = self.code, self.slot, self.tile, self.spec
         element = memory_element(spec.a)

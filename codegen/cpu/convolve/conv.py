@@ -1,0 +1,77 @@
+"""Convolutions: the public face. `emit_conv` chooses the algorithm and writes the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from graphmill.codegen.cpu.contract.elements import ceil_div, is_plain, most
+from graphmill.codegen.cpu.contract.gemm import kernel_of, nothing
+from graphmill.codegen.cpu.contract.plan import GROUP, make_plan
+from graphmill.codegen.cpu.contract.slots import BODY
+from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Sizes
+from graphmill.codegen.cpu.contract.tiled import Tiled, row_tiles, scratch_layout
+from graphmill.codegen.cpu.convolve.direct import Direct
+from graphmill.codegen.cpu.convolve.patches import PatchProduct
+from graphmill.codegen.cpu.convolve.spec import ConvSlots, ConvSpec, conv_sizes, slot_names
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.target import Target
+
+__all__ = ["ConvSpec", "algorithm", "conv_sizes", "emit_conv", "slot_names"]
+
+_FEW_FILTERS = 2  # per group; below this a register tile is nearly empty
+
+
+def algorithm(spec: ConvSpec) -> str:
+    """`direct` for few filters a group, `product` for a 1×1 window, else `patches`."""
+    if spec.filters // spec.groups <= _FEW_FILTERS:
+        return "direct"
+    plain = (
+        all(n == 1 for n in (*spec.window, *spec.strides, *spec.input_dilation))
+        and not any(spec.low)
+        and spec.groups == 1
+        and spec.sizes == spec.out_sizes
+        and None not in spec.sizes
+        and spec.contiguous
+    )
+    return "product" if plain else "patches"
+
+
+def emit_conv(
+    unit: Unit, symbol: str, spec: ConvSpec, target: Target, epilogue: Epilogue | None = None
+) -> GemmKernel:
+    """Write the kernel of `spec` into `unit`; its slots are `slot_names`, its sizes `conv_sizes`.
+
+    The epilogue's row is the channel, its column the position within the channel's results, its
+    batch the image.
+    """
+    chosen, product = algorithm(spec), spec.product()
+    plan = make_plan(product, target)
+    code = Code(unit, symbol, BODY, internal=False)
+    slots = ConvSlots(code, spec)
+    if chosen == "direct":
+        Direct(slots, plan.tile, epilogue).body()
+        code.finish()
+        kernel = kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
+        return replace(kernel, slots=slot_names(spec.rank))
+    if chosen == "product":
+        fits = (product.m or 0) <= plan.blocks.rows
+        plan = replace(plan, b_mode="group" if fits else "worker")
+        Tiled(slots, symbol, product, plan, epilogue).body()
+    else:
+        pitch = GROUP * plan.tile.columns + 64 // plan.tile.bytes  # an odd number of cache lines
+        pack_a = not is_plain(spec.w, plan.tile.element)
+        plan = replace(plan, b_mode="group", pitch=pitch, pack_a=pack_a)
+        PatchProduct(slots, symbol, plan, epilogue).body()
+    code.finish()
+
+    def items(code: Code, sizes: Sizes) -> Val:
+        panels = ceil_div(code, sizes.n, plan.tile.columns)
+        if chosen == "patches":
+            return panels
+        return most(code, panels, row_tiles(code, plan.tile, sizes.m))
+
+    def scratch(code: Code, sizes: Sizes) -> Val:
+        return scratch_layout(code, product, plan, sizes).bytes
+
+    kernel = kernel_of((), symbol, items, nothing, scratch)
+    return replace(kernel, slots=slot_names(spec.rank))
