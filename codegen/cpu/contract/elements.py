@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.elem import Elem, memory_type, register_type
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.ir.dtypes import DType
+from graphmill.ir.dtypes import DType, i8, i16
 
 
 def memory_element(dtype: DType) -> str:
@@ -44,7 +44,9 @@ def store_as(
     code: Code, value: Elem, base: Val, index: Val | int, dtype: DType, mask: Val | None = None
 ) -> None:
     """Store a sum, or an epilogue's result, as `dtype`."""
-    if isinstance(value, Val):
+    if isinstance(value, Val) and value.element == memory_type(dtype) != register_type(dtype):
+        dtype = i8 if dtype.bits == 8 else i16  # its bits, converted already
+    elif isinstance(value, Val):
         value = resize(code, value, register_type(dtype), signed=dtype.kind == "i")
     memory.store(code, value, base, index, dtype, mask=mask)
 

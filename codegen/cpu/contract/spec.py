@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.emit import Code, Val
@@ -57,12 +58,12 @@ class Place:
 class Epilogue:
     """Work on finished sums before the one store of C.
 
-    `apply` gets sums in the register type of `acc` and returns them so, or in `out`'s (a store
-    converts between sizes of one kind).
+    `apply` gets sums in the register type of `acc` (a `Complex` for complex ones) and returns the
+    register or memory type of `out`; a store converts between sizes of one kind.
     `slots` are the MLIR types of the extra data slots, after `SLOTS`.
     """
 
-    apply: Callable[[Code, Elem, Place], Elem]
+    apply: Callable[[Code, Any, Place], Elem]
     slots: tuple[str, ...] = ()
 
 

@@ -69,8 +69,8 @@ class Direct:
             col = code.add(start, at.i)
             full = code.compare("arith.cmpi", "sge", left, code.i64(tile.lanes))
             for masked in (False, True):
-                mask = memory.tail_mask(code, left, tile.lanes) if masked else None
                 with code.otherwise() if masked else code.when(full):
+                    mask = memory.tail_mask(code, left, tile.lanes) if masked else None
                     place = Place(shown_row, col, shown_batch, tile.lanes, mask, self.extra)
                     done = apply(code, self.epilogue, total, self.conv.acc, place)
                     store_as(code, done, target, col, self.conv.out, mask)
