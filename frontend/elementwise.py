@@ -32,6 +32,41 @@ def conjugate(x: Tracer) -> Tracer:
     return emit("conj", x) if x.element.is_complex else copied(x)
 
 
+def exp2(x: Tracer) -> Tracer:
+    if not x.element.is_complex:
+        return emit("exp2", x)
+    return emit("exp", emit("mul", x, constant_like(x, math.log(2))))
+
+
+def expm1(x: Tracer) -> Tracer:
+    if not x.element.is_complex:
+        return emit("expm1", x)
+    return emit("sub", emit("exp", x), constant_like(x, 1))
+
+
+def log2(x: Tracer) -> Tracer:
+    return emit("log2", x) if x.element.is_float else _log_to_base(x, 2)
+
+
+def log10(x: Tracer) -> Tracer:
+    return emit("log10", x) if x.element.is_float else _log_to_base(x, 10)
+
+
+def _log_to_base(x: Tracer, base: int) -> Tracer:
+    return emit("mul", emit("log", x), constant_like(x, 1 / math.log(base)))
+
+
+def log1p(x: Tracer) -> Tracer:
+    if x.element.is_float:
+        return emit("log1p", x)
+    return emit("log", emit("add", x, constant_like(x, 1)))
+
+
+def bit_count(x: Tracer) -> Tracer:
+    """The one bits of |x|, as NumPy counts them."""
+    return emit("popcount", absolute(x))
+
+
 def reciprocal(x: Tracer) -> Tracer:
     """1 / x; for integers rounded towards zero, so 0 beyond ±1."""
     if x.element.is_inexact:

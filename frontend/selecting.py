@@ -14,17 +14,15 @@ from graphmill.frontend.core import (
     Tracer,
     as_tracer,
     astype,
-    broadcast_args,
     broadcast_shapes,
     broadcast_to,
     constant,
-    dims_of,
     emit,
     emit_many,
     promote_args,
 )
 from graphmill.frontend.describe import failure, name_of
-from graphmill.frontend.shaping import reshaped, transposed
+from graphmill.frontend.shaping import reshaped
 from graphmill.frontend.sizes import compare
 from graphmill.frontend.state import current
 from graphmill.frontend.ufuncs import constant_like, evaluate, truth
@@ -335,21 +333,3 @@ def interp(
     beyond = at > take(grid, last)
     found = where(beyond, ends[1] if right is None else right, found)
     return where(evaluate(np.isnan, at), at, found)
-
-
-def same_dims(*args: Any) -> bool:
-    """Whether all have one shape."""
-    return len({dims_of(a) for a in args}) == 1
-
-
-def gather_rows(x: Tracer, index: Tracer) -> Tracer:
-    """Rows of x at an index array of any shape: the index's shape comes first."""
-    return emit("gather", x, index, axes=(0,))
-
-
-def moved_last(x: Tracer, axis: int) -> Tracer:
-    """x with one axis moved to the end."""
-    return transposed(x, (*(i for i in range(x.ndim) if i != axis), axis))
-
-
-__all__ = ["broadcast_args", "choose", "clip", "select", "sort", "take", "where"]

@@ -197,10 +197,22 @@ def evaluate(ufunc: np.ufunc, *inputs: Any, of: Any = None) -> Result:
         broadcast_to(_as_loop(a, to), shape)
         for a, to in zip(args, loop[0], strict=True)
     ]  # fmt: skip
+    if ufunc in _COMPARISONS and operands[0].element is not operands[1].element:
+        return _compared_across(ufunc, *operands)
     result = rule(*operands)
     if isinstance(result, tuple):
         return tuple(astype(r, to) for r, to in zip(result, loop[1], strict=True))
     return astype(result, loop[1][0])
+
+
+def _compared_across(ufunc: np.ufunc, x: Tracer, y: Tracer) -> Tracer:
+    """i64 against u64, which NumPy compares by value: a negative one is less than any u64."""
+    signed, unsigned, swapped = (x, y, False) if x.element.kind == "i" else (y, x, True)
+    negative = emit("lt", signed, constant_like(signed, 0))
+    pair = astype(signed, unsigned.element), unsigned
+    close = RULES[ufunc](*(reversed(pair) if swapped else pair))
+    below = bool(ufunc(0, 1) if not swapped else ufunc(1, 0))
+    return emit("select", negative, constant_like(close, below), close)
 
 
 def _is_plain(x: Any) -> bool:
@@ -337,8 +349,8 @@ def _build_rules() -> dict[np.ufunc, Callable[..., Any]]:
     names = {
         "add": "add", "subtract": "sub", "multiply": "mul", "true_divide": "div",
         "floor_divide": "floordiv", "remainder": "mod", "fmod": "rem", "power": "pow",
-        "float_power": "pow", "negative": "neg", "exp": "exp", "exp2": "exp2",
-        "expm1": "expm1", "log": "log", "log2": "log2", "log10": "log10", "log1p": "log1p",
+        "float_power": "pow", "negative": "neg", "exp": "exp",
+        "log": "log",
         "sqrt": "sqrt", "cbrt": "cbrt", "square": "square", "sin": "sin", "cos": "cos",
         "tan": "tan", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "sinh": "sinh",
         "cosh": "cosh", "tanh": "tanh", "arcsinh": "asinh", "arccosh": "acosh",
@@ -347,7 +359,7 @@ def _build_rules() -> dict[np.ufunc, Callable[..., Any]]:
         "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt",
         "greater_equal": "ge", "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor",
         "invert": "not", "left_shift": "shl", "right_shift": "shr", "signbit": "signbit",
-        "bitwise_count": "popcount", "rint": "round",
+        "rint": "round",
     }  # fmt: skip
     rules: dict[np.ufunc, Callable[..., Any]] = {
         getattr(np, numpy): _op(ours) for numpy, ours in names.items()
@@ -365,6 +377,8 @@ def _build_rules() -> dict[np.ufunc, Callable[..., Any]]:
         np.radians: e.radians, np.deg2rad: e.radians, np.heaviside: e.heaviside,
         np.logaddexp2: e.logaddexp2, np.ldexp: e.ldexp, np.modf: e.modf, np.spacing: e.spacing,
         np.divmod: lambda x, y: (emit("floordiv", x, y), emit("mod", x, y)),
+        np.bitwise_count: e.bit_count,
+        np.exp2: e.exp2, np.expm1: e.expm1, np.log2: e.log2, np.log10: e.log10, np.log1p: e.log1p,
         np.gcd: e.gcd, np.lcm: e.lcm, np.frexp: e.frexp,
     }  # fmt: skip
 

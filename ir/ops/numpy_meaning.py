@@ -21,7 +21,8 @@ def keep_dtype(function: Callable[..., Any]) -> Callable[..., Array]:
     def wrapped(*arrays: Any) -> Array:
         with np.errstate(all="ignore"):
             first = np.asarray(arrays[0])
-            if first.dtype.itemsize == 2 and first.dtype.kind in "fV":
+            narrow = first.dtype.itemsize == 2 and first.dtype.kind in "fV"
+            if narrow and function is not nextafter:
                 result = np.asarray(function(*(np.asarray(a).astype(np.float32) for a in arrays)))
                 return result.astype(first.dtype) if result.dtype.kind == "f" else result
             return np.asarray(function(*arrays))
