@@ -147,8 +147,8 @@ def test_integer_power_by_a_number(n: int) -> None:
         lambda x, y: 2 - x, lambda x, y: 2.0 / (y + 9), lambda x, y: 7 // (y + 9),
         lambda x, y: 7 % (y + 9), lambda x, y: divmod(7, y + 9), lambda x, y: 2 ** (y & 3),
         lambda x, y: 5 & x, lambda x, y: 5 | x, lambda x, y: 5 ^ x, lambda x, y: 1 << (y & 3),
-        lambda x, y: 64 >> (y & 3), lambda x, y: 3 > x,
-        lambda x, y: [1, 2, 3] + x, lambda x, y: x * np.arange(3), lambda x, y: np.arange(3) - x,
+        lambda x, y: 64 >> (y & 3), lambda x, y: np.int64(3) > x,
+        lambda x, y: (1, 2, 3) * x, lambda x, y: x * np.arange(3), lambda x, y: np.arange(3) - x,
         lambda x, y: np.ones((3, 3), int) @ x, lambda x, y: x.__add__(y),
     ],
 )  # fmt: skip
