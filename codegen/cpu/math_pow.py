@@ -15,8 +15,8 @@ from graphmill.codegen.cpu.expr import (
     two_sum,
     where,
 )
-from graphmill.codegen.cpu.math_exp import exp, exp_of_sum
-from graphmill.codegen.cpu.math_log import log, split_exponent
+from graphmill.codegen.cpu.math_exp import exp_normal, exp_of_sum
+from graphmill.codegen.cpu.math_log import log_normal, split_exponent
 from graphmill.codegen.cpu.reals import maximum, minimum
 
 INF, NAN = float("inf"), float("nan")
@@ -74,7 +74,8 @@ def _magnitude(x: Num, y: Num) -> Num:
     """|x|^y without the special cases."""
     if x.bits == 32:
         wide_x, wide_y = (v.convert("arith.extf", "f64") for v in (x.abs(), y))
-        return exp(wide_y * log(wide_x)).convert("arith.truncf", "f32")
+        exponent = (wide_y * log_normal(wide_x)).clamp(-200.0, 200.0)
+        return exp_normal(exponent).convert("arith.truncf", "f32")
     high, low = _log_pair(x.abs())
     power, error = two_product(high, y)
     error = where(power.abs() < 2000.0, fma(low, y, error), 0.0)
