@@ -74,8 +74,12 @@ def _float_literal(value: float, element: str) -> str:
 
 @dataclass(slots=True)
 class Unit:
-    """One MLIR module: functions, globals and declarations, in the order they were added."""
+    """One MLIR module: functions, globals and declarations, in the order they were added.
 
+    `vector_bits` is the width of the target's vector registers, 0 where it does not matter.
+    """
+
+    vector_bits: int = 0
     parts: list[str] = field(default_factory=list)
     half: bool = True  # whether the target converts f16 in hardware
     _declared: set[str] = field(default_factory=set)

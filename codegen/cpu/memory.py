@@ -236,11 +236,42 @@ def _load(code: Code, address: Val, kind: str, align: int, mask: Val | None) -> 
         with code.choose(mask, [zero]) as this:
             this.next = [code.load(address, kind, align)]
         return this.results[0]
+    if _too_wide(code, kind):
+        parts = [
+            _load(code, part, half, align, some)
+            for part, half, some in _halves(code, address, kind, mask)
+        ]
+        return _shuffle(code, parts[0], parts[1], range(mask.lanes))
     return code.op(
         f"llvm.intr.masked.load {address}, {mask}, {zero} {{alignment = {align} : i32}} : "
         f"(!llvm.ptr, {mask.type}, {kind}) -> {kind}",
         kind,
     )
+
+
+def _too_wide(code: Code, kind: str) -> bool:
+    """Whether a masked access takes more than one register.
+
+    LLVM (22) loads without the mask where it splits such an access itself and one half of the
+    mask is known to be false, so they are split here.
+    """
+    value = Val("", kind)
+    bits = value.lanes * int(value.element[1:])
+    return bool(code.unit.vector_bits) and bits > code.unit.vector_bits
+
+
+def _halves(code: Code, address: Val, kind: str, mask: Val) -> list[tuple[Val, str, Val]]:
+    """Address, type and mask of the two halves of a masked access."""
+    element, lanes = Val("", kind).element, mask.lanes // 2
+    half = vector(element, lanes)
+    return [
+        (code.at(address, start, element), half, _part(code, mask, start, lanes))
+        for start in (0, lanes)
+    ]
+
+
+def _part(code: Code, value: Val, start: int, lanes: int) -> Val:
+    return _shuffle(code, value, value, range(start, start + lanes))
 
 
 def _store(
@@ -251,6 +282,12 @@ def _store(
     elif not mask.lanes:
         with code.when(mask):
             code.store(value, address, align)
+    elif _too_wide(code, value.type):
+        lanes = mask.lanes // 2
+        for start, (part, _, some) in zip(
+            (0, lanes), _halves(code, address, value.type, mask), strict=True
+        ):
+            _store(code, _part(code, value, start, lanes), part, align, some)
     else:
         code.line(
             f"llvm.intr.masked.store {value}, {address}, {mask} {{alignment = {align} : i32}} : "
