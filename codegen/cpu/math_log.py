@@ -65,8 +65,8 @@ def reduce(x: Num, *, normal: bool = False) -> Reduced:
 
 def _with_limits(x: Num, result: Num) -> Num:
     """`result` for positive finite x; -inf for 0, NaN below, inf and NaN for themselves."""
-    outside = where(x.eq(0.0), -INF, where(x < 0.0, NAN, x))
-    return where((x > 0.0) & (x < INF), result, outside)
+    result = where(x < INF, result, x)
+    return where(x < 0.0, NAN, where(x.eq(0.0), -INF, result))
 
 
 def _natural(r: Reduced, correction: Num | None = None) -> Num:
