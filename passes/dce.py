@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphmill.ir.graph import Block, Function, Op, Region, walk
+from graphmill.ir.graph import Block, Function, Op, Region, Value, walk
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
@@ -114,25 +114,39 @@ def _shrink_scan(op: Op) -> None:
 
 
 def _drop_carries(op: Op, carry: int) -> None:
-    """Remove carried values that nobody reads after the loop and only they themselves inside."""
+    """Remove carried values that no result, test, effect or live carried value depends on."""
     body = op.regions[-1].block
-    terminator = body.terminator
-    dead = []
-    for i in range(carry):
-        if op.results[i].uses:
-            continue
-        outside = [r for r in op.regions[:-1] if r.block.args[i].uses]
-        if not outside and all(
-            user is terminator and position == i for user, position in body.args[i].uses
-        ):
-            dead.append(i)
+    live = _live_carries(op, carry)
+    dead = [i for i in range(carry) if i not in live]
     if not dead:
         return
     _drop_results(op, set(dead))
-    terminator.set_operands([v for i, v in enumerate(body.yielded) if i not in dead])
+    body.terminator.set_operands([v for i, v in enumerate(body.yielded) if i not in dead])
+    remove_dead(body)
     _drop_args(op, 0, op.regions, dead)
     op.attrs["carry"] = carry - len(dead)
-    remove_dead(body)
+
+
+def _live_carries(op: Op, carry: int) -> set[int]:
+    body = op.regions[-1].block
+    pending: list[Value] = []
+    for i in range(carry):
+        tested = any(region.block.args[i].uses for region in op.regions[:-1])
+        if op.results[i].uses or tested:
+            pending += [body.args[i], body.yielded[i]]
+    pending += body.yielded[carry:]
+    pending += [v for inner in body.ops[:-1] if not removable(inner) for v in inner.operands]
+    needed: set[Value] = set()
+    while pending:
+        value = pending.pop()
+        if value in needed:
+            continue
+        needed.add(value)
+        if value.op is not None:
+            pending += value.op.operands
+        elif value.index < carry:
+            pending.append(body.yielded[value.index])
+    return {i for i in range(carry) if body.args[i] in needed}
 
 
 def _drop_results(op: Op, dead: set[int]) -> None:
