@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import mmap
 import platform
 import struct
 import tempfile
@@ -311,18 +312,22 @@ def _spec(record: Mapping[str, Any]) -> ArgSpec:
 
 def _check(path: Path, verify: bool) -> tuple[str, bytes]:
     """The library's name and digest; raises unless it is whole, ours, and for this machine."""
-    data = bytearray(path.read_bytes())
-    at, name = _note(path, data)
-    digest = bytes(data[at : at + _DIGEST_BYTES])
-    data[at : at + _DIGEST_BYTES] = bytes(_DIGEST_BYTES)
-    if verify and hashlib.sha256(data).digest() != digest:
-        raise LibraryError(f"{path} is damaged: its checksum does not match")
+    with path.open("rb") as file:
+        if path.stat().st_size < _HEADER.size:
+            raise LibraryError(f"{path} is no shared library (a 64-bit little-endian ELF file)")
+        # pages of our own only where the checksum is put out of the way
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as data:
+            at, name = _note(path, data)
+            digest = data[at : at + _DIGEST_BYTES]
+            data[at : at + len(digest)] = bytes(len(digest))
+            if verify and hashlib.sha256(data).digest() != digest:
+                raise LibraryError(f"{path} is damaged: its checksum does not match")
     return name, digest
 
 
-def _note(path: Path, data: bytes | bytearray) -> tuple[int, str]:
+def _note(path: Path, data: mmap.mmap) -> tuple[int, str]:
     """Where the checksum stands, and the library's name."""
-    if len(data) < _HEADER.size or data[:6] != b"\x7fELF\x02\x01":
+    if data[:6] != b"\x7fELF\x02\x01":
         raise LibraryError(f"{path} is no shared library (a 64-bit little-endian ELF file)")
     fields = _HEADER.unpack_from(data)
     machine, table, size, count = fields[2], fields[5], fields[9], fields[10]
@@ -342,12 +347,12 @@ def _note(path: Path, data: bytes | bytearray) -> tuple[int, str]:
     raise LibraryError(f"{path} was not built by Graphmill")
 
 
-def _find(data: bytes | bytearray, at: int, end: int) -> tuple[int, str] | None:
+def _find(data: mmap.mmap, at: int, end: int) -> tuple[int, str] | None:
     while at + 12 <= end:
         name_size, size, _ = struct.unpack_from("<III", data, at)
         owner, content = at + 12, at + 12 + (name_size + 3 & ~3)
         if data[owner : owner + name_size] == _OWNER and size > _DIGEST_BYTES:
-            text = bytes(data[content + _DIGEST_BYTES : min(content + size, end)])
+            text = data[content + _DIGEST_BYTES : min(content + size, end)]
             return content, text.decode("ascii", "replace")
         at = content + (size + 3 & ~3)
     return None

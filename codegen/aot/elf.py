@@ -5,6 +5,7 @@ Only 64-bit little-endian files (x86-64, aarch64). The layout is that of the Sys
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ def _pad(file: object, align: int) -> int:
 class Elf:
     """A parsed ELF file: its sections and symbol tables, every offset checked."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap.mmap) -> None:
         self.data = data
         if len(data) < _HEADER.size or data[:6] != _IDENT[:6]:
             raise ElfError("not a 64-bit little-endian ELF file")

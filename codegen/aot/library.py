@@ -8,7 +8,6 @@ and libpthread. Beside it: `mlp.h`, the same code as one object `mlp.o`, `mlp.pc
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graphmill.codegen.aot import companions, link, weights, wrapper
+from graphmill.codegen.aot.files import mapped, replacing
 from graphmill.codegen.aot.header import header
 from graphmill.codegen.aot.objects import public_symbols, write_objects
 from graphmill.codegen.aot.plan import Plan
@@ -139,18 +139,16 @@ def _build(plan: Plan, linker: link.Linker, companion_files: bool) -> BuiltLibra
 
 def _seal(path: Path) -> None:
     """Write the file's SHA-256 (of the file with zeros in its place) into the library's note."""
-    data = bytearray(path.read_bytes())
     mark = wrapper.NOTE_OWNER + bytes(-len(wrapper.NOTE_OWNER) % 4)
-    at = data.find(mark + bytes(wrapper.DIGEST_BYTES)) + len(mark)
-    if at < len(mark):
-        raise BuildError("the linker dropped the library's note")
-    data[at : at + wrapper.DIGEST_BYTES] = hashlib.sha256(data).digest()
-    path.write_bytes(data)
+    with mapped(path, write=True) as data:
+        at = data.find(mark + bytes(wrapper.DIGEST_BYTES)) + len(mark)
+        if at < len(mark):
+            raise BuildError("the linker dropped the library's note")
+        data[at : at + wrapper.DIGEST_BYTES] = hashlib.sha256(data).digest()
 
 
 def _install(made: Path, path: Path) -> None:
     """Put a file in its place in one step, so that a running program keeps the old one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    shutil.copyfile(made, partial)
-    partial.chmod(0o755 if path.suffix == ".so" else 0o644)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        shutil.copyfile(made, partial)
+        partial.chmod(0o755 if path.suffix == ".so" else 0o644)

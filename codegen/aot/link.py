@@ -17,6 +17,7 @@ from pathlib import Path
 from graphmill.codegen.aot import elf
 from graphmill.codegen.aot.cpu import architecture
 from graphmill.codegen.aot.elf import ALLOC, DYNSYM, EXECUTE, Elf, Section
+from graphmill.codegen.aot.files import mapped
 from graphmill.codegen.aot.signature import BuildError
 from graphmill.codegen.cpu.target import Target, native
 
@@ -135,12 +136,14 @@ def allowed(name: str) -> bool:
 
 def _verify(path: Path) -> None:
     """Refuse a library that needs more than libc, libm and libpthread."""
-    linked = Elf(path.read_bytes())
-    foreign = sorted(n for n in elf.undefined(linked, DYNSYM) if not allowed(n))
+    with mapped(path) as data:
+        linked = Elf(data)
+        missing, needed = elf.undefined(linked, DYNSYM), linked.needed()
+    foreign = sorted(name for name in missing if not allowed(name))
     if foreign:
         raise BuildError(f"the library would need {', '.join(foreign)}, which is not of libc")
     known = ("libc.so", "libc.musl", "libm.so", "libpthread.so", "ld-linux")
-    others = [name for name in linked.needed() if not name.startswith(known)]
+    others = [name for name in needed if not name.startswith(known)]
     if others:
         raise BuildError(f"the library would need {', '.join(others)}")
 
@@ -150,10 +153,11 @@ def _stand_ins(linker: Linker, target: Target, objects: Sequence[Path], work: Pa
     used: set[str] = set()
     defined: set[str] = set()
     for path in objects:
-        parsed = Elf(path.read_bytes())
-        missing = elf.undefined(parsed)
-        used |= missing
-        defined |= {name for name, *_ in parsed.symbols()} - missing
+        with mapped(path) as data:
+            parsed = Elf(data)
+            missing = elf.undefined(parsed)
+            used |= missing
+            defined |= {name for name, *_ in parsed.symbols()} - missing
     groups: dict[str, list[str]] = {"libc.so.6": [], "libm.so.6": [], "libpthread.so.0": []}
     for name in sorted(used - defined):
         if not allowed(name):

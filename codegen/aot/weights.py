@@ -7,7 +7,6 @@ computed at memory speed here by NumPy and in the library by a loop.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from graphmill.codegen.aot.files import replacing
 from graphmill.codegen.aot.signature import BuildError
 from graphmill.codegen.artifact import ITEMSIZES, Artifact, Constant
 
@@ -114,9 +114,7 @@ def _signed(word: int) -> int:
 def write_side_file(path: Path, blob: Blob) -> None:
     """Write the side file; it appears under its name only when it is whole."""
     header = b"".join(n.to_bytes(8, "little") for n in (MAGIC, VERSION, blob.checksum, blob.size))
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         file.write(header.ljust(HEADER, b"\0"))
         for piece in blob.pieces:
             file.write(piece)
-    os.replace(partial, path)
