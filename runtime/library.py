@@ -198,8 +198,11 @@ class Function:
         self._entry = code[record["symbol"]]
         self._entry.restype = ctypes.c_int32
         pointers = len(self.inputs) + len(self.outputs)
-        words = [_WORD] * len(self.dims) + [ctypes.c_void_p] * len(self._strided)
-        self._entry.argtypes = [ctypes.c_void_p] * pointers + words
+        self._entry.argtypes = (
+            *[ctypes.c_void_p] * pointers,
+            *[_WORD] * len(self.dims),
+            *[ctypes.c_void_p] * len(self._strided),
+        )
 
     def __call__(self, *args: Any) -> Any:
         """The output, or a tuple of the outputs when there are several."""
