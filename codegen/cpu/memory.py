@@ -85,7 +85,7 @@ def gather(
     if dtype.kind != "c":
         raw = _gather(code, base, indices, element, _align(dtype), mask)
         return _patched(code, from_memory(code, raw, dtype), dtype, mask, other)
-    even = _doubled(code, indices)
+    even = code.binary("arith.addi", indices, indices)
     odd = code.binary("arith.addi", even, code.const(1, indices.type))
     parts = [_gather(code, base, i, element, _align(dtype), mask) for i in (even, odd)]
     return _patched(code, Complex(*parts), dtype, mask, other)
@@ -100,7 +100,7 @@ def scatter_store(
         return
     element, align = memory_type(dtype), _align(dtype)
     if isinstance(value, Complex):
-        even = _doubled(code, indices)
+        even = code.binary("arith.addi", indices, indices)
         odd = code.binary("arith.addi", even, code.const(1, indices.type))
         _scatter(code, value.re, base, even, element, align, mask)
         _scatter(code, value.im, base, odd, element, align, mask)

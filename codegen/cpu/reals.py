@@ -125,8 +125,8 @@ def next_after(call: Call) -> Elem:
     if dtype.bits > 16:
         moved = _next_bits(a.as_int(), b.as_int(), a, b).as_float()
     else:
-        bits = [Num(call.scope, narrow(code, x.val, dtype)) for x in (a, b)]
-        moved = Num(call.scope, widen(code, _next_bits(*bits, a, b).val, dtype))
+        low, high = (Num(call.scope, narrow(code, x.val, dtype)) for x in (a, b))
+        moved = Num(call.scope, widen(code, _next_bits(low, high, a, b).val, dtype))
     return where(a.is_nan() | b.is_nan(), a + b, where(a.eq(b), b, moved)).val
 
 
