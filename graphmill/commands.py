@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Module
 from graphmill.ir.parser import parse
 from graphmill.ir.printer import print_module
@@ -54,12 +55,18 @@ def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of an .npz file; nothing in it is executed."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+            found = dict(_named(name, archive[name]) for name in archive.files)
     except (ValueError, OSError) as error:
         raise CommandError(f"{path} is no readable .npz file: {error}") from None
     for array in found.values():
         array.flags.writeable = False
     return found
+
+
+def _named(name: str, array: Array) -> tuple[str, Array]:
+    """A content hash and its array; a dump's names end in the dtype, for bf16 kept as bits."""
+    key, _, of = name.partition(".")
+    return key, array.view(dtype(of).numpy) if of == "bf16" else array
 
 
 def traced(target: str, specs: Sequence[str]) -> Function:
@@ -186,10 +193,12 @@ def build_library(
     from graphmill.codegen.aot.library import build_library as link
     from graphmill.codegen.aot.library import library_name
 
+    folder = output.is_dir() or not output.suffix
+    if not folder:
+        library_name(output)
     function = single(load_program(target, specs, constants))
-    if output.suffix != ".so":
+    if folder:
         output = output / f"lib{function.name}.so"
-    library_name(output)
     artifact = compiled(function, cpu, dump)
     return link([artifact], output, target=cpu)
 
@@ -227,8 +236,6 @@ class Run:
     ) -> None:  # fmt: skip
         arrays = [_read_array(path) for path in inputs]
         if arrays and not specs and not target.endswith(".gir"):
-            from graphmill.ir.dtypes import dtype
-
             specs = [str(TensorType(dtype(a.dtype), a.shape)) for a in arrays]
         self.program = load_program(target, specs, constants)
         self.entry = self.program.entry

@@ -18,8 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
+
+from graphmill.ir.dtypes import bf16, dtype
 from graphmill.ir.graph import Function
+from graphmill.ir.printer import constants_of
 from graphmill.runtime import knobs
+
+# Bytes of constants that a dump keeps at most.
+MOST_CONSTANTS = 256 << 20
 
 # Stages whose file has their name alone, and the file ending of each kind of stage.
 PLAIN = ("memory", "kernels")
@@ -158,9 +165,22 @@ class DumpRecorder:
             | ({"stats": s.info["stats"]} if "stats" in s.info else {})
             for s in self.compilation.stages
         ]
+        self._constants()
         text = json.dumps({"function": self.compilation.name, "stages": timings}, indent=1)
         (self.folder / "timings.json").write_text(text + "\n", encoding="utf-8")
         self._report()
+
+    def _constants(self) -> None:
+        """Keep the arrays that the texts leave out, so that `graphmill opt` takes any stage."""
+        arrays: dict[str, Any] = {}
+        for stage in self.compilation.stages:
+            if stage.function is not None:
+                arrays |= constants_of(stage.function)
+        if arrays and sum(a.nbytes for a in arrays.values()) <= MOST_CONSTANTS:
+            raw: dict[str, Any] = {
+                f"{key}.{dtype(a.dtype)}": _storable(a) for key, a in arrays.items()
+            }
+            np.savez(self.folder / "constants.npz", **raw)
 
     def _report(self) -> None:
         """Write `report.html` anew, with this compilation and those before it."""
@@ -203,7 +223,7 @@ def _fresh_folder(root: Path, name: str) -> Path:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
-        if re.match(r"\d\d-|(timings\.json|memory\.txt|kernels\.txt)$", file.name):
+        if re.match(r"\d\d-|(timings\.json|memory\.txt|kernels\.txt|constants\.npz)$", file.name):
             file.unlink()
     return folder
 
@@ -211,3 +231,8 @@ def _fresh_folder(root: Path, name: str) -> Path:
 def _safe(name: str) -> str:
     """A name that can be a file's."""
     return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "stage"
+
+
+def _storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """bf16 as its bits, which `.npz` files can hold."""
+    return array.view(np.uint16) if dtype(array.dtype) is bf16 else array

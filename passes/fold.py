@@ -9,6 +9,7 @@ import numpy as np
 from graphmill.ir.builder import Builder
 from graphmill.ir.cost import cost
 from graphmill.ir.graph import Function, Op, Region, Value, clone_ops
+from graphmill.ir.literals import dim_names
 from graphmill.passes.manager import register_pass
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
@@ -61,7 +62,7 @@ def _foldable(op: Op, max_elements: int, max_flops: int) -> bool:
     if op.regions or not definition.pure or definition.reference is None:
         return False
     arrays = [constant_of(operand) for operand in op.operands]
-    if op.name in ("constant", "broadcast"):
+    if op.name in ("constant", "broadcast") or any(map(dim_names, op.attrs.values())):
         return False
     given = 0
     for array in arrays:
