@@ -75,7 +75,7 @@ def generate(
 
 def write(function: Function, target: Target, profiled: bool) -> Host:
     """Write the MLIR module of `function`."""
-    unit = Unit(half=target.converts_half)
+    unit = Unit(target.vector_bits, half=target.converts_half)
     entry = Code(
         unit,
         f"gm_{function.name}",

@@ -1,0 +1,28 @@
+"""Random functions: compiled with and without the passes against the reference evaluator."""
+
+import pytest
+
+from graphmill.ir.reference import interpret
+from graphmill.passes.manager import DEFAULT_PIPELINE
+from tests.differential.compiled import PLAIN, run_compiled
+from tests.differential.random_graphs import arrays_for, assert_same, random_function
+
+SEEDS = range(100)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_compiled_like_reference(seed):
+    made = random_function(seed)
+    arrays = arrays_for(made, seed)
+    want = interpret(made, *arrays)
+    for pipeline in (PLAIN, DEFAULT_PIPELINE):
+        assert_same(run_compiled(made, arrays, pipeline), want)
+
+
+@pytest.mark.parametrize("seed", SEEDS[::10])
+def test_results_do_not_depend_on_threads(seed):
+    made = random_function(seed)
+    arrays = arrays_for(made, seed)
+    one = run_compiled(made, arrays, threads=1)
+    two = run_compiled(made, arrays, threads=2)
+    assert_same(two, one)
