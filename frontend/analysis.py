@@ -275,41 +275,47 @@ def cross(
 
 @implements(np.convolve)
 def convolve(a: Any, v: Any, mode: str = "full") -> Tracer:
-    return correlate(a, joining.flip(as_tracer(v)), mode, conjugated=False, swap=True)
+    x, w = as_tracer(a), as_tracer(v)
+    lengths = x.dims[:1], w.dims[:1]
+    if all(isinstance(d, int) for length in lengths for d in length) and lengths[0] < lengths[1]:
+        x, w = w, x
+    return _slid(*promote_args(x, joining.flip(w)), mode)
 
 
 @implements(np.correlate)
-def correlate(
-    a: Any, v: Any, mode: str = "valid", *, conjugated: bool = True, swap: bool = False
-) -> Tracer:
-    """Sums of products at all overlaps, as a one-channel convolution."""
+def correlate(a: Any, v: Any, mode: str = "valid") -> Tracer:
     x, w = promote_args(a, v)
+    if w.element.is_complex:
+        w = emit("conj", w)
+    n, k = x.dims[:1], w.dims[:1]
+    if all(isinstance(d, int) for d in (*n, *k)) and n < k:
+        return joining.flip(_slid(w, x, mode))
+    return _slid(x, w, mode)
+
+
+def _slid(x: Tracer, w: Tracer, mode: str) -> Tracer:
+    """Sums of products of x and a window w at each place: a convolution of one channel."""
     if x.ndim != 1 or w.ndim != 1 or mode not in ("full", "same", "valid"):
         raise failure(
-            "GM025",
-            f"mode {mode!r} of {x.ndim} and {w.ndim} axes",
-            [a, v],
+            "GM025", f"mode {mode!r} of {x.ndim} and {w.ndim} axes", [x, w],
             hint='pass 1-d arrays and mode "full", "same" or "valid".',
-        )
-    if conjugated and w.element.is_complex:
-        w = emit("conj", w)
+        )  # fmt: skip
     n, k = x.dims[0], w.dims[0]
-    if not (isinstance(n, int) and isinstance(k, int)):
-        if not isinstance(k, int):
-            raise failure("GM005", f"a window of the symbolic length {k}", [a, v])
-    elif n < k:
-        # the longer one slides under the shorter, so both are turned round
-        result = correlate(joining.flip(w), joining.flip(x), mode, conjugated=False)
-        return result if swap else joining.flip(result) if mode != "same" else joining.flip(
-            correlate(w, x, mode, conjugated=False))  # fmt: skip
+    if not isinstance(k, int):
+        raise failure(
+            "GM005",
+            f"a window of the symbolic length {k}",
+            [x, w],
+            hint="give the window a known length.",
+        )
+    if x.element.kind == "b":
+        raise failure("GM015", "np.convolve of bool", [x, w], hint="cast to integers first.")
     if x.element.is_complex:
         parts = [(emit(p, x), emit(q, w)) for p in ("real", "imag") for q in ("real", "imag")]
-        rr, ri, ir, ii = (correlate(p, q, mode, conjugated=False) for p, q in parts)
+        rr, ri, ir, ii = (_slid(p, q, mode) for p, q in parts)
         return emit("complex", emit("sub", rr, ii), emit("add", ri, ir))
-    low = {"full": k - 1, "valid": 0, "same": k // 2 if not swap else k - 1 - (k - 1) // 2}[mode]
+    low = {"full": k - 1, "valid": 0, "same": k // 2}[mode]
     high = {"full": k - 1, "valid": 0, "same": k - 1 - low}[mode]
-    if x.element.kind == "b":
-        raise failure("GM015", "np.convolve of bool", [a, v], hint="cast to integers first.")
     result = emit(
         "conv", reshaped(x, (1, 1, n)), reshaped(w, (1, 1, k)), strides=(1,), low=(low,),
         high=(high,), dilation=(1,), input_dilation=(1,), groups=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,8 @@ def agree(
 ) -> Traced:
     """Assert that the traced function gives NumPy's values, dtypes and shapes."""
     copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
         wanted = function(*copies)
     traced = trace(function, arrays)
     verify(traced.function)
