@@ -174,7 +174,7 @@ def diff(a: Any, n: Any = 1, axis: Any = -1, prepend: Any = None, append: Any = 
     along = ax.axis(axis, x.ndim, x)
     parts = []
     for extra in (prepend, x, append):
-        if extra is None or extra is np._NoValue:  # type: ignore[attr-defined]
+        if extra is None or extra is np._NoValue:
             continue
         part = as_tracer(extra)
         if not part.dims:
@@ -279,7 +279,8 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Tracer:
     lengths = x.dims[:1], w.dims[:1]
     if all(isinstance(d, int) for length in lengths for d in length) and lengths[0] < lengths[1]:
         x, w = w, x
-    return _slid(*promote_args(x, joining.flip(w)), mode)
+    x, w = promote_args(x, joining.flip(w))
+    return _slid(x, w, mode)
 
 
 @implements(np.correlate)
@@ -502,7 +503,7 @@ def cov(
     centred = evaluate(np.subtract, x, reductions.mean(x, 1, keepdims=True))
     turned = shaping.transpose(centred)
     turned = evaluate(np.conjugate, turned)
-    result = np.matmul(centred, turned) / (of(x.dims[1]) - less)  # type: ignore[call-overload]
+    result = np.matmul(centred, turned) / (of(x.dims[1]) - less)
     return shaping.squeeze(result) if 1 in result.dims else result
 
 

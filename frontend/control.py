@@ -316,7 +316,7 @@ def scan(
     where the state changes its type, GM053 where lengths differ.
     """
     if not tracing():
-        return _scan_in_python(body, initial, xs, length, reverse)
+        return _scan_in_python(body, initial, xs, length, bool(reverse))
     rows, xs_tree = flatten(xs)
     arrays = [as_tracer(x) for x in rows]
     size = _length(arrays, length)
@@ -399,7 +399,9 @@ def _scan_op(
     return state, ys_tree.unflatten([Tracer(v, frame) for v in op.results[carry:]])
 
 
-def _scan_in_python(body: Any, initial: Any, xs: Any, length: Any, reverse: bool) -> Any:
+def _scan_in_python(
+    body: Any, initial: Any, xs: Any, length: Any, reverse: bool
+) -> tuple[Any, Any]:
     rows, tree = flatten(xs)
     count = len(rows[0]) if rows else ax.number(length, "length")
     state, kept, ys_tree = initial, [], None

@@ -319,17 +319,17 @@ def _do_not_broadcast(a: DimLike, b: DimLike, shapes: Any, args: Any) -> Excepti
 
 def broadcast_to(x: Any, shape: Sequence[DimLike]) -> Tracer:
     """x repeated to `shape`, axes aligned at the end."""
-    x, shape = as_tracer(x), tuple(shape)
-    if x.dims == shape:
-        return x
-    if broadcast_shapes(x.dims, shape, args=[x]) != shape:
+    traced, shape = as_tracer(x), tuple(shape)
+    if traced.dims == shape:
+        return traced
+    if broadcast_shapes(traced.dims, shape, args=[x]) != shape:
         raise failure(
-            "GM014", f"{list(x.dims)} does not broadcast to {list(shape)}", [x],
+            "GM014", f"{list(traced.dims)} does not broadcast to {list(shape)}", [x],
             why="broadcasting adds axes in front and repeats axes of size 1; it cannot shrink.",
         )  # fmt: skip
-    lead = len(shape) - len(x.dims)
-    result = emit("broadcast", x, shape=shape, axes=tuple(range(lead, len(shape))))
-    result._weak = x.weak
+    lead = len(shape) - traced.ndim
+    result = emit("broadcast", traced, shape=shape, axes=tuple(range(lead, len(shape))))
+    result._weak = traced.weak
     return result
 
 

@@ -25,7 +25,8 @@ def einsum(
 ) -> Tracer:  # fmt: skip
     """Any subscripts of NumPy's string form, `...` included."""
     if not isinstance(subscripts, str):
-        subscripts, operands = _from_lists(subscripts, operands)
+        subscripts, listed = _from_lists(subscripts, operands)
+        operands = tuple(listed)
     made = promote_args(*operands)
     if dtype is not None:
         made = [astype(m, dtype) for m in made]

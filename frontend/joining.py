@@ -237,8 +237,8 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Tracer:
 @implements(np.tile)
 def tile(A: Any, reps: Any) -> Tracer:
     x = as_tracer(A)
-    counts = [ax.dim(r, "reps") for r in (reps if isinstance(reps, tuple | list) else (reps,))]
-    counts = [1] * (x.ndim - len(counts)) + counts
+    given = [ax.dim(r, "reps") for r in (reps if isinstance(reps, tuple | list) else (reps,))]
+    counts: list[DimLike] = [*(1 for _ in range(x.ndim - len(given))), *given]
     x = reshaped(x, (1,) * (len(counts) - x.ndim) + x.dims)
     shape = tuple(d for r, n in zip(counts, x.dims, strict=True) for d in (r, n))
     spread = emit("broadcast", x, shape=shape, axes=tuple(range(1, 2 * x.ndim, 2)))
@@ -337,7 +337,7 @@ def _widths(pad_width: Any, rank: int, what: str = "pad_width") -> list[tuple[An
             return [(listed[0], listed[0])] * rank
         if len(listed) == 2:
             return [(listed[0], listed[1])] * rank
-    pairs = [tuple(w) * (2 if len(w) == 1 else 1) for w in listed]  # type: ignore[misc]
+    pairs = [tuple(w) * (2 if len(w) == 1 else 1) for w in listed]
     if len(pairs) == 1:
         return pairs * rank
     if len(pairs) != rank:
@@ -397,8 +397,8 @@ def _padded(x: Tracer, widths: Sequence[Any], values: Sequence[Any]) -> Tracer:
 def _padded_by_reduction(x: Tracer, axis: int, before: Any, after: Any, mode: str) -> Tracer:
     from graphmill.frontend import reductions
 
-    functions = {"maximum": reductions.max, "minimum": reductions.min, "mean": reductions.mean}
-    row = functions[mode](x, axis, keepdims=True)
+    name = {"maximum": "max", "minimum": "min", "mean": "mean"}[mode]
+    row: Tracer = getattr(reductions, name)(x, axis, keepdims=True)
     if mode == "mean" and x.element.is_integer:
         from graphmill.frontend.ufuncs import evaluate
 
@@ -430,7 +430,7 @@ def _padded_by_index(x: Tracer, axis: int, before: Any, after: Any, mode: str) -
         )
     if before == after == 0:
         return x
-    places = np.pad(np.arange(size), (before, after), mode=mode)  # type: ignore[call-overload]
+    places = np.pad(np.arange(size), (before, after), mode=mode)  # type: ignore[call-overload, arg-type]
     return indexing.get(x, (*(slice(None) for _ in range(axis)), places))
 
 

@@ -167,6 +167,8 @@ def outer(a: Any, b: Any) -> Tracer:
 @implements(np.tensordot, np.linalg.tensordot)
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
     x, y = promote_args(a, b)
+    left: Any
+    right: Any
     if isinstance(axes, int):
         left, right = tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
     else:
@@ -210,9 +212,9 @@ def trace(
 
 
 @implements(np.linalg.multi_dot)
-def multi_dot(arrays: Sequence[Any]) -> Tracer:
+def multi_dot(arrays: Sequence[Any]) -> Any:
     """The product of all, in the order of multiplication that costs least."""
-    from graphmill.frontend import einsum
+    from graphmill.frontend.einsum import einsum
 
     if len(arrays) < 2:
         raise failure("GM025", "multi_dot of fewer than two arrays", arrays)
@@ -225,7 +227,7 @@ def multi_dot(arrays: Sequence[Any]) -> Tracer:
     ends = (subscripts[0][:-1] if ranks[0] == 2 else "") + (
         subscripts[-1][1:] if ranks[-1] == 2 else ""
     )
-    return einsum.einsum(",".join(subscripts) + "->" + ends, *arrays)
+    return einsum(",".join(subscripts) + "->" + ends, *arrays)
 
 
 @implements(np.linalg.matrix_power)
@@ -237,9 +239,9 @@ def matrix_power(a: Any, n: Any) -> Tracer:
     if x.ndim < 2 or x.dims[-1] != x.dims[-2]:
         raise failure("GM014", "matrix_power needs square matrices", [a])
     if power == 0:
-        from graphmill.frontend import creation
+        from graphmill.frontend.creation import identity_matrix
 
-        return broadcast_to(astype(creation.identity_matrix(x.dims[-1]), x.element), x.dims)
+        return broadcast_to(astype(identity_matrix(x.dims[-1]), x.element), x.dims)
     result: Tracer | None = None
     while power:
         if power & 1:

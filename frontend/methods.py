@@ -63,11 +63,11 @@ def _fill(x: Tracer, value: Any) -> None:
 
 
 def _sort(x: Tracer, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> None:
-    x[...] = np.sort(x, axis=axis)  # type: ignore[call-overload]
+    x[...] = np.sort(x, axis=axis)
 
 
 def _conjugate(x: Tracer) -> Any:
-    return np.conjugate(x)  # type: ignore[call-overload]
+    return np.conjugate(x)
 
 
 def _dot(x: Tracer, other: Any) -> Any:

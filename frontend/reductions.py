@@ -26,7 +26,7 @@ from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType, bool_, f32, f64, i64, u64
 from graphmill.ir.ops.reduce import identity
 
-UNSET: Any = np._NoValue  # type: ignore[attr-defined]
+UNSET: Any = np._NoValue
 
 
 def reduce(x: Tracer, monoid: str, over: tuple[int, ...], keepdims: bool = False) -> Tracer:
@@ -224,12 +224,12 @@ def var(
 def std(
     a: Any, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True, mean: Any = UNSET, correction: Any = UNSET,
-) -> Tracer:  # fmt: skip
+) -> Any:  # fmt: skip
     x = as_tracer(a)
     return evaluate(
         np.sqrt,
         var(x, axis, dtype, ddof, keepdims, where=where, mean=mean, correction=correction),
-    )  # type: ignore[no-any-return]
+    )
 
 
 # ---- places and running totals
@@ -389,5 +389,5 @@ def nanvar(
 def nanstd(
     a: Any, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True,
-) -> Tracer:  # fmt: skip
-    return evaluate(np.sqrt, nanvar(a, axis, dtype, ddof, keepdims, where=where))  # type: ignore[no-any-return]
+) -> Any:  # fmt: skip
+    return evaluate(np.sqrt, nanvar(a, axis, dtype, ddof, keepdims, where=where))

@@ -71,7 +71,7 @@ class Frame:
             root = self.root
             return self.lift(root.constant(array), root)
         array = np.ascontiguousarray(array).reshape(array.shape)
-        raw = array.tobytes() if array.size <= SMALL else memoryview(array.reshape(-1)).cast("B")
+        raw = array.reshape(-1).view(np.uint8).data
         key = (array.dtype, array.shape, zlib.crc32(raw))
         known = self._constants.setdefault(key, [])
         for value in known:

@@ -266,10 +266,10 @@ class Tracer:
     __irshift__ = _inplace(np.right_shift)
     __lt__, __le__ = _ufunc(np.less), _ufunc(np.less_equal)
     __gt__, __ge__ = _ufunc(np.greater), _ufunc(np.greater_equal)
-    __eq__ = _ufunc(np.equal)  # type: ignore[assignment]
-    __ne__ = _ufunc(np.not_equal)  # type: ignore[assignment]
+    __eq__ = _ufunc(np.equal)
+    __ne__ = _ufunc(np.not_equal)
     __neg__, __pos__ = _unary(np.negative), _unary(np.positive)
     __abs__, __invert__ = _unary(np.absolute), _unary(np.invert)
 
     def __round__(self, digits: int = 0) -> Any:
-        return np.round(self, digits)  # type: ignore[call-overload]
+        return np.round(self, digits)

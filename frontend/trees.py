@@ -142,7 +142,7 @@ def _build_dict(tree: Tree, parts: list[Any]) -> Any:
     pairs = dict(zip(tree.keys, parts, strict=True))
     if tree.made is None:
         return pairs
-    made = tree.made.__new__(tree.made)
+    made: Any = tree.made.__new__(tree.made)  # type: ignore[call-overload]
     made.update(pairs)
     return made
 
@@ -150,7 +150,7 @@ def _build_dict(tree: Tree, parts: list[Any]) -> Any:
 def _build_dataclass(tree: Tree, parts: list[Any]) -> Any:
     """A new instance without running `__init__`, whose checks may not know traced values."""
     assert tree.made is not None
-    made = object.__new__(tree.made)
+    made: Any = object.__new__(tree.made)
     for name, part in zip(tree.keys, parts, strict=True):
         object.__setattr__(made, name, part)
     return made

@@ -12,12 +12,17 @@ from graphmill.frontend.core import Tracer, as_tracer
 from graphmill.frontend.describe import failure
 from graphmill.frontend.shaping import reshaped
 
-REDUCE = {
+REDUCE: dict[Any, Any] = {
     np.add: reductions.sum, np.multiply: reductions.prod, np.maximum: reductions.max,
     np.minimum: reductions.min, np.logical_and: reductions.all, np.logical_or: reductions.any,
 }  # fmt: skip
-ACCUMULATE = {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min"}
-AT = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
+ACCUMULATE: dict[Any, str] = {
+    np.add: "sum",
+    np.multiply: "prod",
+    np.maximum: "max",
+    np.minimum: "min",
+}
+AT: dict[Any, str] = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
 
 
 def call(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -51,14 +56,14 @@ def _reduce(ufunc: np.ufunc, x: Any, options: dict[str, Any], axis: Any = 0) -> 
     dtype = options.pop("dtype", None)
     if ufunc in (np.add, np.multiply):
         options["dtype"] = dtype
-    return REDUCE[ufunc](x, axis, **options)  # type: ignore[no-any-return, operator]
+    return REDUCE[ufunc](x, axis, **options)  # type: ignore[no-any-return]
 
 
 def _logsumexp(x: Tracer, axis: Any, keepdims: bool) -> Tracer:
     """log(sum(exp(x))) with the maximum taken out first."""
     largest = reductions.max(x, axis, keepdims=True)
     finite = ufuncs.evaluate(np.isfinite, largest)
-    shift = np.where(finite, largest, 0)  # type: ignore[call-overload]
+    shift = np.where(finite, largest, 0)
     total = reductions.sum(np.exp(x - shift), axis, keepdims=True)
     result: Any = np.log(total) + shift
     return result if keepdims else reductions.sum(result, axis)

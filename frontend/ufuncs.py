@@ -279,7 +279,7 @@ def _resolve(
         options["signature"] = (None,) * ufunc.nin + (wanted,) * ufunc.nout
         common = of if of is bf16 else common
     try:
-        loop = ufunc.resolve_dtypes(tuple(asked), **options)  # type: ignore[attr-defined]
+        loop = ufunc.resolve_dtypes(tuple(asked), **options)
         found = [dtype(d) for d in loop]
     except (TypeError, DTypeError):
         return None
