@@ -191,9 +191,13 @@ class Dispatcher:
         # a dict may have moved: tell the native functions the new places
         natives = [x for x in (self._fast, *self._flat.values()) if x is not None]
         if any(x.guard_failed for x in natives):
-            words = self._watch.words()
             for native_function in natives:
-                native_function.guard(words, self._watch)
+                native_function.guard(self._watch)
+
+    def watch_arrays(self, arrays: Sequence[Array]) -> None:
+        """Compile again, too, when one of these arrays is written to; for `compile` to call."""
+        if self._watch is not None:
+            self._watch.add_arrays(arrays)
 
     def _accepting(self, args: tuple[Any, ...], options: Hashable) -> Executable | None:
         """An executable with symbolic dims that takes these sizes."""
@@ -223,8 +227,7 @@ class Dispatcher:
             return
         self._settled.add(executable)
         path = native.call_path()
-        guards = self._watch.words() if self._watch is not None else []
-        if path is None or guards is None:
+        if path is None:
             return
         if result == "single or tuple":
             result = "single" if len(executable.artifact.outputs) == 1 else "tuple"
@@ -235,7 +238,7 @@ class Dispatcher:
                 function = self._flat.get(key) or FastFunction(path, _Flat(self, key))
             if not function.add(executable, args, result or "tuple"):
                 return
-            function.guard(guards, self._watch)
+            function.guard(self._watch)
             if result is None:
                 self._flat[key] = function
             else:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphmill.runtime import native
 from graphmill.runtime.dims import DIM, PUSH, Code
 from graphmill.runtime.executable import Executable
+from graphmill.runtime.guards import Watch
 from graphmill.runtime.layout import ARG, ENTRY, LAYOUT, OUT, STATE
 from graphmill.runtime.native import CallPath
 
@@ -184,7 +186,7 @@ class FastFunction:
         self._kept: list[Record] = []
         self._records: list[Record] = []
         self._publish()
-        self.guard([])
+        self.guard(None)
         new = ctypes.pythonapi.PyCFunction_NewEx
         new.restype = ctypes.py_object
         new.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
@@ -201,17 +203,19 @@ class FastFunction:
         self._publish()
         return True
 
-    def guard(self, pairs: Sequence[tuple[int, int]] | None, kept: object = None) -> None:
-        """Serve calls only while each address holds its word; None serves none.
-
-        `kept` is kept alive, for the addresses lie in it.
-        """
-        never = [(_address(self._state), 0)]
-        guards = never if pairs is None else pairs
-        words = _words([len(guards), *[word for pair in guards for word in pair]])
-        self._state[LAYOUT["STATE_GUARDS"]] = _address(words)
-        # readers hold the interpreter lock while they look, so the old words may go
-        self._guards = (words, kept)
+    def guard(self, watch: Watch | None) -> None:
+        """Serve calls only while all that `watch` knows is as it is now."""
+        pairs = watch.words() if watch is not None else []
+        blocks = watch.blocks(native.digest) if watch is not None else []
+        if pairs is None or blocks is None:
+            # what cannot be looked at natively is never served natively
+            pairs, blocks = [(_address(self._state), 0)], []
+        words = [len(pairs), *[word for pair in pairs for word in pair]]
+        guards = _words([*words, len(blocks), *[word for block in blocks for word in block]])
+        self._state[LAYOUT["STATE_GUARDS"]] = _address(guards)
+        # readers hold the interpreter lock while they look, so the old words may go; the watch
+        # keeps alive what the addresses lie in
+        self._guards = (guards, watch)
         self._state[LAYOUT["STATE_FAILED"]] = 0
 
     @property

@@ -1,37 +1,51 @@
-"""Guards: noticing, at every call, that a traced function's code or globals have changed.
+"""Guards: noticing, at every call, that what a function was traced from has changed.
 
 A `Watch` walks a function and all user functions it reaches by name, and remembers what each
-global, closure cell, default and code object was. `valid()` compares in Python; `words()` says the
-same to the native call path as pairs (address, word that must be there): the slot of a global in
-its dict, after the dict's table itself, so that a stale slot is never read. Values are compared by
-identity: an array changed in place, or an attribute of an object, is not seen.
+global, closure cell, default and code object was; lists, dicts and objects by their items. All are
+compared by identity. Arrays that a trace has captured are added by `add_arrays` and compared by
+their bytes, but for frozen ones (`a.flags.writeable = False`), which cost nothing.
+
+`valid()` compares in Python. For the native call path `words()` says the same as pairs (address,
+word that must be there), such as the slot of a global in its dict after the dict's table itself, so
+that a stale slot is never read, and `blocks()` as (address, bytes, digest).
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-_HEAD = object.__basicsize__
-# word positions in CPython's dict and its table of keys; checked by trying before use
-_DICT_KEYS, _DICT_VALUES = 4, 5
-_KEYS_LOG2_INDEX_BYTES, _KEYS_KIND, _KEYS_ENTRIES, _KEYS_INDICES = 9, 10, 24, 32
-_FUNCTION_FIELDS = ("__code__", "__defaults__", "__kwdefaults__", "__closure__")
+import numpy as np
+
+from graphmill.runtime.cpython import (
+    FUNCTION_FIELDS,
+    HEAD,
+    Pair,
+    dict_slots,
+    function_offsets,
+    known_interpreter,
+    list_slots,
+    word,
+)
+
 # library code is taken as it is
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtypes", "scipy")) - {
     "__main__"
 }
+# items of lists, dicts and objects that one function is watched by; beyond, they are not
+_MAX_ITEMS = 2000
 _MISSING = object()
+_FLAGS = HEAD + 48
 
-Pair = tuple[int, int]
+Block = tuple[int, int, int]
+Digest = Callable[[int, int], int]
 
 
 class _Name(NamedTuple):
-    """A global: the dict, the name, the value it had (or `_MISSING`)."""
+    """A global: the dict, the name, the value it had."""
 
     space: dict[str, Any]
     name: str
@@ -41,7 +55,7 @@ class _Name(NamedTuple):
         return self.space.get(self.name, _MISSING) is self.value
 
     def words(self) -> list[Pair] | None:
-        return _slot(self.space, self.name, self.value)
+        return dict_slots(self.space, {self.name: self.value})
 
 
 class _Cell(NamedTuple):
@@ -54,7 +68,7 @@ class _Cell(NamedTuple):
         return _cell_value(self.cell) is self.value
 
     def words(self) -> list[Pair] | None:
-        return [(id(self.cell) + _HEAD, 0 if self.value is _MISSING else id(self.value))]
+        return [(id(self.cell) + HEAD, 0 if self.value is _MISSING else id(self.value))]
 
 
 class _Function(NamedTuple):
@@ -64,69 +78,156 @@ class _Function(NamedTuple):
     values: tuple[Any, ...]
 
     def valid(self) -> bool:
-        return all(
-            getattr(self.function, field) is value
-            for field, value in zip(_FUNCTION_FIELDS, self.values, strict=True)
-        )
+        pairs = zip(FUNCTION_FIELDS, self.values, strict=True)
+        return all(getattr(self.function, field) is value for field, value in pairs)
 
     def words(self) -> list[Pair] | None:
+        pairs = zip(function_offsets(), self.values, strict=True)
         base = id(self.function)
-        return [
-            (base + offset, 0 if value is None else id(value))
-            for offset, value in zip(_function_offsets(), self.values, strict=True)
-        ]
+        return [(base + offset, 0 if value is None else id(value)) for offset, value in pairs]
+
+
+class _Items(NamedTuple):
+    """A list, or a dict, or an object's attributes, and what it held."""
+
+    holder: list[Any] | dict[Any, Any]
+    items: list[Any] | dict[Any, Any]
+
+    def valid(self) -> bool:
+        if len(self.holder) != len(self.items):
+            return False
+        if isinstance(self.holder, list):
+            return all(map(_is, self.holder, self.items))
+        get = self.holder.get
+        return all(get(k, _MISSING) is v for k, v in dict(self.items).items())
+
+    def words(self) -> list[Pair] | None:
+        if isinstance(self.holder, list):
+            return list_slots(self.holder)
+        return dict_slots(self.holder)
+
+
+class _Frozen(NamedTuple):
+    """An array that owns its memory and is not writeable."""
+
+    array: np.ndarray[Any, Any]
+
+    def valid(self) -> bool:
+        return not self.array.flags.writeable
+
+    def words(self) -> list[Pair] | None:
+        # the word that holds NumPy's flags
+        return [(id(self.array) + _FLAGS, word(id(self.array) + _FLAGS))]
+
+
+class _Bytes:
+    """Memory that an array covers, and a digest of it."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        self.low, high = np.lib.array_utils.byte_bounds(array)
+        self.size = high - self.low if array.size else 0
+        self.digest = self._digest()
+
+    def _digest(self) -> bytes:
+        import hashlib
+
+        if self.array.flags.c_contiguous:
+            plain = self.array.reshape(-1).view(np.uint8)
+        else:
+            plain = np.ascontiguousarray(self.array).reshape(-1).view(np.uint8)
+        return hashlib.blake2b(plain.data, digest_size=16).digest()
+
+    def valid(self) -> bool:
+        return self._digest() == self.digest
 
 
 class Watch:
     """What a function's meaning depends on beside its arguments, as it was when this was made."""
 
     def __init__(self, function: Any) -> None:
-        self._facts: list[_Name | _Cell | _Function] = []
+        self._facts: list[_Name | _Cell | _Function | _Items | _Frozen] = []
+        self._arrays: dict[int, _Bytes | _Frozen] = {}
         self._seen: set[int] = set()
+        self._room = _MAX_ITEMS
         self._visit(function)
+
+    def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
+        """Watch the contents of arrays that a trace has captured."""
+        for array in arrays:
+            if id(array) not in self._arrays:
+                frozen = not array.flags.writeable and array.base is None
+                self._arrays[id(array)] = _Frozen(array) if frozen else _Bytes(array)
 
     def valid(self) -> bool:
         """Whether everything is still as it was."""
-        return all(fact.valid() for fact in self._facts)
+        facts = all(fact.valid() for fact in self._facts)
+        return facts and all(array.valid() for array in self._arrays.values())
 
     def words(self) -> list[Pair] | None:
         """The same for the native path; None where this interpreter's structs are unknown."""
-        if not _known_interpreter():
+        if not known_interpreter():
             return None
         pairs: list[Pair] = []
-        for fact in self._facts:
+        frozen = [x for x in self._arrays.values() if isinstance(x, _Frozen)]
+        for fact in (*self._facts, *frozen):
             words = fact.words()
             if words is None:
                 return None
             pairs += words
         return list(dict.fromkeys(pairs))
 
+    def blocks(self, digest: Callable[[], Digest | None]) -> list[Block] | None:
+        """Memory that must keep its contents, as (address, bytes, digest of the bytes now).
+
+        `digest()` gives the function that digests, if there is any; None if one is needed and
+        missing.
+        """
+        watched = [x for x in self._arrays.values() if isinstance(x, _Bytes)]
+        if not watched:
+            return []
+        function = digest()
+        if function is None:
+            return None
+        return [(x.low, x.size, function(x.low, x.size)) for x in watched]
+
+    # -- walking ---------------------------------------------------------------------------
     def _visit(self, value: Any) -> None:
         """Note a function and walk on; anything else leads to the functions in it."""
-        while hasattr(value, "__wrapped__") and not isinstance(value, types.FunctionType):
-            value = value.__wrapped__
-        if isinstance(value, functools.partial):
-            value = value.func
-        if isinstance(value, types.MethodType):
-            value = value.__func__
+        value = _unwrapped(value)
         if id(value) in self._seen:
             return
-        if isinstance(value, type) and not _is_library(value.__module__):
+        if isinstance(value, types.FunctionType):
+            if not _is_library(value.__module__):
+                self._visit_function(value)
+        elif isinstance(value, type):
+            if not _is_library(value.__module__):
+                self._seen.add(id(value))
+                for member in list(vars(value).values()):
+                    self._visit(getattr(member, "__func__", member))
+        elif isinstance(value, tuple):
             self._seen.add(id(value))
-            for member in vars(value).values():
-                self._visit(getattr(member, "__func__", member))
-        if not isinstance(value, types.FunctionType) or _is_library(value.__module__):
-            return
+            for item in value[: self._room]:
+                self._visit(item)
+        elif type(value) in (list, dict):
+            self._visit_items(value)
+        elif not _is_library(type(value).__module__) and type(value).__module__ != "builtins":
+            self._visit(type(value))
+            if isinstance(getattr(value, "__dict__", None), dict):
+                self._visit_items(vars(value), value)
+
+    def _visit_function(self, value: types.FunctionType) -> None:
         self._seen.add(id(value))
         if hasattr(value, "__wrapped__"):
             self._visit(value.__wrapped__)
-        self._facts.append(_Function(value, tuple(getattr(value, f) for f in _FUNCTION_FIELDS)))
+        self._facts.append(_Function(value, tuple(getattr(value, f) for f in FUNCTION_FIELDS)))
+        for default in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
+            self._visit(default)
         for cell in value.__closure__ or ():
             content = _cell_value(cell)
             self._facts.append(_Cell(cell, content))
             self._visit(content)
-        names = list(dict.fromkeys(_names(value.__code__)))
-        self._visit_names(value.__globals__, names)
+        self._visit_names(value.__globals__, list(dict.fromkeys(_names(value.__code__))))
 
     def _visit_names(self, space: dict[str, Any], names: list[str]) -> None:
         for name in names:
@@ -141,6 +242,28 @@ class Watch:
             else:
                 self._visit(value)
 
+    def _visit_items(self, holder: list[Any] | dict[Any, Any], owner: object = None) -> None:
+        self._seen.add(id(holder if owner is None else owner))
+        if len(holder) > self._room:
+            return
+        self._room -= len(holder)
+        copy = holder.copy()
+        self._facts.append(_Items(holder, copy))
+        for item in copy.values() if isinstance(copy, dict) else copy:
+            self._visit(item)
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
+
+
+def _unwrapped(value: Any) -> Any:
+    while not isinstance(value, types.FunctionType | type) and hasattr(value, "__wrapped__"):
+        value = value.__wrapped__
+    if isinstance(value, functools.partial):
+        return _unwrapped(value.func)
+    return value.__func__ if isinstance(value, types.MethodType) else value
+
 
 def _names(code: types.CodeType) -> Iterator[str]:
     yield from code.co_names
@@ -150,7 +273,14 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _is_library(module: str | None) -> bool:
-    return (module or "").partition(".")[0] in _LIBRARIES
+    return _is_library_package((module or "").partition(".")[0])
+
+
+@functools.cache
+def _is_library_package(name: str) -> bool:
+    """Whether a package is not the user's to edit: Python's own, ours, or installed."""
+    where = getattr(sys.modules.get(name), "__file__", None) or ""
+    return name in _LIBRARIES or "site-packages" in where or "dist-packages" in where
 
 
 def _cell_value(cell: types.CellType) -> Any:
@@ -158,68 +288,3 @@ def _cell_value(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return _MISSING
-
-
-# -- CPython's structs ---------------------------------------------------------------------
-def _word(address: int) -> int:
-    return ctypes.c_int64.from_address(address).value
-
-
-def _byte(address: int) -> int:
-    return ctypes.c_uint8.from_address(address).value
-
-
-def _slot(space: Mapping[str, Any], name: str, value: Any) -> list[Pair] | None:
-    """Where a dict keeps the value of a name: the word of its table, and the word of the value."""
-    base = id(space)
-    keys = _word(base + 8 * _DICT_KEYS)
-    if _word(base + 8 * _DICT_VALUES) != 0:
-        return None
-    # tables whose keys are all text have entries (key, value), others (hash, key, value)
-    text_only = _byte(keys + _KEYS_KIND) == 1
-    width, at = (16, 0) if text_only else (24, 8)
-    first = keys + _KEYS_INDICES + (1 << _byte(keys + _KEYS_LOG2_INDEX_BYTES))
-    wanted = next((id(key) for key in space if key == name), 0)
-    for entry in range(first, first + width * _word(keys + _KEYS_ENTRIES), width):
-        if _word(entry + at) == wanted and _word(entry + at + 8) == id(value):
-            return [(base + 8 * _DICT_KEYS, keys), (entry + at + 8, id(value))]
-    return None
-
-
-@functools.cache
-def _function_offsets() -> tuple[int, ...]:
-    """Byte offsets of a function's fields, found in a sample that has them all."""
-    other = 1
-
-    def sample(a: int = 1, *, b: int = 2) -> int:
-        return a + b + other
-
-    base = id(sample)
-    words = [_word(base + 8 * k) for k in range(types.FunctionType.__basicsize__ // 8)]
-    return tuple(8 * words.index(id(getattr(sample, field))) for field in _FUNCTION_FIELDS)
-
-
-@functools.cache
-def _known_interpreter() -> bool:
-    """Whether guards built for samples read back what they should, and notice changes."""
-    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8:
-        return False
-    try:
-        _function_offsets()
-    except ValueError:
-        return False
-    values = [object() for _ in range(40)]
-    space: dict[Any, Any] = {f"name{k}": value for k, value in enumerate(values)}
-    for extra in (None, 3):
-        if extra is not None:
-            space[extra] = extra
-        del space["name2" if extra is None else "name3"]
-        pairs = _slot(space, "name20", values[20])
-        if pairs is None or any(_word(address) != want for address, want in pairs):
-            return False
-        space["name20"] = None
-        if all(_word(address) == want for address, want in pairs):
-            return False
-        space["name20"] = values[20]
-    cell = types.CellType(values[0])
-    return _word(id(cell) + _HEAD) == id(values[0])

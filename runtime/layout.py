@@ -18,6 +18,7 @@ HOST = [
     "HOST_SCOPE_OWNER",
     "HOST_SCOPE_THREADS",
     "HOST_BYPASS",
+    "HOST_DIGEST",
 ]
 MEMORY = [
     "MEMORY_LOCK",

@@ -34,6 +34,8 @@ CALL_SYMBOLS = [
 _lock = threading.RLock()
 _pool_code: Callable[[], bytes] | None = None
 _call_code: Callable[[Mapping[str, int]], bytes] | None = None
+_digest_code: Callable[[], bytes] | None = None
+_digest: Digest | None = None
 _fingerprint: Callable[[], str] | None = None
 _pool: Pool | None = None
 _call: CallPath | None = None
@@ -49,16 +51,18 @@ def provide(
     *,
     pool: Callable[[], bytes] | None = None,
     call: Callable[[Mapping[str, int]], bytes] | None = None,
+    digest: Callable[[], bytes] | None = None,
     fingerprint: Callable[[], str] | None = None,
 ) -> None:
-    """Say where object code comes from: `pool()`, and `call(layout)` for the call path.
+    """Say where object code comes from: `pool()`, `call(layout)` for the call path, `digest()`.
 
     With `fingerprint()`, a text that changes whenever the code would, it is kept in the compile
     cache.
     """
-    global _pool_code, _call_code, _fingerprint
+    global _pool_code, _call_code, _digest_code, _fingerprint
     _pool_code = pool or _pool_code
     _call_code = call or _call_code
+    _digest_code = digest or _digest_code
     _fingerprint = fingerprint or _fingerprint
 
 
@@ -196,6 +200,30 @@ def call_path() -> CallPath | None:
                 threads.publish()
                 buffers.publish()
         return _call
+
+
+class Digest:
+    """The loaded digest of memory: `digest(address, bytes)` is a number."""
+
+    def __init__(self, code: bytes) -> None:
+        self._code = LoadedObject(code, ("gm_digest",), system=True)
+        self.address = self._code.addresses["gm_digest"]
+        word = ctypes.c_int64
+        self._function = ctypes.CFUNCTYPE(word, word, word)(self.address)
+
+    def __call__(self, address: int, size: int) -> int:
+        return int(self._function(address, size))
+
+
+def digest() -> Digest | None:
+    """The digest of memory, loaded and told to the call path on first use; None without both."""
+    global _digest
+    path = call_path()
+    with _lock:
+        if _digest is None and path is not None and _digest_code is not None:
+            _digest = Digest(_code("digest", _digest_code))
+            path.set_host("HOST_DIGEST", _digest.address)
+        return _digest
 
 
 def loaded_call_path() -> CallPath | None:

@@ -21,6 +21,12 @@ def llvm_ir(triple: str, layout: Mapping[str, int]) -> str:
     return to_llvm(source(), triple, layout)
 
 
+def digest_object_code() -> bytes:
+    """Relocatable object of `digest.words` for the machine here."""
+    text = files("graphmill.codegen.cpu").joinpath("digest.words").read_text(encoding="utf-8")
+    return to_object(text, effort=2)
+
+
 def object_code(layout: Mapping[str, int]) -> bytes:
     """Relocatable object of the call path for the machine here."""
     # LLVM's fast code generation costs a call 40 ns and saves the first one 70 ms

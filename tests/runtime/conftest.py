@@ -5,7 +5,7 @@ import pytest
 from graphmill.codegen.cpu import callpath, pool
 from graphmill.runtime import native, threads
 
-native.provide(pool=pool.object_code, call=callpath.object_code)
+native.provide(pool=pool.object_code, call=callpath.object_code, digest=callpath.digest_object_code)
 
 
 @pytest.fixture(autouse=True)

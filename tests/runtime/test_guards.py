@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from graphmill.runtime import native
+from graphmill.runtime.cpython import known_interpreter, word
 from graphmill.runtime.dispatch import Dispatcher
-from graphmill.runtime.guards import Watch, _word
+from graphmill.runtime.guards import Watch
 from tests.runtime.handwritten import add_executable
 
 SOURCE = """
@@ -39,6 +40,20 @@ def maker():
 
 closed, change = maker()
 
+class Config:
+    def __init__(self):
+        self.rate = 0.5
+        self.layers = [Layer(), {"deep": (Layer, inner)}]
+
+class Slim(Config):
+    pass
+
+config, slim = Config(), Slim()
+params = {"w": 1.5, "b": [2, 3], 7: 8}
+
+def configured(x):
+    return x * config.rate + slim.rate + params["w"] + len(config.layers)
+
 def nested(x):
     return [inner(y) for y in x] + table
 """
@@ -63,7 +78,7 @@ def user():
 
 def words_hold(watch):
     words = watch.words()
-    return words is not None and all(_word(address) == want for address, want in words)
+    return words is not None and all(word(address) == want for address, want in words)
 
 
 def new_code(text="lambda x: x + 41"):
@@ -108,7 +123,7 @@ def test_edits_are_seen(user, edit):
     words = watch.words()
     EDITS[edit](user)
     assert not watch.valid()
-    assert any(_word(address) != want for address, want in words)
+    assert any(word(address) != want for address, want in words)
 
 
 @pytest.mark.parametrize("edit", HARMLESS)
@@ -123,7 +138,7 @@ def test_many_new_globals_move_the_table_but_change_nothing(user):
     before = watch.words()
     for k in range(500):
         setattr(user, f"fresh{k}", k)
-    assert any(_word(address) != want for address, want in before[:2] + before)
+    assert any(word(address) != want for address, want in before[:2] + before)
     assert watch.valid() and words_hold(watch)
 
 
@@ -137,6 +152,133 @@ def test_names_in_comprehensions_and_wrappers(user):
     watch = Watch(wrapped)
     user.table = []
     assert not watch.valid()
+
+
+CONTAINER_EDITS = {
+    "attribute": lambda m: setattr(m.config, "rate", 0.75),
+    "attribute of another object": lambda m: setattr(m.slim, "rate", 0.75),
+    "new attribute": lambda m: setattr(m.config, "fresh", 1),
+    "attribute gone": lambda m: delattr(m.config, "rate"),
+    "dict item": lambda m: m.params.update(w=9.5),
+    "dict item by number": lambda m: m.params.update({7: 9}),
+    "new dict item": lambda m: m.params.update(fresh=1),
+    "dict item gone": lambda m: m.params.pop("w"),
+    "list item": lambda m: m.params["b"].__setitem__(0, 5),
+    "longer list": lambda m: m.params["b"].append(5),
+    "list in an object": lambda m: m.config.layers.pop(),
+    "deep dict": lambda m: m.config.layers[1].clear(),
+    "function in a deep tuple": lambda m: setattr(m, "scale", 7.0),
+    "method of an object in a list": lambda m: setattr(m.offset, "bias", 7),
+}
+
+
+@pytest.mark.parametrize("edit", CONTAINER_EDITS)
+def test_edits_of_containers_and_objects_are_seen(user, edit):
+    watch = Watch(user.configured)
+    assert watch.valid() and words_hold(watch)
+    words = watch.words()
+    CONTAINER_EDITS[edit](user)
+    assert not watch.valid()
+    assert any(word(address) != want for address, want in words)
+
+
+def test_large_containers_are_left_alone(user):
+    user.params["b"] = list(range(100_000))
+    watch = Watch(user.configured)
+    assert watch.valid() and len(watch.words()) < 100
+
+
+def views(x):
+    return {"whole": x, "reversed": x[::-1], "strided": x.reshape(10, -1)[:, ::3], "part": x[5:8],
+            "empty": x[:0], "bytes": x.view("u1")[3:10], "complex": x[:40].view("c16")}  # fmt: skip
+
+
+def needed_digest():
+    digest = native.digest()
+    if digest is None:
+        pytest.skip("no native call path on this Python")
+    return digest
+
+
+@pytest.mark.parametrize("name", views(np.zeros(100)))
+def test_captured_arrays_are_compared_by_contents(user, name):
+    digest = needed_digest()
+    x = np.arange(100.0)
+    view = views(x)[name]
+    watch = Watch(user.closed)
+    watch.add_arrays([view, view])
+    ((address, size, was),) = watch.blocks(native.digest)
+    assert watch.valid() and digest(address, size) == was
+    if view.size:
+        view[(0,) * view.ndim] += 1
+        assert not watch.valid() and digest(address, size) != was
+        view[(0,) * view.ndim] -= 1
+        assert watch.valid() and digest(address, size) == was
+
+
+def test_every_byte_counts_in_the_digest():
+    digest = needed_digest()
+    data = np.arange(200, dtype=np.uint8)
+    address = data.__array_interface__["data"][0]
+    for size in (0, 1, 7, 63, 64, 65, 128, 200):
+        seen = {digest(address, size)}
+        for k in range(size):
+            data[k] ^= 16
+            seen.add(digest(address, size))
+            data[k] ^= 16
+        assert len(seen) == size + 1
+
+
+@pytest.mark.parametrize("change", [np.negative, lambda x: x[::-1], lambda x: np.roll(x, 8),
+                                    lambda x: x * 2, lambda x: x + 2.0**-10])  # fmt: skip
+def test_changes_of_whole_arrays_are_seen(change):
+    digest = needed_digest()
+    for dtype in ("f4", "f8", "i4"):
+        x = np.arange(1, 1025).astype(dtype)
+        before = digest(x.__array_interface__["data"][0], x.nbytes)
+        changed = change(x).astype(dtype)
+        if not np.array_equal(changed, x):
+            x[:] = changed
+            assert digest(x.__array_interface__["data"][0], x.nbytes) != before
+
+
+def test_frozen_arrays_cost_no_comparison(user):
+    x = np.arange(1000.0)
+    x.flags.writeable = False
+    watch = Watch(user.closed)
+    watch.add_arrays([x])
+    assert watch.blocks(lambda: None) == [] and watch.valid() and words_hold(watch)
+    words = watch.words()
+    x.flags.writeable = True
+    assert not watch.valid()
+    assert any(word(address) != want for address, want in words)
+
+
+def test_dispatch_sees_writes_to_captured_arrays(user):
+    if native.call_path() is None:
+        pytest.skip("no native call path on this Python")
+    weights = np.ones(1000, np.float32)
+    compiled = []
+
+    def compile(args):
+        compiled.append(weights[0])
+        dispatcher.watch_arrays([weights])
+        return add_executable(args[0].shape)
+
+    dispatcher = Dispatcher(compile, watch=lambda: Watch(user.closed))
+    x = np.arange(4, dtype=np.float32)
+    for _ in range(4):
+        dispatcher(x, x)
+    assert compiled == [1.0]
+    for value in (2.0, 3.0):
+        weights[0] = value
+        for _ in range(4):
+            dispatcher(x, x)
+    assert compiled == [1.0, 2.0, 3.0]
+
+
+def test_this_interpreter_is_known():
+    assert known_interpreter() or native.call_path() is None
 
 
 def test_recursion_and_libraries_end_the_walk(user):

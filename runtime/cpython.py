@@ -1,0 +1,156 @@
+"""Where CPython keeps what guards look at: fields of functions, cells, dicts and lists.
+
+Nothing here is assumed: `known_interpreter` builds samples, reads them back through the same
+positions and changes them, and guards are not used natively where a sample surprises.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+Pair = tuple[int, int]
+
+FUNCTION_FIELDS = ("__code__", "__defaults__", "__kwdefaults__", "__closure__")
+HEAD = object.__basicsize__
+# word positions in CPython's dict and list, bytes in a dict's table of keys
+_DICT_USED, _DICT_KEYS, _DICT_VALUES = 2, 4, 5
+_LIST_SIZE, _LIST_ITEMS = 2, 3
+_KEYS_LOG2_INDEX_BYTES, _KEYS_KIND, _KEYS_ENTRIES, _KEYS_INDICES = 9, 10, 24, 32
+_KIND_GENERAL = 0
+
+
+def word(address: int) -> int:
+    """The signed word at an address."""
+    return ctypes.c_int64.from_address(address).value
+
+
+def _byte(address: int) -> int:
+    return ctypes.c_uint8.from_address(address).value
+
+
+def _entries(space: dict[Any, Any]) -> Iterator[tuple[int, int]]:
+    """Address of a key object and place of its value, for every entry of a dict's table."""
+    keys = word(id(space) + 8 * _DICT_KEYS)
+    values = word(id(space) + 8 * _DICT_VALUES)
+    # entries are (key, value) where all keys are text, else (hash, key, value)
+    general = _byte(keys + _KEYS_KIND) == _KIND_GENERAL
+    width, at = (24, 8) if general else (16, 0)
+    first = keys + _KEYS_INDICES + (1 << _byte(keys + _KEYS_LOG2_INDEX_BYTES))
+    for k in range(word(keys + _KEYS_ENTRIES)):
+        entry = first + width * k + at
+        # objects of one class share their table of keys and have the values apart
+        yield word(entry), values + _values_offset() + 8 * k if values else entry + 8
+
+
+@functools.cache
+def _values_offset() -> int:
+    """Bytes before the first value in the separate values of an object's dict."""
+
+    class Sample:
+        def __init__(self) -> None:
+            self.first = object()
+
+    sample = Sample()
+    space = vars(sample)
+    values = word(id(space) + 8 * _DICT_VALUES)
+    for offset in (0, 8) if values else ():
+        if word(values + offset) == id(sample.first):
+            return offset
+    return 0
+
+
+def dict_slots(space: dict[Any, Any], wanted: dict[Any, Any] | None = None) -> list[Pair] | None:
+    """What must hold while a dict keeps these items (all of its own if None); None if unclear."""
+    items = space if wanted is None else wanted
+    base = id(space)
+    fields = [_DICT_KEYS, _DICT_VALUES] + ([_DICT_USED] if wanted is None else [])
+    pairs = [(base + 8 * f, word(base + 8 * f)) for f in fields]
+    places = dict(_entries(space))
+    own = {key: key for key in space} if wanted is not None else None
+    for key, value in items.items():
+        key = own.get(key) if own is not None else key
+        place = places.get(id(key))
+        if place is None or word(place) != id(value):
+            return None
+        pairs.append((place, id(value)))
+    return pairs
+
+
+def list_slots(items: list[Any]) -> list[Pair]:
+    """What must hold while a list keeps its items."""
+    first = word(id(items) + 8 * _LIST_ITEMS)
+    pairs = [(id(items) + 8 * _LIST_SIZE, len(items)), (id(items) + 8 * _LIST_ITEMS, first)]
+    return pairs + [(first + 8 * k, id(item)) for k, item in enumerate(items)]
+
+
+@functools.cache
+def function_offsets() -> tuple[int, ...]:
+    """Byte offsets of a function's fields, found in a sample that has them all."""
+    other = 1
+
+    def sample(a: int = 1, *, b: int = 2) -> int:
+        return a + b + other
+
+    words = [word(id(sample) + 8 * k) for k in range(types.FunctionType.__basicsize__ // 8)]
+    return tuple(8 * words.index(id(getattr(sample, field))) for field in FUNCTION_FIELDS)
+
+
+def _hold(pairs: list[Pair] | None) -> bool:
+    return pairs is not None and all(word(address) == want for address, want in pairs)
+
+
+@functools.cache
+def known_interpreter() -> bool:
+    """Whether guards built for samples read back what they should, and notice changes."""
+    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return False
+    try:
+        function_offsets()
+    except ValueError:
+        return False
+    values = [object() for _ in range(40)]
+    cell = types.CellType(values[0])
+    dicts = _known_dict(values, None) and _known_dict(values, 3) and _known_object(values)
+    return dicts and word(id(cell) + HEAD) == id(values[0]) and _known_list(values)
+
+
+def _known_dict(values: list[object], extra: object) -> bool:
+    space: dict[Any, Any] = {f"name{k}": value for k, value in enumerate(values)}
+    if extra is not None:
+        space[extra] = extra
+    del space["name2"]
+    whole, one = dict_slots(space), dict_slots(space, {"name20": values[20]})
+    if not (_hold(whole) and _hold(one)):
+        return False
+    space["name20"] = None
+    return not _hold(whole) and not _hold(one)
+
+
+def _known_object(values: list[object]) -> bool:
+    class Sample:
+        def __init__(self) -> None:
+            self.a, self.b, self.c = values[:3]
+
+    first, second = Sample(), Sample()
+    for sample in (first, second):
+        pairs = dict_slots(vars(sample))
+        if not _hold(pairs):
+            return False
+        sample.b = values[9]
+        if _hold(pairs):
+            return False
+    return True
+
+
+def _known_list(values: list[object]) -> bool:
+    items = list(values)
+    pairs = list_slots(items)
+    if not _hold(pairs):
+        return False
+    items[7] = values[8]
+    return not _hold(pairs)
