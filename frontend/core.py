@@ -62,6 +62,8 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
         from graphmill.frontend import shaping
 
         return shaping.stack([as_tracer(v) for v in value])
+    if isinstance(value, np.ndarray):
+        current().trace.captured.append(value)
     return constant(_as_array(value))
 
 

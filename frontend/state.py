@@ -79,8 +79,6 @@ class Frame:
             if _same_bits(value.op.attrs["value"], array):
                 return value
         known.append(self.builder.constant(array))
-        if array.size > SMALL:
-            self.trace.captured.append(array)
         return known[-1]
 
     @property

@@ -27,7 +27,7 @@ class Traced:
 
     `in_tree` is the structure of `(args, kwargs)` and `out_tree` of the result; `paths` and
     `out_paths` name each parameter and result (`params['w']`); `specs` are the parameters';
-    `captured` holds the large arrays the function closed over, as they were.
+    `captured` holds the arrays that became constants: a write to one of them makes this stale.
     """
 
     function: Function

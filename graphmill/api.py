@@ -143,6 +143,7 @@ class Jit(Dispatcher):
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
         tree, static, key = self._pending.call
         traced = self._trace(args, tree, static)
+        self.watch_arrays(traced.captured)
         self._out_trees[key] = traced.out_tree
         options = self.options
         if profiler.active() is not None:

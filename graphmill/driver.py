@@ -57,12 +57,17 @@ def _provide_native() -> None:
 
         return object_code(layout)
 
+    def digest() -> bytes:
+        from graphmill.codegen.cpu.callpath import digest_object_code
+
+        return digest_object_code()
+
     def fingerprint() -> str:
         from graphmill.codegen.cpu.words import fingerprint as of_sources
 
         return of_sources()
 
-    native.provide(pool=pool, call=call, fingerprint=fingerprint)
+    native.provide(pool=pool, call=call, digest=digest, fingerprint=fingerprint)
 
 
 _provide_native()

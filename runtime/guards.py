@@ -2,8 +2,8 @@
 
 A `Watch` walks a function and all user functions it reaches by name, and remembers what each
 global, closure cell, default and code object was; lists, dicts and objects by their items. All are
-compared by identity. Arrays that a trace has captured are added by `add_arrays` and compared by
-their bytes, but for frozen ones (`a.flags.writeable = False`), which cost nothing.
+compared by identity, but arrays (those found, and those that a trace captured, by `add_arrays`) by
+their bytes: unless they are frozen (`a.flags.writeable = False`), which costs nothing.
 
 `valid()` compares in Python. For the native call path `words()` says the same as pairs (address,
 word that must be there), such as the slot of a global in its dict after the dict's table itself, so
@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,16 +108,27 @@ class _Items(NamedTuple):
 
 
 class _Frozen(NamedTuple):
-    """An array that owns its memory and is not writeable."""
+    """An array that is not writeable, and those whose memory it views, none of them writeable."""
 
-    array: np.ndarray[Any, Any]
+    arrays: tuple[np.ndarray[Any, Any], ...]
 
     def valid(self) -> bool:
-        return not self.array.flags.writeable
+        return not any(array.flags.writeable for array in self.arrays)
 
     def words(self) -> list[Pair] | None:
         # the word that holds NumPy's flags
-        return [(id(self.array) + _FLAGS, word(id(self.array) + _FLAGS))]
+        places = [id(array) + _FLAGS for array in self.arrays]
+        return [(place, word(place)) for place in places]
+
+
+def _frozen(array: np.ndarray[Any, Any]) -> _Frozen | None:
+    """What to watch of an array that nobody can write to as it is; None if somebody can."""
+    chain = []
+    base: Any = array
+    while isinstance(base, np.ndarray) and not base.flags.writeable:
+        chain.append(base)
+        base = base.base
+    return _Frozen(tuple(chain)) if base is None or type(base) is bytes else None
 
 
 class _Bytes:
@@ -148,6 +159,7 @@ class Watch:
     def __init__(self, function: Any) -> None:
         self._facts: list[_Name | _Cell | _Function | _Items | _Frozen] = []
         self._arrays: dict[int, _Bytes | _Frozen] = {}
+        # ids of what was visited; all of it is kept alive by the facts
         self._seen: set[int] = set()
         self._room = _MAX_ITEMS
         self._visit(function)
@@ -155,9 +167,8 @@ class Watch:
     def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
         """Watch the contents of arrays that a trace has captured."""
         for array in arrays:
-            if id(array) not in self._arrays:
-                frozen = not array.flags.writeable and array.base is None
-                self._arrays[id(array)] = _Frozen(array) if frozen else _Bytes(array)
+            if id(array) not in self._arrays and not array.dtype.hasobject:
+                self._arrays[id(array)] = _frozen(array) or _Bytes(array)
 
     def valid(self) -> bool:
         """Whether everything is still as it was."""
@@ -205,6 +216,8 @@ class Watch:
                 self._seen.add(id(value))
                 for member in list(vars(value).values()):
                     self._visit(getattr(member, "__func__", member))
+        elif isinstance(value, np.ndarray):
+            self.add_arrays([value])
         elif isinstance(value, tuple):
             self._seen.add(id(value))
             for item in value[: self._room]:
@@ -227,9 +240,11 @@ class Watch:
             content = _cell_value(cell)
             self._facts.append(_Cell(cell, content))
             self._visit(content)
-        self._visit_names(value.__globals__, list(dict.fromkeys(_names(value.__code__))))
+        loaded, attributes = _names(value.__code__)
+        self._visit_names(value.__globals__, loaded, attributes)
 
-    def _visit_names(self, space: dict[str, Any], names: list[str]) -> None:
+    def _visit_names(self, space: dict[str, Any], names: list[str], attributes: list[str]) -> None:
+        """Note globals by name; of a module among them, what the code names as attributes."""
         for name in names:
             value = space.get(name, _MISSING)
             if value is _MISSING:
@@ -238,7 +253,7 @@ class Watch:
             if isinstance(value, types.ModuleType):
                 if not _is_library(value.__name__) and id(value) not in self._seen:
                     self._seen.add(id(value))
-                    self._visit_names(vars(value), names)
+                    self._visit_names(vars(value), attributes, attributes)
             else:
                 self._visit(value)
 
@@ -265,11 +280,21 @@ def _unwrapped(value: Any) -> Any:
     return value.__func__ if isinstance(value, types.MethodType) else value
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+def _names(code: types.CodeType) -> tuple[list[str], list[str]]:
+    """Names that code (and code in it) loads as globals, and those it loads as attributes."""
+    import dis
+
+    loaded: dict[str, None] = {}
+    attributes: dict[str, None] = {}
+    codes = [code]
+    for one in codes:
+        codes += [x for x in one.co_consts if isinstance(x, types.CodeType)]
+        for step in dis.get_instructions(one):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+                loaded[step.argval] = None
+            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
+                attributes[step.argval] = None
+    return list(loaded), list(attributes)
 
 
 def _is_library(module: str | None) -> bool:

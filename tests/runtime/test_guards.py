@@ -14,6 +14,8 @@ from graphmill.runtime.guards import Watch
 from tests.runtime.handwritten import add_executable
 
 SOURCE = """
+import numpy as np
+
 scale = 2.0
 table = [1, 2]
 
@@ -49,6 +51,13 @@ class Slim(Config):
     pass
 
 config, slim = Config(), Slim()
+weights = np.arange(12.0)
+hidden_weights = {"deep": [np.ones(3)]}
+huge = np.zeros(1000)
+
+def weighted(x):
+    return x * np.exp(weights) + hidden_weights["deep"][0] + x.huge
+
 params = {"w": 1.5, "b": [2, 3], 7: 8}
 
 def configured(x):
@@ -242,16 +251,39 @@ def test_changes_of_whole_arrays_are_seen(change):
             assert digest(x.__array_interface__["data"][0], x.nbytes) != before
 
 
-def test_frozen_arrays_cost_no_comparison(user):
+def test_arrays_found_by_name_are_compared_and_others_not(user):
+    watch = Watch(user.weighted)
+    user.huge[3] = 1
+    assert watch.valid()
+    user.weights[3] = 100
+    assert not watch.valid()
+    watch = Watch(user.weighted)
+    user.hidden_weights["deep"][0][1] = 4
+    assert not watch.valid()
+
+
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[3:9], lambda x: x.reshape(10, -1).T])
+def test_frozen_arrays_cost_no_comparison(user, view):
     x = np.arange(1000.0)
     x.flags.writeable = False
     watch = Watch(user.closed)
-    watch.add_arrays([x])
+    watch.add_arrays([view(x)])
     assert watch.blocks(lambda: None) == [] and watch.valid() and words_hold(watch)
     words = watch.words()
     x.flags.writeable = True
     assert not watch.valid()
     assert any(word(address) != want for address, want in words)
+
+
+def test_half_frozen_arrays_are_compared(user):
+    x = np.arange(1000.0)
+    view = x[:]
+    view.flags.writeable = False
+    watch = Watch(user.closed)
+    watch.add_arrays([view, np.frombuffer(b"immutable bytes!"), np.frombuffer(bytearray(16))])
+    assert len(watch.blocks(native.digest) or [1, 1]) == 2
+    x[3] = 0
+    assert not watch.valid()
 
 
 def test_dispatch_sees_writes_to_captured_arrays(user):
