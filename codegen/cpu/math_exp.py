@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphmill.codegen.cpu import polynomials as fit
-from graphmill.codegen.cpu.expr import Num, fma, where
+from graphmill.codegen.cpu.expr import Num, fast_two_sum, fma, where
 
 _LOG2E = 1.4426950408889634
 _LN2 = {  # high part with trailing zeros, so that k times it is exact; FDLIBM
@@ -96,10 +96,14 @@ def expm1(x: Num) -> Num:
 
 
 def logistic(x: Num) -> Num:
-    """1 / (1 + e^-x) within 2.5 ulp, subnormal results included."""
+    """1 / (1 + e^-x) within 2 ulp, subnormal results included; the sum's rounding is put back."""
     size = x.const(-_RANGE[x.bits][0]).min(x.abs())
     e = _reduce(-size).scaled()
-    return where(x < 0.0, e, 1.0) / (e + 1.0)
+    negative = x < 0.0
+    total, error = fast_two_sum(e.const(1.0), e)
+    ratio = where(negative, e, 1.0) / total
+    inverse = where(negative, 1.0 - ratio, ratio)
+    return fma(ratio * error, -inverse, ratio)
 
 
 def _half_exp(x: Num) -> Num:

@@ -41,7 +41,7 @@ UNARY = {
     "atanh": (on_wide(np.arctanh), 1.1, 1.1),
     "erf": (reference.erf, 1.1, 1.2),
     "erfc": (reference.erfc, 0.6, 3.5),
-    "logistic": (reference.logistic, 2.3, 2.3),
+    "logistic": (reference.logistic, 2.0, 2.0),
     "cbrt": (on_wide(np.cbrt), 0.6, 0.6),
     "rsqrt": (on_wide(lambda x: 1 / np.sqrt(x)), 1.5, 1.5),
 }
