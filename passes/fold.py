@@ -58,12 +58,14 @@ def constant_of(value: Value) -> np.ndarray[Any, Any] | None:
 
 
 def _foldable(op: Op, max_elements: int, max_flops: int) -> bool:
+    if any(v.op is None or v.op.name != "constant" for v in op.operands):
+        return False
     definition = op.definition
     if op.regions or not definition.pure or definition.reference is None:
         return False
-    arrays = [constant_of(operand) for operand in op.operands]
     if op.name in ("constant", "broadcast") or any(map(dim_names, op.attrs.values())):
         return False
+    arrays = [constant_of(operand) for operand in op.operands]
     given = 0
     for array in arrays:
         if array is None:

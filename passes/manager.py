@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
@@ -133,6 +135,25 @@ def run_pipeline(
     text. `stop_after` names the stage to end with. An exception gets a note that says where.
     """
     stages = parse_pipeline(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
+    with _no_collections():
+        return _run(program, stages, observer, stop_after)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Pause the garbage collector, which would walk the growing graph over and over."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _run(
+    program: Program, stages: Sequence[Stage], observer: Observer | None, stop_after: str | None
+) -> Program:
     before = str(program) if observer else ""
     for number, stage in enumerate(stages):
         try:

@@ -13,26 +13,44 @@ Replacement = Value | Sequence[Value] | None
 Visit = Callable[[Op, Builder], Replacement]
 
 
-def rewrite(block: Block, visit: Visit) -> int:
-    """Visit every op in order, inner regions first; returns how many were replaced.
+def rewrite(block: Block, visit: Visit, only: set[Op] | None = None) -> set[Op]:
+    """Visit every op (or those in `only`) in order, inner regions first.
 
     `visit` may emit ops with the builder it is given (they come before the op, at its location);
-    it must emit none when it returns None.
+    it must emit none when it returns None. Returns the ops that are new or read something new.
     """
-    changes = 0
+    touched: set[Op] = set()
     builder = Builder(block)
     pending, block.ops = block.ops, []
     for op in pending:
         for region in op.regions:
-            changes += rewrite(region.block, visit)
-        builder.loc, builder.scope = op.loc, op.scope
-        new = visit(op, builder)
+            inner = rewrite(region.block, visit, only)
+            if inner:
+                touched |= inner
+                touched.add(op)
+        before = len(block.ops)
+        new = None
+        if only is None or op in only or op in touched:
+            builder.loc, builder.scope = op.loc, op.scope
+            new = visit(op, builder)
         if new is None:
             block.ops.append(op)
             continue
-        changes += 1
-        replace(op, [new] if isinstance(new, Value) else new)
-    return changes
+        values = [new] if isinstance(new, Value) else new
+        replace(op, values)
+        touched.update(block.ops[before:])
+        for value in values:
+            touched.update(user for user, _ in value.uses)
+    return touched
+
+
+def neighbours(ops: set[Op], depth: int) -> set[Op]:
+    """The ops and those that read them through up to `depth` others."""
+    found, fresh = set(ops), set(ops)
+    for _ in range(depth):
+        fresh = {user for op in fresh for r in op.results for user, _ in r.uses} - found
+        found |= fresh
+    return found
 
 
 def replace(op: Op, values: Sequence[Value]) -> None:

@@ -8,14 +8,17 @@ from graphmill.passes import movement, structure
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import evaluate_small
 from graphmill.passes.manager import register_pass
-from graphmill.passes.rewrite import STRUCTURAL, Replacement, exchangeable, rewrite
+from graphmill.passes.rewrite import STRUCTURAL, Replacement, exchangeable, neighbours, rewrite
 from graphmill.passes.rules import rules_by_op
 from graphmill.passes.statistics import count
-from graphmill.passes.terms import Bindings, Rule, build, match_operands
+from graphmill.passes.terms import Bindings, Rule, build, head, match_operands
+
+assert movement.STRUCTURAL is STRUCTURAL  # importing the rules entered them
+PATTERN_DEPTH = 2  # how far above an op its rules look
 
 
 @register_pass("simplify")
-def simplify(function: Function, *, fast: bool = False, max_rounds: int = 12) -> Function:
+def simplify(function: Function, *, fast: bool = False, max_rounds: int = 32) -> Function:
     """Applies the equations of `rules` and the movement rules until none fits.
 
     Results keep their bits but for the few units in the last place that a rule states. `fast`
@@ -35,17 +38,23 @@ def simplify(function: Function, *, fast: bool = False, max_rounds: int = 12) ->
         return found if found is not None else evaluate_small(op, builder)
 
     function = function.clone()
+    structure.sink_constants(function.block)
+    only: set[Op] | None = None
     for _ in range(max_rounds):
-        if not rewrite(function.block, visit):
+        touched = rewrite(function.block, visit, only)
+        if not touched and only is None:
             break
+        # what was touched is looked at again, and in the end everything once more
+        only = neighbours(touched, PATTERN_DEPTH) if touched else None
         remove_dead(function.block)
     return function
 
 
 def _by_rules(rules: list[Rule] | tuple[()], op: Op, builder: Builder) -> Replacement:
+    heads = [head(operand) for operand in op.operands] if rules else []
     for rule in rules:
         bound: Bindings = {}
-        if not match_operands(rule.left, op.operands, bound):
+        if not rule.may_match(heads) or not match_operands(rule.left, op.operands, bound):
             continue
         if any(bound[n].tensor.dtype.kind not in rule.kinds for n in _typed(rule)):
             continue
@@ -64,6 +73,3 @@ def _typed(rule: Rule) -> tuple[str, ...]:
 def _fits(op: Op, found: Replacement) -> bool:
     values = [found] if isinstance(found, Value) else list(found or ())
     return all(exchangeable(a, b) for a, b in zip(op.results, values, strict=True))
-
-
-__all__ = ["movement", "simplify", "structure"]

@@ -20,6 +20,7 @@ from graphmill.passes.cse import COMMUTATIVE
 
 Number = bool | int | float
 CONSTANTS = ("c", "d")
+SPLAT = "#"  # the head of a constant, or of a broadcast of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,16 @@ class Rule:
     kinds: str = "biufc"
     ulps: int = 0
     fast: bool = False
-    variables: tuple[str, ...] = field(default=())
+    variables: tuple[str, ...] = ()
+    heads: tuple[str, ...] = field(default=(), repr=False)  # what each operand must be, if anything
+
+    def may_match(self, heads: Sequence[str]) -> bool:
+        """Whether the operands of an op look right from outside, in some order."""
+        if all(not mine or mine == head for mine, head in zip(self.heads, heads, strict=True)):
+            return True
+        return self.left.op in COMMUTATIVE and all(
+            not mine or mine == head for mine, head in zip(self.heads, reversed(heads), strict=True)
+        )
 
     def __str__(self) -> str:
         return f"{self.name}: {self.left} = {self.right}"
@@ -113,10 +123,21 @@ def make_rule(
     variables = [Term(name=n) for n in names]
     result = right(*variables)
     result = result if isinstance(result, Term) else Term(number=result)
-    return Rule(name, left(*variables), result, kinds, ulps, fast, names)
+    pattern = left(*variables)
+    heads = tuple(
+        SPLAT if t.number is not None or t.name in CONSTANTS else t.op for t in pattern.args
+    )
+    return Rule(name, pattern, result, kinds, ulps, fast, names, heads)
 
 
 Bindings = dict[str, Value]
+
+
+def head(value: Value) -> str:
+    """What a value is at first sight: the name of its op, or `SPLAT`."""
+    if value.op is None:
+        return "%"
+    return SPLAT if splat_of(value) is not None else value.op.name
 
 
 def match(term: Term, value: Value, bound: Bindings) -> bool:
