@@ -14,3 +14,9 @@ def two_threads():
     threads.set_num_threads(2)
     yield
     threads.set_num_threads(2)
+
+
+@pytest.fixture
+def needs_call_path():
+    if native.call_path() is None:
+        pytest.skip("no native call path on this Python")

@@ -2,7 +2,10 @@
 
 import itertools
 
+import numpy as np
+
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec, KernelInfo
+from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import Executable
 
 # out[i] = a[i] + b[i], i < n, in chunks of at least `grain` over the pool
@@ -99,3 +102,43 @@ def add_constant_artifact(values):
 
 def add_executable(*args, threads=None, **more):
     return Executable(add_artifact(*args, **more), threads=threads)
+
+
+SHORT = {"float32": "f32", "float64": "f64", "int64": "i64"}
+
+
+class Counting(Dispatcher):
+    """Counts compilations and entries into the Python path."""
+
+    def __init__(self, compile):
+        self.compiled, self.entered = [], 0
+
+        def counted(args):
+            self.compiled.append(args)
+            return compile(args)
+
+        super().__init__(counted)
+
+    def general(self, *args):
+        self.entered += 1
+        return super().general(*args)
+
+
+def adder(**more):
+    return Counting(lambda args: add_executable(args[0].shape, SHORT[args[0].dtype.name], **more))
+
+
+def f32(*shape):
+    return np.arange(int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+def fast(dispatcher, *args):
+    """Result of a call that must not enter Python code."""
+    before = dispatcher.entered
+    result = dispatcher(*args)
+    assert dispatcher.entered == before
+    return result
+
+
+def symbolic(*dims):
+    return Counting(lambda args: add_executable(("n", 3), dims=dims or (DimSpec("n"),)))
