@@ -128,10 +128,38 @@ function foldRows(rows, context) {
   return shown;
 }
 
+// Find the line that each added line replaces, so that only what differs in it is marked.
+function pairRows(rows) {
+  for (let n = 0; n < rows.length; n++) {
+    if (rows[n].sign !== "-") continue;
+    let end = n;
+    while (end < rows.length && rows[end].sign === "-") end++;
+    let after = end;
+    while (after < rows.length && rows[after].sign === "+") after++;
+    if (end - n === after - end) {
+      for (let k = 0; k < end - n; k++) [rows[n + k].other, rows[end + k].other] = [rows[end + k].text, rows[n + k].text];
+    }
+    n = after - 1;
+  }
+  return rows;
+}
+
+// A line coloured, with the part that its counterpart does not have marked.
+function colourChange(text, other, kind) {
+  let [head, tail] = [0, 0];
+  while (head < text.length && text[head] === other[head]) head++;
+  while (tail < Math.min(text.length, other.length) - head && text.at(-1 - tail) === other.at(-1 - tail)) tail++;
+  while (head > 0 && !/[\s{}()]/.test(text[head - 1])) head--;
+  while (tail > 0 && !/[\s{}()]/.test(text.at(-tail))) tail--;
+  const end = text.length - tail;
+  if (head === 0 || end - head > 0.8 * text.trim().length) return colour(text, kind);
+  return `${colour(text.slice(0, head), kind)}<mark>${colour(text.slice(head, end), kind)}</mark>${colour(text.slice(end), kind)}`;
+}
+
 // A pane with the difference between two texts.
 function diffPane(title, detail, before, after, kind, locs, onPick) {
   const element = pane(title, detail);
-  const rows = kind === "ir" ? diffRows(before, after) : plainRows(before, after);
+  const rows = pairRows(kind === "ir" ? diffRows(before, after) : plainRows(before, after));
   const body = element.lastElementChild;
   const show = (items) => {
     const code = document.createElement("div");
@@ -150,7 +178,8 @@ function diffPane(title, detail, before, after, kind, locs, onPick) {
       line.className = `ln ${{ "+": "add", "-": "del", " ": "" }[item.sign]} ${found && found.size ? "can" : ""}`;
       if (item.i !== undefined) line.dataset.i = item.i;
       const number = item.i === undefined ? "" : item.i + 1;
-      line.innerHTML = `<span class="n">${number}</span><span class="sign">${item.sign}</span><span>${colour(item.text, kind)}</span>`;
+      const html = item.other === undefined ? colour(item.text, kind) : colourChange(item.text, item.other, kind);
+      line.innerHTML = `<span class="n">${number}</span><span class="sign">${item.sign}</span><span>${html}</span>`;
       if (found && found.size) line.onclick = () => !String(getSelection()) && onPick(found, element);
       code.append(line);
     }

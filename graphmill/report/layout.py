@@ -22,6 +22,7 @@ class Spot:
 
     width: float
     layer: int
+    bend: bool = False
     x: float = 0.0
     above: list[int] = field(default_factory=list)
     below: list[int] = field(default_factory=list)
@@ -79,7 +80,7 @@ def _chain(spots: list[Spot], a: int, b: int) -> list[int]:
     chain = [a]
     for layer in range(spots[a].layer + 1, spots[b].layer):
         chain.append(len(spots))
-        spots.append(Spot(BEND_WIDTH, layer))
+        spots.append(Spot(BEND_WIDTH, layer, bend=True))
     chain.append(b)
     for upper, lower in pairwise(chain):
         spots[upper].below.append(lower)
@@ -113,32 +114,61 @@ def _place(spots: list[Spot], layers: list[list[int]]) -> None:
         for layer in layers if down else reversed(layers):
             wanted = []
             for i in layer:
-                near = spots[i].above if down else spots[i].below
-                centre = sum(spots[n].x for n in near) / len(near) if near else spots[i].x
-                wanted.append(centre)
+                wanted.append(_centre(spots, i, spots[i].above if down else spots[i].below))
             _spread(spots, layer, wanted)
     left = min((spot.x - spot.width / 2 for spot in spots), default=0.0)
     for spot in spots:
         spot.x += GAP_X - left
 
 
+def _weight(spot: Spot) -> float:
+    """How much a spot counts: a chain stays straight, with parameters and bends beside it."""
+    return 0.02 if not spot.above else 0.2 if spot.bend else 1.0
+
+
+def _centre(spots: list[Spot], i: int, near: Sequence[int]) -> float:
+    """The mean place of the neighbours; its own without any."""
+    if not near:
+        return spots[i].x
+    total = sum(_weight(spots[n]) for n in near)
+    return sum(_weight(spots[n]) * spots[n].x for n in near) / total
+
+
 def _spread(spots: list[Spot], layer: list[int], wanted: list[float]) -> None:
-    """Positions in order, close to the wanted ones and without overlap: merge what collides."""
-    groups: list[tuple[list[int], float, float]] = []  # spots, left edge, width
+    """Positions in order, close to the wanted ones and without overlap: merge what collides.
+
+    A group's left edge is the weighted mean of where its members want it to be.
+    """
+    groups: list[_Group] = []
     for i, centre in zip(layer, wanted, strict=True):
-        group = [i], centre - spots[i].width / 2, spots[i].width
-        while groups and groups[-1][1] + groups[-1][2] + GAP_X > group[1]:
-            before, left, width = groups.pop()
-            total = width + GAP_X + group[2]
-            # the merged group keeps the mean of the centres that its members want
-            centre_of = left + width / 2
-            shift = (len(before) * centre_of + len(group[0]) * (group[1] + group[2] / 2)) / (
-                len(before) + len(group[0])
+        half, weight = spots[i].width / 2, _weight(spots[i])
+        group = _Group([i], 2 * half, weight, weight * (centre - half))
+        while groups and groups[-1].left + groups[-1].width + GAP_X > group.left:
+            before = groups.pop()
+            shift = before.width + GAP_X
+            group = _Group(
+                before.members + group.members,
+                shift + group.width,
+                before.weight + group.weight,
+                before.moment + group.moment - group.weight * shift,
             )
-            group = [*before, *group[0]], shift - total / 2, total
         groups.append(group)
-    for members, left, _ in groups:
-        x = left
-        for i in members:
+    for group in groups:
+        x = group.left
+        for i in group.members:
             spots[i].x = x + spots[i].width / 2
             x += spots[i].width + GAP_X
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Spots that touch; `moment` is the sum of weight times the left edge each wants."""
+
+    members: list[int]
+    width: float
+    weight: float
+    moment: float
+
+    @property
+    def left(self) -> float:
+        return self.moment / self.weight
