@@ -169,7 +169,14 @@ def _test_result(check: Body) -> Body:
 
 def _state(initial: Any) -> tuple[list[Tracer], Tree]:
     leaves, tree = flatten(initial)
-    return [as_tracer(leaf) for leaf in leaves], tree
+    return [_plain(as_tracer(leaf)) for leaf in leaves], tree
+
+
+def _plain(x: Tracer) -> Tracer:
+    """x, or a copy of a strided argument: loops keep their state contiguous."""
+    frame = current()
+    made = Tracer(frame.contiguous(x.value()), frame, x.weak)
+    return x if made._value is x._value else made
 
 
 def _types(values: Sequence[Tracer]) -> Types:
@@ -318,7 +325,7 @@ def scan(
     if not tracing():
         return _scan_in_python(body, initial, xs, length, bool(reverse))
     rows, xs_tree = flatten(xs)
-    arrays = [as_tracer(x) for x in rows]
+    arrays = [_plain(as_tracer(x)) for x in rows]
     size = _length(arrays, length)
     leaves, tree = _state(initial)
     slices: Types = [(x.type.with_shape(x.dims[1:]), False) for x in arrays]

@@ -13,10 +13,10 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from graphmill.frontend.describe import failure
+from graphmill.frontend.describe import failure, variable_of
 from graphmill.frontend.locations import site
 from graphmill.frontend.sizes import Size
-from graphmill.frontend.state import Frame, current, tracing
+from graphmill.frontend.state import SMALL, Frame, current, tracing
 from graphmill.frontend.tracer import Tracer
 from graphmill.ir.dims import Dim, DimLike
 from graphmill.ir.dtypes import (
@@ -121,7 +121,10 @@ def constant(array: Any) -> Tracer:
     frame = current()
     place = site()
     frame.builder.loc = place.location if place else None
-    return Tracer(frame.constant(array.astype(native, copy=False)), frame)
+    value = frame.constant(array.astype(native, copy=False))
+    if array.size > SMALL and not value.name:
+        value.name = variable_of(array)
+    return Tracer(value, frame)
 
 
 def dim_value(dim: DimLike, of: DType | None = None) -> Tracer:

@@ -21,18 +21,25 @@ def here() -> Location | None:
     return found.location if found else None
 
 
+def variable_of(thing: Any) -> str:
+    """The user's local or global variable that holds `thing`, or ""."""
+    frame = user_frame()
+    for scope in (frame.f_locals, frame.f_globals) if frame is not None else ():
+        for name, held in scope.items():
+            if held is thing and not name.startswith("__"):
+                return name
+    return ""
+
+
 def name_of(thing: Any) -> str:
     """The user's variable that holds `thing`, else the expression that made it."""
     if isinstance(thing, bool | int | float | complex | str | Size) and not isinstance(
         thing, np.generic
     ):
         return str(thing) if isinstance(thing, Size) else repr(thing)
-    frame = user_frame()
-    if frame is not None:
-        for scope in (frame.f_locals, frame.f_globals):
-            for name, held in scope.items():
-                if held is thing and not name.startswith("__"):
-                    return name
+    found = variable_of(thing)
+    if found:
+        return found
     if not isinstance(thing, Tracer):
         return "array" if isinstance(thing, np.ndarray) else type(thing).__name__
     made = thing._value.op

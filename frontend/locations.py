@@ -14,22 +14,19 @@ from types import CodeType, FrameType
 
 import numpy as np
 
-from graphmill import ir
+import graphmill
 from graphmill.ir.graph import Location
 
 MAX_DEPTH = 8
 MAX_CODES = 4096
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_INTERNAL = tuple(
-    os.path.join(folder, "")
-    for folder in {
-        _HERE,
-        os.path.dirname(os.path.abspath(ir.__file__ or _HERE)),
-        os.path.join(os.path.dirname(_HERE), "graphmill"),
-        os.path.dirname(os.path.abspath(np.__file__)),
-    }
-)
+# The stages stand beside this folder; the face is a folder of its own in a checkout.
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_FOLDERS = [
+    os.path.join(_ROOT, name) for name in ("frontend", "ir", "passes", "codegen", "runtime")
+]
+_FOLDERS += [os.path.dirname(os.path.abspath(module.__file__)) for module in (graphmill, np)]
+_INTERNAL = tuple(os.path.join(folder, "") for folder in _FOLDERS)
 
 _STORE_FAST, _STORE_DEREF = opcode.opmap["STORE_FAST"], opcode.opmap["STORE_DEREF"]
 _STORE_NAMES = {opcode.opmap["STORE_NAME"], opcode.opmap["STORE_GLOBAL"]}

@@ -100,6 +100,8 @@ def array_type(of: Any) -> TensorType | None:
     if not isinstance(shape, tuple | list) and not hasattr(shape, "__iter__"):
         return None
     given = getattr(of, "dtype", None)
+    if getattr(given, "kind", "") in tuple("USO"):
+        return None
     try:
         element = dtype(given)
     except DTypeError:

@@ -17,6 +17,7 @@ import numpy as np
 from graphmill.frontend.errors import error
 from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Block, Bounds, Value
+from graphmill.ir.types import TensorType
 
 # Constants up to this many elements are repeated in each region; larger ones are captured.
 SMALL = 64
@@ -46,6 +47,7 @@ class Frame:
         self.captures: dict[Value, Value] = {}
         self.open = True
         self.last: tuple[object, Value] | None = None
+        self._copies: dict[Value, Value] = {}
         self._constants: dict[tuple[Any, ...], list[Value]] = {}
 
     def inside(self, other: Frame) -> bool:
@@ -60,10 +62,18 @@ class Frame:
         if owner is self:
             return value
         assert self.parent is not None, "a value of no frame around this one"
-        outer = self.parent.lift(value, owner)
+        outer = self.parent.contiguous(self.parent.lift(value, owner))
         if outer not in self.captures:
             self.captures[outer] = self.block.add_arg(outer.type, outer.name)
         return self.captures[outer]
+
+    def contiguous(self, value: Value) -> Value:
+        """The value itself, or a copy of a strided parameter: regions take plain arrays."""
+        if not isinstance(value.type, TensorType) or value.type.layout is None:
+            return value
+        if value not in self._copies:
+            self._copies[value] = self.builder.op("copy", value)
+        return self._copies[value]
 
     def constant(self, array: Array) -> Value:
         """A constant with the array's elements as they are now; equal ones are shared."""
