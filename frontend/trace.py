@@ -60,7 +60,7 @@ def trace(
     specs = tuple(spec(leaf) for leaf in leaves)
     if paths is None:
         paths = argument_paths(function, in_tree)
-    name = name or _identifier(getattr(function, "__name__", "") or "function")
+    name = _identifier(name or getattr(function, "__name__", "") or "function")
     bounds = merge_bounds(specs)
     names = [_identifier(path) for path in paths]
     made = Function(name, [s.type for s in specs], names, bounds)

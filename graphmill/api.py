@@ -7,8 +7,9 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,10 @@ from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
 from graphmill.runtime.guards import Watch
 from graphmill.stages import Executable, Graph, Lowered
+
+if TYPE_CHECKING:
+    from graphmill.codegen.aot.library import BuiltLibrary
+    from graphmill.runtime.library import Library
 
 CHECKS = ("bounds", "nan")
 BOUNDS = 1  # the code of a bounds check in an error record
@@ -288,11 +293,12 @@ def build(
     *,
     target: str = "native",
     **options: Any,
-) -> Any:
+) -> BuiltLibrary:
     """Compile ahead of time to a shared object with a C header that needs no Python.
 
     `build(f, [gm.spec("f32[batch, 784]")], "libf.so")`, or several functions in one library:
-    `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. Returns what was written.
+    `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. Returns what was written. `options`
+    are those of `build_library`: `embed_weights`, `weights_path`, `prefix`, `version`, `linker`.
     """
     from graphmill.codegen.aot.library import build_library
 
@@ -302,6 +308,7 @@ def build(
         else {getattr(function, "__name__", "function"): (function, specs or [])}
     )
     artifacts = []
+    built_with: dict[str, Any] = {}
     for name, (one, arguments) in functions.items():
         plain = one.function if isinstance(one, Jit) else one
         base = one.options if isinstance(one, Jit) else Options()
@@ -310,16 +317,33 @@ def build(
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         chosen = Options(base.pipeline, base.check, target)
-        artifacts.append(driver.compile_function(traced.function, chosen))
+        made = driver.compile_function(traced.function, chosen)
+        # results are called what they are in the user's structure: out['loss'], out[1]
+        outputs = [
+            replace(output, name=place)
+            for output, place in zip(made.outputs, traced.out_tree.paths("out"), strict=True)
+        ]
+        artifacts.append(replace(made, outputs=tuple(outputs)))
+        built_with[name] = {"pipeline": chosen.passes, "check": chosen.check}
     machine = driver.target(Options(target=target))
+    options.setdefault("options", built_with)
     return build_library(artifacts, Path(path), target=machine, **options)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
-    """Load a library that `build` wrote; its functions are attributes that take NumPy arrays."""
+def load(
+    path: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    verify: bool = True,
+) -> Library:
+    """Load a library that `build` wrote; its functions are attributes that take NumPy arrays.
+
+    Weights in a file of their own are looked for beside it, or at `weights`; `verify=False` skips
+    the checksum. Raises `LibraryError` saying what is wrong with the file.
+    """
     from graphmill.runtime.library import load as load_library
 
-    return load_library(path)
+    return load_library(path, weights=weights, verify=verify)
 
 
 __all__ = ["NONE", "Graph", "Jit", "build", "jit", "load", "spec"]

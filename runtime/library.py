@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import json
 import mmap
+import os
 import platform
 import struct
 import tempfile
@@ -42,7 +43,12 @@ class LibraryError(RuntimeError):
     """A file is no library of Graphmill, is damaged, or its code failed; says which and why."""
 
 
-def load(path: str | Path, *, weights: str | Path | None = None, verify: bool = True) -> Library:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    verify: bool = True,
+) -> Library:
     """Load a library that `gm.build` wrote; its functions are attributes that take NumPy arrays.
 
     A library with its weights in a file of their own loads that file from beside itself, or from
@@ -111,7 +117,7 @@ class Library:
         if self._control.ready():
             raise LibraryError(f"{self.path}: {self._control.error()}")
 
-    def load_weights(self, path: str | Path) -> None:
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Map the file of weights; `load` does this. Raises `LibraryError`."""
         if self._control.load_weights(str(Path(path).absolute()).encode()):
             raise LibraryError(self._control.error())

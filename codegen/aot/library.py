@@ -8,7 +8,7 @@ and libpthread. Beside it: `mlp.h`, the same code as one object `mlp.o`, `mlp.pc
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graphmill.codegen.aot import companions, link, weights, wrapper
-from graphmill.codegen.aot.files import mapped, replacing
+from graphmill.codegen.aot.files import mapped
 from graphmill.codegen.aot.header import header
 from graphmill.codegen.aot.objects import public_symbols, write_objects
 from graphmill.codegen.aot.plan import Plan
@@ -106,7 +106,9 @@ def build_library(
 
 
 def _build(plan: Plan, linker: link.Linker, companion_files: bool) -> BuiltLibrary:
-    with tempfile.TemporaryDirectory(prefix="graphmill-") as folder:
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    # beside the library, so that what is made here is renamed and not copied
+    with tempfile.TemporaryDirectory(prefix=".graphmill-", dir=plan.path.parent) as folder:
         work = Path(folder)
         objects = write_objects(plan, work)
         started = time.perf_counter()
@@ -114,7 +116,6 @@ def _build(plan: Plan, linker: link.Linker, companion_files: bool) -> BuiltLibra
         link.shared(linker, plan.target, objects, made, public_symbols(plan).values(), work)
         seconds = time.perf_counter() - started
         _seal(made)
-        plan.path.parent.mkdir(parents=True, exist_ok=True)
         if plan.side is not None:
             weights.write_side_file(plan.side, plan.blob)
         header_path = plan.path.with_name(f"{plan.library}.h")
@@ -149,6 +150,5 @@ def _seal(path: Path) -> None:
 
 def _install(made: Path, path: Path) -> None:
     """Put a file in its place in one step, so that a running program keeps the old one."""
-    with replacing(path) as partial:
-        shutil.copyfile(made, partial)
-        partial.chmod(0o755 if path.suffix == ".so" else 0o644)
+    made.chmod(0o755 if path.suffix == ".so" else 0o644)
+    os.replace(made, path)

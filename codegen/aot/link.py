@@ -110,7 +110,7 @@ def shared(
         command = ["-shared", *options, *map(str, objects), *map(str, stubs)]
     run(linker, [*command, "-o", str(made)])
     _verify(made)
-    shutil.move(made, output)
+    made.replace(output)
 
 
 def merge(linker: Linker, objects: Sequence[Path], output: Path) -> None:

@@ -148,6 +148,19 @@ def test_the_example(tmp_path):
     run("cc", "-std=c99", *STRICT, "-fsyntax-only", f"-I{tmp_path}", tmp_path / "mlp_main.c")
 
 
+def test_names_results_and_options(tmp_path):
+    made = gm.build(gm.jit(lambda x: {"twice": x * 2, "both": (x + 1, x.sum())}),
+                    [gm.spec("f32[n]")], tmp_path / "libodd.so", version="0.9")  # fmt: skip
+    lib = gm.load(made.path)
+    (function,) = lib.functions.values()
+    names = ["out['both'][0]", "out['both'][1]", "out['twice']"]
+    assert [spec.name for spec in function.outputs] == names
+    assert "float *out_both_0, float *out_both_1, float *out_twice" in made.header.read_text()
+    more, total, twice = function(np.arange(4, dtype=np.float32))
+    assert (twice.tolist(), more.tolist(), total) == ([0, 2, 4, 6], [1, 2, 3, 4], 6)
+    assert lib.version == "0.9" and "fuse" in str(lib.metadata["options"])
+
+
 def test_the_page_in_the_docs_runs(tmp_path):
     page = (EXAMPLES.parents[1] / "docs" / "ahead_of_time.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
