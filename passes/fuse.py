@@ -110,14 +110,14 @@ def _is_stored(node: Node, inside: set[Node], graph: FusionGraph) -> bool:
 
 
 def _reason(group: Group, stored: Sequence[Node], operands: Sequence[Value]) -> str:
-    """What the kernel saves: bytes that no longer cross memory."""
+    """What the kernel saves, bytes that no longer cross memory, and why it ends where it does."""
     saved = 0
     for node in group.nodes:
         size = node.op.result.tensor.nbytes
         if node not in stored and isinstance(size, int):
             saved += 2 * size
-    nodes = len(group.nodes)
-    return f"{nodes} ops, {len(operands)} in, {len(stored)} out, saves {_size(saved)}"
+    text = f"{len(group.work)} ops, {len(operands)} in, {len(stored)} out, saves {_size(saved)}"
+    return "; apart: ".join([text, *list(group.apart)[:1]])
 
 
 def _size(n: int) -> str:

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from graphmill.ir.dims import DimLike
+from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Op, Value
 from graphmill.passes.fusion_graph import SAME, FusionGraph, Node, Path
 from graphmill.passes.statistics import count
@@ -16,6 +16,7 @@ from graphmill.passes.statistics import count
 FEW_ROWS = 4
 LONG_ROW = 32768
 NO_WORK = frozenset({"constant", "iota", "broadcast"})
+SMALL_LOOP = 16384  # elements: below, a kernel's start and end weigh more than its work
 SHARED_BYTES = 4096  # an input worth reading once for two kernels
 
 
@@ -40,6 +41,7 @@ class Group:
     above: int = 0  # bits of the groups it depends on, directly or not
     sources: set[int] = field(default_factory=set)
     work: set[Op] = field(default_factory=set)  # the ops that cost something, cones included
+    apart: dict[str, None] = field(default_factory=dict)  # why it did not grow further
 
     @property
     def kept(self) -> tuple[DimLike, ...]:
@@ -85,7 +87,19 @@ class Grouping:
             group = self._place(members)
             if group.kind in ("map", "reduce"):
                 self._merge_with_sources(group)
+        self._merge_side_by_side()
         return list(self.groups.values())
+
+    def _merge_side_by_side(self) -> None:
+        """Merge independent small kernels of one form: starting each costs more than its work."""
+        last: dict[object, Group] = {}
+        for group in list(self.groups.values()):
+            if group.kind not in ("map", "reduce") or not _is_small(group.full):
+                continue
+            form = (group.kind, group.full, group.axes)
+            other = last.get(form)
+            if other is None or not self._try(other, group):
+                last[form] = group
 
     def _place(self, members: list[Node]) -> Group:
         first, number = members[0], members[-1].index
@@ -134,6 +148,8 @@ class Grouping:
         reason = self._obstacle(a, b, kind, full, axes)
         if reason:
             count(f"apart: {reason}")
+            for group in (a, b):
+                group.apart.setdefault(reason)
             return False
         self._merge(a, b, kind, full, axes)
         return True
@@ -206,6 +222,7 @@ class Grouping:
         a.nodes = sorted(a.nodes + b.nodes, key=lambda node: node.index)
         a.mask |= b.mask
         a.work |= b.work
+        a.apart |= b.apart
         a.sources = {self.group(s).number for s in a.sources | b.sources} - {a.number, b.number}
         a.above = (a.above | b.above) & ~a.mask
         self.alias[b.number] = a.number
@@ -276,6 +293,11 @@ class Grouping:
 
     def _stored(self, inside: list[Node], members: set[Node]) -> list[Node]:
         return [n for n in inside if any(self._escapes(r, members) for r in n.op.results)]
+
+
+def _is_small(shape: tuple[DimLike, ...]) -> bool:
+    size = product(shape)
+    return isinstance(size, int) and size <= SMALL_LOOP
 
 
 def _can_follow(node: Node, root: Node) -> bool:
