@@ -28,6 +28,9 @@ from graphmill.runtime import knobs
 # Bytes of constants that a dump keeps at most.
 MOST_CONSTANTS = 256 << 20
 
+# The report shows this many of the newest compilations.
+MOST_REPORTED = 40
+
 # Stages whose file has their name alone, and the file ending of each kind of stage.
 PLAIN = ("memory", "kernels")
 SUFFIXES = {"ir": "gir", "mlir": "mlir", "llvm": "ll", "asm": "s", "text": "txt"}
@@ -190,7 +193,7 @@ class DumpRecorder:
         for stage in self.compilation.stages:  # the report has all that is still needed
             stage.text, stage.function = "", None
         with _lock:
-            pages = [done.report for done in _dumped[self.root] if done.report]
+            pages = [done.report for done in _dumped[self.root] if done.report][-MOST_REPORTED:]
             made = self.root / f".report-{os.getpid()}-{threading.get_ident()}.html"
             made.write_text(report.render(pages), encoding="utf-8")
             os.replace(made, self.root / "report.html")

@@ -106,6 +106,7 @@ class _Printer:
     def __init__(self, names: Names, locations: bool) -> None:
         self.names = names
         self.locations = locations
+        self.types: dict[int, str] = {}  # by identity: passes share types
 
     def function(self, function: Function) -> Iterator[str]:
         params = ", ".join(self.declare(p) for p in function.params)
@@ -132,6 +133,9 @@ class _Printer:
         if op.attrs:
             line += f" {self.attrs(op.attrs, op)}"
         comment = self.comment(op.loc, op.scope)
+        if not op.regions:
+            yield line + comment
+            return
         for label, region in zip(region_labels(op), op.regions, strict=True):
             yield f"{line} {label}{{{comment}"
             yield from self.region(region, indent + "  ")
@@ -145,7 +149,10 @@ class _Printer:
             yield from self.op(op, indent)
 
     def declare(self, value: Value) -> str:
-        return f"{self.names[value]}: {value.type}"
+        text = self.types.get(id(value.type))
+        if text is None:
+            text = self.types[id(value.type)] = str(value.type)
+        return f"{self.names[value]}: {text}"
 
     def attrs(self, attrs: Mapping[str, Any], op: Op | None = None) -> str:
         kinds = op.definition.attrs if op is not None else {}

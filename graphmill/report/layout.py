@@ -60,7 +60,8 @@ def draw(sizes: Sequence[tuple[float, float]], edges: Sequence[tuple[int, int]])
 
 
 def _layers(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
-    """The longest path from a source; sources then move down to just above their first user."""
+    """The longest path from a source; sources, and chains that start in one alone, then move down
+    to just above their first user."""
     layer = [0] * count
     incoming: dict[int, list[int]] = {}
     outgoing: dict[int, list[int]] = {}
@@ -69,8 +70,12 @@ def _layers(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
         outgoing.setdefault(a, []).append(b)
     for node in range(count):
         layer[node] = max((layer[a] + 1 for a in incoming.get(node, ())), default=0)
+    single = [True] * count
     for node in range(count):
-        if node not in incoming and node in outgoing:
+        near = incoming.get(node, ())
+        single[node] = len(near) < 2 and all(single[a] for a in near)
+    for node in reversed(range(count)):
+        if single[node] and node in outgoing:
             layer[node] = min(layer[b] for b in outgoing[node]) - 1
     return layer
 

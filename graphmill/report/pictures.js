@@ -148,7 +148,7 @@ function panZoom(picture, world, graph) {
     button.onclick = act;
     tools.append(button);
   }
-  if (graph.hidden) tools.insertAdjacentHTML("beforeend", `<span class="dim" style="padding:4px">${graph.hidden} constant ops hidden</span>`);
+  if (graph.hidden) tools.insertAdjacentHTML("beforeend", `<span class="dim">${graph.hidden} constant ops hidden</span>`);
   return tools;
 }
 
