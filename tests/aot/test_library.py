@@ -14,6 +14,7 @@ from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec
 from graphmill.codegen.cpu.target import target
 from graphmill.runtime.library import LibraryError, load
 from tests.aot import kernels
+from tests.aot.conftest import LINKERS
 
 
 def expected(demo, x):
@@ -215,7 +216,7 @@ def test_names_that_c_cannot_spell(tmp_path):
     np.testing.assert_array_equal(getattr(load(built.path), "for")(np.arange(3.0)), np.arange(3.0))
 
 
-@pytest.mark.parametrize("linker", ["cc", "lld"])
+@pytest.mark.parametrize("linker", LINKERS)
 def test_foreign_symbols_are_refused(linker, tmp_path):
     made = kernels.copy()
     code = kernels.compiled("declare i32 @puts(ptr)\n" + kernels.COPY.replace(
