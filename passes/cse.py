@@ -15,6 +15,8 @@ from graphmill.passes.statistics import count
 
 COMMUTATIVE = frozenset({"add", "mul", "max", "min", "and", "or", "xor", "eq", "ne"})
 
+LARGE = 1 << 16  # bytes from which an array is only equal to itself: reading it would take long
+
 
 @register_pass("cse")
 def cse(function: Function) -> Function:
@@ -55,6 +57,8 @@ def op_key(op: Op) -> Hashable | None:
 
 def _frozen(value: Any) -> Hashable:
     if isinstance(value, np.ndarray):
+        if value.nbytes > LARGE:
+            return ("array", id(value))
         content = value.tobytes()
         if len(content) > 64:
             content = hashlib.blake2b(content, digest_size=16).digest()

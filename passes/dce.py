@@ -6,6 +6,8 @@ from graphmill.ir.graph import Block, Function, Op, Region, Value, walk
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
+SILENT = frozenset({"pure", "reads", "random"})
+
 
 @register_pass("dce")
 def dce(function: Function) -> Function:
@@ -19,17 +21,22 @@ def dce(function: Function) -> Function:
     return function
 
 
-def remove_dead(block: Block) -> int:
-    """Remove dead ops from a block and the regions inside; returns how many went."""
+def remove_dead(block: Block, freed: set[Op] | None = None) -> int:
+    """Remove dead ops from a block and the regions inside; returns how many went.
+
+    `freed` collects the ops that lost a reader.
+    """
     removed, kept = 0, []
     for op in reversed(block.ops):
-        if removable(op) and not any(result.uses for result in op.results):
+        if not any(result.uses for result in op.results) and removable(op):
+            if freed is not None:
+                freed.update([v.op for v in op.operands if v.op is not None])
             op.drop_operands()
             op.block = None
             removed += 1
             continue
         if op.regions:
-            removed += sum(remove_dead(region.block) for region in op.regions)
+            removed += sum(remove_dead(region.block, freed) for region in op.regions)
             shrink = _SHRINK.get(op.name)
             if shrink is not None:
                 shrink(op)
@@ -41,12 +48,10 @@ def remove_dead(block: Block) -> int:
 
 def removable(op: Op) -> bool:
     """Whether the op may go when nobody reads its results."""
-    if op.definition.terminator or op.definition.effect not in ("pure", "reads", "random"):
+    if op.definition.terminator or op.definition.effect not in SILENT:
         return False
-    return all(
-        inner.definition.effect in ("pure", "reads", "random")
-        for region in op.regions
-        for inner in walk(region.block)
+    return not op.regions or all(
+        inner.definition.effect in SILENT for region in op.regions for inner in walk(region.block)
     )
 
 

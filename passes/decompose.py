@@ -29,6 +29,9 @@ def decompose(function: Function, *, ops: str = "conv") -> Function:
     """
     wanted = {name: DECOMPOSITIONS[name] for name in ops.split("+") if name in DECOMPOSITIONS}
 
+    if not any(op.name in wanted for op in function.walk()):
+        return function
+
     def visit(op: Op, builder: Builder) -> Replacement:
         found = wanted.get(op.name)
         if found is None:

@@ -60,6 +60,7 @@ class Grouping:
         self.alias: dict[int, int] = {}
         self.readers: dict[Value, list[int]] = {}
         self.last_effect: Group | None = None
+        self.newest: Group | None = None  # nothing depends on it yet
 
     # ---- look-ups
 
@@ -105,7 +106,7 @@ class Grouping:
         first, number = members[0], members[-1].index
         group = Group(number, first.kind, members, first.loop, first.axes, 1 << number)
         group.work = {op for n in members for op in (n.op, *n.cone) if op.name not in NO_WORK}
-        self.groups[number] = group
+        self.groups[number] = self.newest = group
         for node in members:
             self.home[node] = number
         for node in members:
@@ -202,6 +203,10 @@ class Grouping:
         )
 
     def _buffers(self, a: Group, b: Group) -> int:
+        """How many arrays the union would read and write (at most, when that is few)."""
+        most = sum(len(n.reads) + len(n.op.results) for g in (a, b) for n in g.nodes)
+        if most <= self.limits.max_buffers:
+            return most
         inside = {node for g in (a, b) for node in g.nodes}
         found: set[Value] = set()
         for node in inside:
@@ -218,6 +223,7 @@ class Grouping:
         self, a: Group, b: Group, kind: str, full: tuple[DimLike, ...], axes: tuple[int, ...]
     ) -> None:
         """Let b become part of a, and keep the closure of dependences right."""
+        news = b.above & ~(a.above | a.mask)
         a.kind, a.full, a.axes = kind, full, axes
         a.nodes = sorted(a.nodes + b.nodes, key=lambda node: node.index)
         a.mask |= b.mask
@@ -227,10 +233,12 @@ class Grouping:
         a.above = (a.above | b.above) & ~a.mask
         self.alias[b.number] = a.number
         del self.groups[b.number]
-        grown = a.above | a.mask
-        for other in self.groups.values():
-            if other.above & a.mask and other is not a:
-                other.above |= grown
+        if b is not self.newest or news:  # what depends on a union depends on all it depends on
+            grown = a.above | a.mask
+            for other in self.groups.values():
+                if other.above & a.mask and other is not a:
+                    other.above |= grown
+        self.newest = None
 
     # ---- contraction epilogues
 

@@ -161,17 +161,16 @@ def _run(
             with recording() as statistics:
                 changed = _apply(stage, program)
             seconds = time.perf_counter() - start
-            verify(changed)
+            if changed is not program:
+                verify(changed)
         except Exception as error:
             error.add_note(f"in pass {stage}, stage {number} of {','.join(map(str, stages))}")
             raise
-        statistics |= {"ops_before": _count(program), "ops_after": _count(changed)}
-        program = changed
-        if observer:
-            text = str(program)
-            if text != before:
-                observer(str(stage), program, seconds, statistics)
+        if observer and changed is not program and (text := str(changed)) != before:
+            statistics |= {"ops_before": _count(program), "ops_after": _count(changed)}
+            observer(str(stage), changed, seconds, statistics)
             before = text
+        program = changed
         if stop_after in (stage.of.name, str(stage)):
             break
     return program
@@ -181,7 +180,8 @@ def _apply(stage: Stage, program: Program) -> Program:
     if isinstance(program, Function):
         if not stage.of.on_modules:
             return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
-        return stage.of.run(Module({program.name: program}), **stage.options).entry  # type: ignore[no-any-return]
+        changed = stage.of.run(Module({program.name: program}), **stage.options)
+        return changed.entry  # type: ignore[no-any-return]
     if stage.of.on_modules:
         return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
     functions = {n: stage.of.run(f, **stage.options) for n, f in program.functions.items()}

@@ -41,11 +41,12 @@ def simplify(function: Function, *, fast: bool = False, max_rounds: int = 32) ->
     only: set[Op] | None = None
     for _ in range(max_rounds):
         touched = rewrite(function.block, visit, only)
-        if not touched and only is None:
+        if not touched:
             break
-        # what was touched is looked at again, and in the end everything once more
-        only = neighbours(touched, PATTERN_DEPTH) if touched else None
-        remove_dead(function.block)
+        # what was touched, or reads what lost another reader, is looked at again
+        freed: set[Op] = set()
+        remove_dead(function.block, freed)
+        only = neighbours(touched, PATTERN_DEPTH) | neighbours(freed, 1)
     return function
 
 
