@@ -77,12 +77,12 @@ def _scalar(value: Any, of: DType | None) -> Tracer:
     to = of or of_scalar(value)
     try:
         array = np.array(value, to.numpy) if to.kind != "b" else np.array(bool(value))
-    except OverflowError:
+    except (OverflowError, TypeError):
         raise failure(
             "GM018",
             f"{value} does not fit into {to}",
-            why=f"NumPy too takes a Python number as the array's dtype, {to}.",
-            hint=f"use a wider dtype: np.int64({value}) is strong and widens the result.",
+            why=f"a Python number is taken as the array's dtype, {to}, as in NumPy.",
+            hint=f"cast the array to a wider dtype first, one that holds {value}.",
         ) from None
     made = constant(array)
     made._weak = of is None

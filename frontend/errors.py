@@ -190,6 +190,6 @@ def hide_internal_frames(error: BaseException) -> BaseException:
         if not is_internal(entry.tb_frame.f_code):
             kept.append(entry)
         entry = entry.tb_next
-    for this, following in zip(kept, [*kept[1:], None], strict=True):
+    for this, following in zip(kept, [*kept[1:], None], strict=False):
         this.tb_next = following
     return error.with_traceback(kept[0] if kept else None)

@@ -21,11 +21,11 @@ from graphmill.ir.dims import DimLike, floordiv
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`length` elements from `start` by `step`; counted from the end of the axis if `turned`."""
+    """Every `step`-th of `extent` elements from `start`; counted from the axis' end if `turned`."""
 
     axis: int
     start: DimLike
-    length: DimLike
+    extent: DimLike
     step: int = 1
     turned: bool = False
     dropped: bool = False
@@ -33,9 +33,12 @@ class Span:
     @property
     def stop(self) -> DimLike:
         """One past the last element; `start` when there is none."""
-        if self.length == 0 or self.step == 1:
-            return self.start + self.length
-        return self.start + (self.length - 1) * self.step + 1
+        return self.start + self.extent
+
+    @property
+    def length(self) -> DimLike:
+        """How many elements it takes."""
+        return floordiv(self.extent + self.step - 1, self.step)
 
     def whole(self, size: DimLike) -> bool:
         """Whether it is the axis as it is."""
@@ -284,9 +287,10 @@ def _span(x: Tracer, item: slice, axis: int) -> Span:
     if isinstance(size, int) and not any(isinstance(v, Size) or not isinstance(v, int)
                                          for v in (start, stop) if v is not None):  # fmt: skip
         first, last, by = slice(start, stop, by).indices(size)
-        return Span(axis, first, len(range(first, last, by)), by, turned)
+        count = len(range(first, last, by))
+        return Span(axis, first, (count - 1) * by + 1 if count else 0, by, turned)
     first_dim, room = _symbolic_span(start, stop, size)
-    return Span(axis, first_dim, floordiv(room + by - 1, by), by, turned)
+    return Span(axis, first_dim, room, by, turned)
 
 
 def _symbolic_span(

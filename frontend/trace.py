@@ -11,12 +11,12 @@ import numpy as np
 
 from graphmill.frontend import locations
 from graphmill.frontend.core import Tracer, as_tracer
-from graphmill.frontend.errors import error
+from graphmill.frontend.errors import GraphmillError, error
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.spec import Spec, merge_bounds, spec
 from graphmill.frontend.state import Frame, Trace, entered, tracing
 from graphmill.frontend.trees import Tree, flatten
-from graphmill.ir.graph import Function, Location
+from graphmill.ir.graph import Function, Location, Value
 
 __all__ = ["Traced", "trace", "tracing"]
 
@@ -76,10 +76,7 @@ def trace(
         result = _run(function, given, keywords | dict(static or {}))
         results, out_tree = flatten(result)
         out_paths = out_tree.paths("result")
-        values = [
-            _result(leaf, path, made.loc).value()
-            for leaf, path in zip(results, out_paths, strict=True)
-        ]
+        values = _values(results, out_paths, made.loc)
         frame.builder.loc = None
         frame.builder.end(*values)
     return Traced(
@@ -95,14 +92,22 @@ def _run(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 locations.boundary(_run.__code__)
 
 
-def _result(leaf: Any, path: str, loc: Location | None) -> Tracer:
+def _values(results: Sequence[Any], paths: Sequence[str], loc: Location | None) -> list[Value]:
+    """The results as values; an error about one points at the function."""
+    try:
+        return [_result(r, path).value() for r, path in zip(results, paths, strict=True)]
+    except GraphmillError as problem:
+        problem.location = loc
+        raise
+
+
+def _result(leaf: Any, path: str) -> Tracer:
     ok = isinstance(leaf, Tracer | Size | np.ndarray | bool | int | float | complex | np.generic)
     if ok or hasattr(leaf, "__array__") or hasattr(leaf, "__dlpack__"):
         return as_tracer(leaf)
     raise error(
         "GM041",
         f"{path} is a {type(leaf).__name__}",
-        location=loc,
         why="a compiled function returns arrays (and nested tuples, lists, dicts, named tuples, "
         "dataclasses of them, and None).",
         hint="return only arrays; compute the rest outside of the function.",
