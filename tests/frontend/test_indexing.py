@@ -13,20 +13,20 @@ from graphmill.frontend.trace import trace
 from tests.frontend.comparing import agree, failure, run, same
 
 X = np.arange(120.0).reshape(4, 5, 6)
-I = np.array([1, 0, 3])
-J = np.array([[0, 2], [1, 3]])
+A = np.array([1, 0, 3])
+B = np.array([[0, 2], [1, 3]])
 KEYS: list[Any] = [
     0, -1, slice(1, None), slice(None, None, -1), (0, 1), (1, 2, 3), Ellipsis, None, (),
     (slice(None, None, -2), slice(1, 4, 2)), (Ellipsis, 1), (None, slice(None), 2), (-1, 2),
     (slice(3, 1),), (slice(-3, -1), slice(None, None, 3)), (0, Ellipsis, None, -1),
-    I, J, (slice(None), I), (slice(None), slice(None), I), (0, slice(None), I), (I, None, I),
-    (I, I), (I, slice(None), I), (slice(None), I, None, I), (slice(None), I, I, None),
-    (None, slice(None), I, I), ([1, 2],), [], (slice(1, 3), J), (I[:, None], J[0]),
-    (None, I, slice(None), None, I, None), (slice(None), None, I, slice(2, 5)), (J, 1),
-    (1, J), (1, slice(None), J), (I, Ellipsis), np.array(2), np.int64(-2), I.astype("u1"),
-    I.astype("i2") - 2, (slice(None), [True, False, True, True, False]), X > 50,
-    (X[:, :, 0] > 50,), (X[:, 0, 0] > 20, 1), (slice(None, None, -1), I), (slice(5, None, -2), 0),
-    (slice(None), slice(4, 1, -1), slice(-1, -9, -2)), (slice(0, 0), I[:0]),
+    A, B, (slice(None), A), (slice(None), slice(None), A), (0, slice(None), A), (A, None, A),
+    (A, A), (A, slice(None), A), (slice(None), A, None, A), (slice(None), A, A, None),
+    (None, slice(None), A, A), ([1, 2],), [], (slice(1, 3), B), (A[:, None], B[0]),
+    (None, A, slice(None), None, A, None), (slice(None), None, A, slice(2, 5)), (B, 1),
+    (1, B), (1, slice(None), B), (A, Ellipsis), np.array(2), np.int64(-2), A.astype("u1"),
+    A.astype("i2") - 2, (slice(None), [True, False, True, True, False]), X > 50,
+    (X[:, :, 0] > 50,), (X[:, 0, 0] > 20, 1), (slice(None, None, -1), A), (slice(5, None, -2), 0),
+    (slice(None), slice(4, 1, -1), slice(-1, -9, -2)), (slice(0, 0), A[:0]),
 ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_traced_numbers_index_as_known_ones(key: Any) -> None:
 
 
 def test_traced_arrays_index() -> None:
-    agree(lambda x, i, j: (x[i], x[i, i], x[:, i, :], x[0, j], x[i[0]], x[i[0], :, j]), X, I, J)
+    agree(lambda x, i, j: (x[i], x[i, i], x[:, i, :], x[0, j], x[i[0]], x[i[0], :, j]), X, A, B)
 
 
 def test_traced_mask_writes() -> None:
@@ -169,7 +169,8 @@ def test_writing_a_reshaped_array_alone_is_fine() -> None:
     ("f", "code"),
     [
         (lambda x: x[9], "GM020"), (lambda x: x[1.5], "GM020"), (lambda x: x[0, 0, 0, 0], "GM020"),
-        (lambda x: x[I * 9], "GM020"), (lambda x: x["a"], "GM020"), (lambda x: x[..., ...], "GM020"),
+        (lambda x: x[A * 9], "GM020"), (lambda x: x["a"], "GM020"),
+        (lambda x: x[..., ...], "GM020"),
         (lambda x: x[x > 3], "GM021"), (lambda x: x[True], "GM021"),
         (lambda x: x[: x[0, 0, 0].astype(int)], "GM022"), (lambda x: x[::0], "GM020"),
         (lambda x: x.__setitem__(0, np.ones(7)), "GM014"),
