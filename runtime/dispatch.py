@@ -164,6 +164,9 @@ class Dispatcher:
     ) -> Executable:
         try:
             executable = self._compile(args)
+            if self._watch is not None:
+                # what tracing itself has changed, such as a count of traces, is no edit
+                self._watch.look()
             with self._lock:
                 self._executables.append(_Made(options, pattern(args), executable))
                 self._remember(full, executable)
@@ -238,7 +241,7 @@ class Dispatcher:
                 function = self._flat.get(key) or FastFunction(path, _Flat(self, key))
             if not function.add(executable, args, result or "tuple"):
                 return
-            function.guard(self._watch)
+            function.guard_with(self._watch)
             if result is None:
                 self._flat[key] = function
             else:

@@ -204,7 +204,7 @@ class FastFunction:
         return True
 
     def guard(self, watch: Watch | None) -> None:
-        """Serve calls only while all that `watch` knows is as it is now."""
+        """Serve calls only while all that `watch` knows is as it was when it looked."""
         pairs = watch.words() if watch is not None else []
         blocks = watch.blocks(native.digest) if watch is not None else []
         if pairs is None or blocks is None:
@@ -216,7 +216,13 @@ class FastFunction:
         # readers hold the interpreter lock while they look, so the old words may go; the watch
         # keeps alive what the addresses lie in
         self._guards = (guards, watch)
+        self._guarded_by = None if watch is None else (id(watch), watch.version)
         self._state[LAYOUT["STATE_FAILED"]] = 0
+
+    def guard_with(self, watch: Watch | None) -> None:
+        """Guard by `watch` unless that is so already."""
+        if self._guarded_by != (None if watch is None else (id(watch), watch.version)):
+            self.guard(watch)
 
     @property
     def guard_failed(self) -> bool:

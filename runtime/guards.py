@@ -54,9 +54,6 @@ class _Name(NamedTuple):
     def valid(self) -> bool:
         return self.space.get(self.name, _MISSING) is self.value
 
-    def words(self) -> list[Pair] | None:
-        return dict_slots(self.space, {self.name: self.value})
-
 
 class _Cell(NamedTuple):
     """A closure's cell and what it held."""
@@ -102,9 +99,9 @@ class _Items(NamedTuple):
         return all(get(k, _MISSING) is v for k, v in dict(self.items).items())
 
     def words(self) -> list[Pair] | None:
-        if isinstance(self.holder, list):
-            return list_slots(self.holder)
-        return dict_slots(self.holder)
+        if not self.valid():
+            return None
+        return list_slots(self.holder) if isinstance(self.holder, list) else dict_slots(self.holder)
 
 
 class _Frozen(NamedTuple):
@@ -116,6 +113,8 @@ class _Frozen(NamedTuple):
         return not any(array.flags.writeable for array in self.arrays)
 
     def words(self) -> list[Pair] | None:
+        if not self.valid():
+            return None
         # the word that holds NumPy's flags
         places = [id(array) + _FLAGS for array in self.arrays]
         return [(place, word(place)) for place in places]
@@ -157,18 +156,27 @@ class Watch:
     """What a function's meaning depends on beside its arguments, as it was when this was made."""
 
     def __init__(self, function: Any) -> None:
-        self._facts: list[_Name | _Cell | _Function | _Items | _Frozen] = []
+        self._function = function
         self._arrays: dict[int, _Bytes | _Frozen] = {}
+        # changes whenever there is more or other to look at
+        self.version = 0
+        self.look()
+
+    def look(self) -> None:
+        """Remember names, items and code as they are now, and arrays not known before."""
+        self.version += 1
+        self._facts: list[_Name | _Cell | _Function | _Items] = []
         # ids of what was visited; all of it is kept alive by the facts
         self._seen: set[int] = set()
         self._room = _MAX_ITEMS
-        self._visit(function)
+        self._visit(self._function)
 
     def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
         """Watch the contents of arrays that a trace has captured."""
         for array in arrays:
             if id(array) not in self._arrays and not array.dtype.hasobject:
                 self._arrays[id(array)] = _frozen(array) or _Bytes(array)
+                self.version += 1
 
     def valid(self) -> bool:
         """Whether everything is still as it was."""
@@ -179,26 +187,35 @@ class Watch:
         """The same for the native path; None where this interpreter's structs are unknown."""
         if not known_interpreter():
             return None
+        # a dict is looked through once for all of its names
+        spaces: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         pairs: list[Pair] = []
-        frozen = [x for x in self._arrays.values() if isinstance(x, _Frozen)]
-        for fact in (*self._facts, *frozen):
-            words = fact.words()
+        for fact in (*self._facts, *self._arrays.values()):
+            if isinstance(fact, _Name):
+                spaces.setdefault(id(fact.space), (fact.space, {}))[1][fact.name] = fact.value
+            elif not isinstance(fact, _Bytes):
+                words = fact.words()
+                if words is None:
+                    return None
+                pairs += words
+        for space, wanted in spaces.values():
+            words = dict_slots(space, wanted)
             if words is None:
                 return None
             pairs += words
         return list(dict.fromkeys(pairs))
 
     def blocks(self, digest: Callable[[], Digest | None]) -> list[Block] | None:
-        """Memory that must keep its contents, as (address, bytes, digest of the bytes now).
+        """Memory that must keep its contents, as (address, bytes, digest of the bytes).
 
-        `digest()` gives the function that digests, if there is any; None if one is needed and
-        missing.
+        `digest()` gives the function that digests, if there is any. None if it is needed and
+        missing, or if contents have changed already.
         """
         watched = [x for x in self._arrays.values() if isinstance(x, _Bytes)]
         if not watched:
             return []
         function = digest()
-        if function is None:
+        if function is None or not all(x.valid() for x in watched):
             return None
         return [(x.low, x.size, function(x.low, x.size)) for x in watched]
 

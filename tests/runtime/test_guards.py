@@ -309,6 +309,25 @@ def test_dispatch_sees_writes_to_captured_arrays(user):
     assert compiled == [1.0, 2.0, 3.0]
 
 
+def test_what_tracing_changes_itself_is_no_edit(user):
+    compiled = []
+    user.params["traces"] = 0
+
+    def compile(args):
+        compiled.append(1)
+        user.params["traces"] += 1
+        user.scale += 1
+        return add_executable(args[0].shape)
+
+    dispatcher = Dispatcher(compile, watch=lambda: Watch(user.configured))
+    for n in (4, 5, 4, 5, 4, 5):
+        dispatcher(np.ones(n, np.float32), np.ones(n, np.float32))
+    assert len(compiled) == 2
+    user.params["traces"] = 0
+    dispatcher(np.ones(4, np.float32), np.ones(4, np.float32))
+    assert len(compiled) == 3
+
+
 def test_this_interpreter_is_known():
     assert known_interpreter() or native.call_path() is None
 
