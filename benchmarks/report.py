@@ -18,35 +18,35 @@ def duration(seconds: float) -> str:
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
 
 
-def best_peer(row: Row) -> str | None:
-    peers = {f: cell["median"] for f, cell in row.items() if f != OURS and "median" in cell}
+def best_peer(row: Row, of: str = "median") -> str | None:
+    peers = {f: cell[of] for f, cell in row.items() if f != OURS and of in cell}
     return min(peers, key=lambda f: peers[f]) if peers else None
 
 
-def ratio(row: Row) -> float | None:
+def ratio(row: Row, of: str = "median") -> float | None:
     """The best peer's time over ours: above 1, Graphmill is the fastest."""
-    best = best_peer(row)
-    ours = row.get(OURS, {}).get("median")
-    return row[best]["median"] / ours if best and ours else None
+    best = best_peer(row, of)
+    ours = row.get(OURS, {}).get(of)
+    return row[best][of] / ours if best and ours else None
 
 
 def table(rows: dict[str, Row], frameworks: list[str]) -> list[str]:
     titles = [FRAMEWORKS[f].title for f in frameworks]
     lines = [
-        "| workload | " + " | ".join(titles) + " | best peer | ratio |",
-        "| --- |" + " ---: |" * len(titles) + " --- | ---: |",
+        "| workload | " + " | ".join(titles) + " | best peer | ratio | of minima |",
+        "| --- |" + " ---: |" * len(titles) + " --- | ---: | ---: |",
     ]
     for name, row in rows.items():
         best = best_peer(row)
-        share = ratio(row)
+        shares = [f"{r:.2f}" if r else "–" for r in (ratio(row), ratio(row, "minimum"))]
         cells = []
         for framework in frameworks:
             cell = row.get(framework, {})
             text = duration(cell["median"]) if "median" in cell else "–"
             text = "failed" if "wrong" in cell else text
             cells.append(f"**{text}**" if framework == best else text)
-        last = f"{FRAMEWORKS[best].title if best else '–'} | {f'{share:.2f}' if share else '–'}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {last} |")
+        cells += [FRAMEWORKS[best].title if best else "–", *shares]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 
@@ -92,7 +92,8 @@ def markdown(results: dict[str, Any]) -> str:
         + (f". Missing: {', '.join(missing)}." if missing else "."),
         "",
         "Medians over interleaved rounds. Ratio: the best peer's time over Graphmill's; above 1, "
-        "Graphmill is the fastest. Bold: the best peer. –: not written for that framework.",
+        "Graphmill is the fastest; of minima: the same of the best times. Bold: the best peer. "
+        "–: not written for that framework.",
     ]
     for threads, rows in results["throughput"].items():
         plural = "thread" if threads == "1" else "threads"

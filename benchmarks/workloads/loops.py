@@ -99,7 +99,7 @@ def escape_step(xp: Any, cr: Any, ci: Any, zr: Any, zi: Any, count: Any) -> Any:
         xp.where(inside, zr * zr - zi * zi + cr, zr),
         xp.where(inside, 2.0 * zr * zi + ci, zi),
     )
-    return zr, zi, count + xp.where(inside, 1.0, 0.0)
+    return zr, zi, count + inside
 
 
 def mandelbrot(xp: Any, cr: Any, ci: Any) -> Any:
