@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -152,6 +153,9 @@ class _Bytes:
         return self._digest() == self.digest
 
 
+_Fact = _Name | _Cell | _Function | _Items
+
+
 class Watch:
     """What a function's meaning depends on beside its arguments, as it was when this was made."""
 
@@ -160,16 +164,21 @@ class Watch:
         self._arrays: dict[int, _Bytes | _Frozen] = {}
         # changes whenever there is more or other to look at
         self.version = 0
+        self._facts: list[_Fact] = []
+        self._looking = threading.Lock()
         self.look()
 
     def look(self) -> None:
         """Remember names, items and code as they are now, and arrays not known before."""
-        self.version += 1
-        self._facts: list[_Name | _Cell | _Function | _Items] = []
-        # ids of what was visited; all of it is kept alive by the facts
-        self._seen: set[int] = set()
-        self._room = _MAX_ITEMS
-        self._visit(self._function)
+        with self._looking:
+            self._found: list[_Fact] = []
+            # ids of what was visited; all of it is kept alive by the facts
+            self._seen: set[int] = set()
+            self._room = _MAX_ITEMS
+            self._visit(self._function)
+            # another thread may be going through the facts: it keeps the list it has
+            self._facts = self._found
+            self.version += 1
 
     def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
         """Watch the contents of arrays that a trace has captured."""
@@ -250,12 +259,12 @@ class Watch:
         self._seen.add(id(value))
         if hasattr(value, "__wrapped__"):
             self._visit(value.__wrapped__)
-        self._facts.append(_Function(value, tuple(getattr(value, f) for f in FUNCTION_FIELDS)))
+        self._found.append(_Function(value, tuple(getattr(value, f) for f in FUNCTION_FIELDS)))
         for default in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
             self._visit(default)
         for cell in value.__closure__ or ():
             content = _cell_value(cell)
-            self._facts.append(_Cell(cell, content))
+            self._found.append(_Cell(cell, content))
             self._visit(content)
         loaded, attributes = _names(value.__code__)
         self._visit_names(value.__globals__, loaded, attributes)
@@ -266,7 +275,7 @@ class Watch:
             value = space.get(name, _MISSING)
             if value is _MISSING:
                 continue
-            self._facts.append(_Name(space, name, value))
+            self._found.append(_Name(space, name, value))
             if isinstance(value, types.ModuleType):
                 if not _is_library(value.__name__) and id(value) not in self._seen:
                     self._seen.add(id(value))
@@ -280,7 +289,7 @@ class Watch:
             return
         self._room -= len(holder)
         copy = holder.copy()
-        self._facts.append(_Items(holder, copy))
+        self._found.append(_Items(holder, copy))
         for item in copy.values() if isinstance(copy, dict) else copy:
             self._visit(item)
 
