@@ -100,7 +100,7 @@ class Unit:
 
     def constant_bytes(self, data: bytes, align: int = 64) -> str:
         """Add a read-only global holding `data`; returns its symbol."""
-        symbol = f"gm_const_{self._globals}"
+        symbol = f"gm.const_{self._globals}"
         self._globals += 1
         text = "".join(f"\\{byte:02X}" for byte in data)
         self.parts.append(

@@ -266,7 +266,7 @@ def libm(symbol: str, args: Sequence[Num], mask: Num, otherwise: Num) -> Num:
 def _by_lane(unit: Unit, symbol: str, args: Sequence[Val]) -> str:
     """A function of this unit that calls `symbol` for each lane with a flag; written once."""
     like, lanes = args[0], args[0].lanes
-    name = f"gm_{symbol}_{lanes}"
+    name = f"gm.{symbol}_{lanes}"  # no user function has a dot in its name
     if not unit.once(name):
         return name
     element, step = like.element, int(like.element[1:]) // 8

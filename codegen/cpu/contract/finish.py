@@ -49,7 +49,7 @@ def finish_tile(
     first_extra: int = len(SLOTS),
 ) -> str:
     """Symbol of the function that finishes a buffered tile; shared when there is no epilogue."""
-    symbol = f"{name}_finish" if epilogue else f"gm_finish_{tile.element}_{out}"
+    symbol = f"{name}_finish" if epilogue else f"gm.finish_{tile.element}_{out}"
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')

@@ -1,6 +1,6 @@
 """The micro-kernel: a register tile of C from a slice of A's rows and a panel of B.
 
-`gm_mk_<element>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead)` computes
+`gm.mk_<element>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead)` computes
 `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides count elements, `add`
 is 0 or 1, `ahead` is memory to prefetch (`AHEAD * k` bytes of the panel that follows).
 Packed and direct operands share it: A is broadcast from any strides, B's vectors are contiguous.
@@ -36,7 +36,7 @@ def add(code: Code, tile: Tile, a: Val, b: Val) -> Val:
 
 def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     """The symbol of the micro-kernel with `rows` of the tile's rows, written once per unit."""
-    symbol = f"gm_mk_{tile.element}_{rows}x{tile.vectors}"
+    symbol = f"gm.mk_{tile.element}_{rows}x{tile.vectors}"
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')

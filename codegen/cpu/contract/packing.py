@@ -30,7 +30,7 @@ def pack_b_array(array: np.ndarray[Any, Any], tile: Tile) -> np.ndarray[Any, Any
 
 def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
     """Symbol of `(b, b_k, b_n, k, n, from, to, out)`: packs panels `from`..`to` of B."""
-    symbol = f"gm_pack_b_{dtype}_{order}_{tile.element}x{tile.columns}"
+    symbol = f"gm.pack_b_{dtype}_{order}_{tile.element}x{tile.columns}"
     if not unit.once(symbol):
         return symbol
     args = (
@@ -141,7 +141,7 @@ def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
     `left` rows of A exist from here on. Whole vectors are stored, so up to a vector's width beyond
     the tile is overwritten; tiles are packed in ascending order and scratch memory has that slack.
     """
-    symbol = f"gm_pack_a_{dtype}_{order}_{tile.element}x{tile.rows}"
+    symbol = f"gm.pack_a_{dtype}_{order}_{tile.element}x{tile.rows}"
     if not unit.once(symbol):
         return symbol
     args = (
