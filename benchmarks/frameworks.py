@@ -179,6 +179,15 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "GRAPHMILL_NUM_THREADS",
 )
+# What would slow NumPy, change which code is imported, or compile every module in every process.
+UNSET = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "GRAPHMILL_CACHE",
+    "GRAPHMILL_DUMP",
+)
 
 
 def environment(threads: int, scratch: str) -> dict[str, str]:
@@ -186,7 +195,7 @@ def environment(threads: int, scratch: str) -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONPATH")
+        if key not in UNSET
     }
     return (
         kept
