@@ -31,7 +31,9 @@ _INTERNAL = tuple(os.path.join(folder, "") for folder in _FOLDERS)
 _STORE_FAST, _STORE_DEREF = opcode.opmap["STORE_FAST"], opcode.opmap["STORE_DEREF"]
 _STORE_NAMES = {opcode.opmap["STORE_NAME"], opcode.opmap["STORE_GLOBAL"]}
 _STORE_FAST_PAIR = opcode.opmap.get("STORE_FAST_LOAD_FAST")
-_CACHE = opcode.opmap["CACHE"]
+_CACHE, _RETURN = opcode.opmap["CACHE"], opcode.opmap["RETURN_VALUE"]
+# What `stored_name` gives for a value that is returned at once: its name is the caller's.
+RETURNED = "return"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +73,10 @@ class _Code:
             (end_column or 0) if one_line else 0, self.code.co_qualname.split(".<locals>.")[-1],
             caller.location if caller is not None else None,
         )  # fmt: skip
-        return Site(location, stored_name(self.code, offset))
+        name = stored_name(self.code, offset)
+        if name == RETURNED:
+            name = caller.name if caller is not None else ""
+        return Site(location, name)
 
 
 _CODES: dict[int, _Code] = {}
@@ -143,7 +148,10 @@ def _is_subscript(frame: FrameType) -> bool:
 
 
 def stored_name(code: CodeType, offset: int) -> str:
-    """The variable that the value made at a bytecode offset is stored in right away, or ""."""
+    """The variable that the value made at a bytecode offset is stored in right away, or "".
+
+    `RETURNED` for one that is returned.
+    """
     raw = code.co_code
     at = offset + 2
     while at < len(raw) and raw[at] == _CACHE:
@@ -151,6 +159,8 @@ def stored_name(code: CodeType, offset: int) -> str:
     if offset < 0 or at >= len(raw):
         return ""
     op, arg = raw[at], raw[at + 1]
+    if op == _RETURN:
+        return RETURNED
     if op in (_STORE_FAST, _STORE_DEREF):
         names = code.co_varnames
         names += tuple(n for n in code.co_cellvars if n not in names) + code.co_freevars

@@ -66,9 +66,10 @@ LEAF_TREE, NONE_TREE = Tree(LEAF), Tree(NONE)
 
 
 def flatten(thing: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Tree]:
-    """The leaves of a structure, and the structure. Dicts go in the order of their sorted keys.
+    """The leaves of a structure, and the structure.
 
-    Keys that do not compare keep the order of insertion.
+    A dict goes in the order of its sorted keys; in that of insertion if it is an OrderedDict or
+    its keys do not compare.
     """
     leaves: list[Any] = []
     return leaves, _flatten(thing, leaves, is_leaf)
@@ -93,7 +94,7 @@ def _parts(thing: Any) -> tuple[str, tuple[Any, ...], list[Any], type | None] | 
         return kind, tuple(range(len(thing))), list(thing), None
     if isinstance(thing, dict):
         try:
-            keys = sorted(thing)
+            keys = list(thing) if hasattr(thing, "move_to_end") else sorted(thing)
         except TypeError:
             keys = list(thing)
         return DICT, tuple(keys), [thing[k] for k in keys], None if cls is dict else cls
