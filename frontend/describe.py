@@ -51,7 +51,7 @@ def describe(thing: Any) -> Operand:
     """The line of a message for one operand."""
     name = name_of(thing)
     if isinstance(thing, Tracer):
-        return Operand(name, str(thing.type), origin(thing))
+        return Operand(name, str(thing.type), origin(thing).removesuffix(f": {name}"))
     if isinstance(thing, np.ndarray | np.generic):
         try:
             text = f"{dtype(thing.dtype)}[{', '.join(map(str, thing.shape))}]"

@@ -8,6 +8,7 @@ page per code.
 from __future__ import annotations
 
 import linecache
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -53,6 +54,10 @@ CODES: dict[str, tuple[str, type[Exception]]] = {
     "GM060": ("Index out of bounds at run time", IndexError),
     "GM061": ("Not a finite number at run time", FloatingPointError),
 }
+
+
+# Reasons and hints are wrapped at this many columns.
+WIDTH = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +159,12 @@ def _render(error: GraphmillError) -> list[str]:
         for o in error.operands:
             lines.append(f"  {o.name:>{wide}}: {o.type:{deep}}  {o.origin}".rstrip())
     lines.append("")
-    if error.why:
-        lines.append(f"  Why: {error.why}")
-    if error.hint:
-        lines.append(f"  Instead: {error.hint}")
+    for label, text in (("Why", error.why), ("Instead", error.hint)):
+        if text:
+            lines += textwrap.wrap(
+                f"{label}: {text}", WIDTH, initial_indent="  ", subsequent_indent="    ",
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
     lines.append(f"  More: docs/errors/{error.code}.md")
     return lines
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.frontend.errors import error
+from graphmill.frontend.errors import GraphmillError, error
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.trees import treat_as_leaf
 from graphmill.ir.dims import Dim, DimLike, DimSyntaxError, parse_dim
@@ -69,6 +69,16 @@ def _bounds(name: str, given: int | Limits) -> Bounds:
     return Bounds(low, high)
 
 
+def argument_spec(of: Any, path: str) -> Spec:
+    """The spec of an argument of a call, which errors name by its path."""
+    try:
+        return _spec(of)
+    except GraphmillError as problem:
+        if problem.code in ("GM019", "GM040"):
+            problem.detail = f"{path}: {problem.detail}".replace(": the argument is", " is")
+        raise
+
+
 def _spec(of: Any) -> Spec:
     if isinstance(of, Spec):
         return of
@@ -88,7 +98,8 @@ def _parse(text: str) -> TensorType:
     try:
         found = parse_type(text)
     except (TypeSyntaxError, DimSyntaxError, DTypeError) as problem:
-        raise error("GM043", f"{problem}", hint='write for example "f32[batch, 784]".') from None
+        detail = str(problem).split("; write")[0]
+        raise error("GM043", detail, hint='write for example "f32[batch, 784]".') from None
     if not isinstance(found, TensorType):
         raise error("GM043", f"{text!r} is no array", hint='write for example "f32[batch, 784]".')
     return found
@@ -117,9 +128,12 @@ def array_type(of: Any) -> TensorType | None:
 
 def not_an_array(of: Any, what: str) -> Exception:
     """GM040 for an argument."""
+    kind = type(of).__name__
+    if isinstance(of, np.ndarray | np.generic):
+        kind = {"U": "text", "S": "bytes"}.get(of.dtype.kind, "array of objects")
     return error(
         "GM040",
-        f"{what} is a {type(of).__name__}",
+        f"{what} is {'an' if kind[0] in 'aeiou' else 'a'} {kind}".replace("a text", "text"),
         why="arrays, Python numbers and nested tuples, lists, dicts, named tuples and dataclasses "
         "of them are traced; anything else has to be static.",
         hint="name the argument in static=..., or close over the value instead of passing it.",

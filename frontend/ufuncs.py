@@ -7,6 +7,7 @@ by construction; `RULES` says what each loop is in the IR.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ from graphmill.frontend.core import (
     dims_of,
     emit,
 )
-from graphmill.frontend.describe import failure, name_of
+from graphmill.frontend.describe import failure, here, name_of
+from graphmill.frontend.errors import source_text
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.state import current
 from graphmill.frontend.tracer import Tracer
@@ -107,8 +109,7 @@ def store(target: Tracer, value: Tracer, ufunc: np.ufunc | None = None) -> None:
             why=f"the result of {'the operation' if ufunc is None else 'np.' + ufunc.__name__} is "
             f"{value.element}; storing it as {target.element} would lose its "
             f"{'imaginary' if value.element.is_complex else 'fractional'} part or range.",
-            hint=f"write {name_of(target)} = {name_of(target)} … (a new array) instead of in "
-            "place, or cast with .astype.",
+            hint=f"make a new array, {_spelled_out(target)}, or cast the operand with .astype.",
         )
     if broadcast_shapes(value.dims, target.dims, args=[target, value]) != target.dims:
         raise failure(
@@ -119,6 +120,15 @@ def store(target: Tracer, value: Tracer, ufunc: np.ufunc | None = None) -> None:
             hint="write x = x + y instead of x += y.",
         )
     views.write(target, broadcast_to(astype(value, target.element), target.dims))
+
+
+def _spelled_out(target: Tracer) -> str:
+    """`x = x + y` for the user's `x += y`."""
+    place = here()
+    match = re.match(r"(\S+) *([-+*/%&|^@<>]+)= *(.+)", source_text(place)) if place else None
+    if match is None:
+        return f"{name_of(target)} = {name_of(target)} + …"
+    return f"{match[1]} = {match[1]} {match[2]} {match[3]}"
 
 
 # ---- Python's operators

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphmill.frontend.errors import GraphmillError, Operand, error
-from graphmill.frontend.locations import site
 from graphmill.frontend.state import Frame, current
 from graphmill.frontend.tracer import Tracer
 from graphmill.ir.graph import Value
@@ -92,10 +91,12 @@ def write(tracer: Tracer, fresh: Tracer) -> None:
         view.seen = view.base._version
         return
     tracer._view = None
-    place = site()
+    from graphmill.frontend.describe import here, name_of
+
+    written = (name_of(tracer), here())
     base: Tracer | None = view.base
     while base is not None:
-        base._poison = (tracer._value.name, place.location if place else None)
+        base._poison = written
         base = base._view.base if base._view is not None else None
 
 
@@ -120,15 +121,16 @@ def _shared(tracer: Tracer) -> GraphmillError:
     poison, view = tracer._poison, tracer._view
     written = poison[0] if poison else (name_of(view.base) if view else "")
     where = f" at {poison[1]}" if poison and poison[1] else ""
+    copied = f"{written} = {name}" if poison else f"{name} = {written}"
     return error(
         "GM023",
-        f"{name} is used after {written or 'an array that may share its memory'} was written",
+        f"{name} is used after {written} was written{where}",
         location=here(),
         operands=[describe(tracer)],
-        why=f"NumPy may let the two share memory, so that the write{where} changes {name} too, "
-        "or may not: it depends on the layout.",
-        hint=f"copy before writing, for example {written or 'y'} = {name}.reshape(...).copy(), "
-        "or write first and reshape after.",
+        why=f"NumPy may let the two share memory, so that the write changes {name} too, or may "
+        "not: it depends on the layout.",
+        hint=f"copy before writing, for example {copied}.reshape(...).copy(), or write first and "
+        "reshape after.",
     )
 
 

@@ -17,7 +17,7 @@ from graphmill import driver
 from graphmill.driver import Options
 from graphmill.frontend.core import Tracer
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
-from graphmill.frontend.spec import Spec, spec, with_dynamic
+from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
 from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
 from graphmill.ir.graph import Location
@@ -166,7 +166,7 @@ class Jit(Dispatcher):
         paths = argument_paths(self.function, tree)
         specs = []
         for leaf, path in zip(leaves, paths, strict=True):
-            made = spec(leaf)
+            made = argument_spec(leaf, path)
             root = path.split("[")[0].split(".")[0]
             wanted = self.dynamic.get(path, self.dynamic.get(root) if root == path else None)
             if wanted is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-import os.path
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,20 @@ def test_first_program_raises_it(code: str) -> None:
     if code not in ("GM031", "GM043"):  # raised by plain calls
         shown = [str(entry.path) for entry in caught.traceback]
         assert not [path for path in shown if path.startswith(os.path.dirname(core.__file__))]
+
+
+@pytest.mark.parametrize("code", sorted(set(CODES) - RUN_TIME))
+def test_page_shows_the_message(code: str) -> None:
+    """GRAPHMILL_UPDATE_PAGES=1 writes the messages into the pages."""
+    with pytest.raises(GraphmillError) as caught:
+        execute(programs(code)[0], "example.py")
+    shown = f"## The message\n\n```text\n{caught.value}\n```\n"
+    page = PAGES / f"{code}.md"
+    text = page.read_text()
+    if os.environ.get("GRAPHMILL_UPDATE_PAGES"):
+        text = re.sub(r"## The message\n.*?(?=## Instead)", "", text, flags=re.DOTALL)
+        page.write_text(text.replace("## Instead", f"{shown}\n## Instead"))
+    assert shown in page.read_text()
 
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - RUN_TIME))
