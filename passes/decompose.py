@@ -21,8 +21,11 @@ FEW_CHANNELS = 16
 
 
 @register_pass("decompose")
-def decompose(function: Function, *, ops: str = "conv") -> Function:
+def decompose(function: Function, *, ops: str = "rare_conv") -> Function:
     """Rewrites composite ops (joined with `+`) into primitives that have kernels.
+
+    `rare_conv` are the convolutions without a kernel of their own, those of a symbolic number of
+    channels; `conv` are all.
 
     A `conv` becomes one product per window tap over strided slices of the padded input, summed
     in the products' epilogues; a depthwise one becomes elementwise sums of slices.
@@ -34,6 +37,8 @@ def decompose(function: Function, *, ops: str = "conv") -> Function:
 
     def visit(op: Op, builder: Builder) -> Replacement:
         found = wanted.get(op.name)
+        if found is None and op.name == "conv" and _rare(op):
+            found = wanted.get("rare_conv")
         if found is None:
             return None
         count(op.name)
@@ -42,6 +47,12 @@ def decompose(function: Function, *, ops: str = "conv") -> Function:
     function = function.clone()
     rewrite(function.block, visit)
     return function
+
+
+def _rare(op: Op) -> bool:
+    """Whether a convolution has no kernel of its own."""
+    w = op.operands[1].tensor
+    return not all(isinstance(dim, int) for dim in w.shape)
 
 
 def _conv(op: Op, b: Builder) -> Value:
@@ -157,4 +168,4 @@ def _ungrouped(op: Op, total: Value, b: Builder) -> Value:
     return b.reshape(b.transpose(total, (2, 0, 1, 3)), op.result.shape)
 
 
-DECOMPOSITIONS: dict[str, Callable[[Op, Builder], Value]] = {"conv": _conv}
+DECOMPOSITIONS: dict[str, Callable[[Op, Builder], Value]] = {"conv": _conv, "rare_conv": _conv}

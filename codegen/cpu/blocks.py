@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphmill.codegen.cpu import contraction, loops, reductions, tiles
+from graphmill.codegen.cpu import contraction, convolution, loops, reductions, tiles
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
@@ -65,8 +65,13 @@ def _reduce(host: Host, op: Op) -> None:
 
 
 @lowers("dot_general")
+@lowers("conv")
 def _contract(host: Host, op: Op) -> None:
-    contraction.emit_contract(host, op, body_of(op), label(op), info_of)
+    block = body_of(op)
+    emit = contraction.emit_contract
+    if any(inner.name == "conv" for inner in block.ops):
+        emit = convolution.emit_convolution
+    emit(host, op, block, label(op), info_of)
 
 
 # ---- views and constants

@@ -68,7 +68,7 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     if packed:
         b = _packed(host, y, attrs, y_free, spec, (k, n))
     kernel = host.kernel(label)
-    work = _Epilogue(host, kernel.name, block, root, acc, operands)
+    work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
     gemm = emit_gemm(host.unit, kernel.name, spec, host.target, work.epilogue())
     _launch(host, gemm, a, b, output, (batch, m, n, k), work.captured())
     host.kernels.append(info(op, kernel.name, True))
@@ -113,7 +113,7 @@ def _matrix(
     if all(m is not None for m in merged):
         return Matrix(buffer.pointer, *merged)  # type: ignore[arg-type]
     order = [*batch, *rows, *columns]
-    pointer = _transposed(host, value, order)
+    pointer = copied(host, value, order)
     width = product(value.shape[i] for i in columns)
     return Matrix(pointer, product(value.shape[i] for i in rows) * width, width, 1)
 
@@ -138,7 +138,7 @@ def _merge(
     return strides[axes[-1]]
 
 
-def _transposed(host: Host, value: Value, order: Sequence[int]) -> Val:
+def copied(host: Host, value: Value, order: Sequence[int]) -> Val:
     """A copy of `value` with permuted axes in scratch memory."""
     nbytes = value.tensor.nbytes
     number = len(host.needs)
@@ -180,7 +180,7 @@ def _packed(
 # ---- what follows the product
 
 
-class _Borrowed:
+class Borrowed:
     """The face of a `Kernel` for evaluating elements inside the generator's own function."""
 
     def __init__(self, host: Host, code: Code, lanes: int, known: dict[DimLike, Val]) -> None:
@@ -194,7 +194,7 @@ class _Borrowed:
         return dim if isinstance(dim, int) else self.dim(dim)
 
 
-class _Epilogue:
+class FusedEpilogue:
     """The elementwise rest of a contract fusion, applied to each finished vector of sums."""
 
     def __init__(
@@ -210,6 +210,7 @@ class _Epilogue:
         self.others = [a for a in block.args if a.users != [root]]
         self.operands = operands
         self.names = list(host.function.dims)
+        self.dtype: DType = root.attrs.get("dtype", root.result.tensor.dtype)
 
     def epilogue(self) -> Epilogue:
         kinds = ["!llvm.ptr"] * len(self.others) + ["i64"] * len(self._numbers())
@@ -235,7 +236,7 @@ class _Epilogue:
         """The block's yield where the root's result is `sums`."""
         slots = dict(zip(self._numbers(), place.extra[len(self.others) :], strict=True))
         known: dict[DimLike, Val] = {k: v for k, v in slots.items() if isinstance(k, Dim)}
-        kernel = _Borrowed(self.host, code, place.lanes, known)
+        kernel = Borrowed(self.host, code, place.lanes, known)
         sources = {}
         for arg, pointer in zip(self.others, place.extra, strict=False):
             keys = self.host.buffers[self.operands[arg]].strides
@@ -243,15 +244,15 @@ class _Epilogue:
             strides = contiguous(type.shape) if keys is None else tuple(slots[k] for k in keys)
             sources[arg] = Source(pointer, type.dtype, type.shape, strides)
         elements = Elements(kernel, sources)  # type: ignore[arg-type]
-        value = convert.cast(code, sums, self.acc, self.root.attrs["dtype"])
+        value = convert.cast(code, sums, self.acc, self.dtype)
         elements.overrides[self.root.result] = lambda index, guard: value
         (result,) = self.block.yielded
         with elements.scope(place.mask):
-            final = elements.vector(result, self._index(kernel, place))
+            final = elements.vector(result, self.index(kernel, place))
         assert isinstance(final, Val)
         return memory.to_memory(code, final, result.tensor.dtype)
 
-    def _index(self, kernel: _Borrowed, place: Place) -> Indices:
+    def index(self, kernel: Borrowed, place: Place) -> Indices:
         """The result's index of a vector: batch, row and column positions per axis."""
         x, y = (v.tensor for v in self.root.operands)
         attrs, code = self.root.attrs, kernel.code

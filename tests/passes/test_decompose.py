@@ -7,8 +7,10 @@ from graphmill.ir.builder import Builder, function
 from graphmill.ir.graph import Function, Value
 from graphmill.ir.reference import interpret
 from graphmill.ir.types import tensor
-from graphmill.passes.manager import run_pipeline
+from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from tests.passes.arena_machine import Machine
+
+SLICED = DEFAULT_PIPELINE.replace("decompose", "decompose{ops=conv}")
 
 # x, w, strides, low, high, dilation, input dilation, groups
 CASES = [
@@ -47,7 +49,7 @@ def test_conv(case: tuple[tuple[int, ...], ...], dtype: str) -> None:
     arrays = [
         rng.integers(-4, 5, p.shape).astype(p.tensor.dtype.numpy) for p in made.params
     ]  # small integers: every order of summation gives the same
-    planned = run_pipeline(made)
+    planned = run_pipeline(made, SLICED)
     assert "conv" not in {op.name for op in planned.walk()}
     (wanted,) = interpret(made, *arrays)
     for got in (interpret(planned, *arrays)[0], Machine(planned, arrays).run()[0]):
@@ -56,12 +58,19 @@ def test_conv(case: tuple[tuple[int, ...], ...], dtype: str) -> None:
 
 
 def test_depthwise_is_one_kernel() -> None:
-    planned = run_pipeline(conv(CASES[5], "f32"))
+    planned = run_pipeline(conv(CASES[5], "f32"), SLICED)
     assert [op.name for op in planned.ops if op.name not in ("constant", "reshape")] == [
         "fusion", "return",
     ]  # fmt: skip
 
 
 def test_pointwise_is_one_product() -> None:
-    names = [op.name for op in run_pipeline(conv(CASES[0], "f32")).ops]
+    names = [op.name for op in run_pipeline(conv(CASES[0], "f32"), SLICED).ops]
     assert [n for n in names if n != "reshape"] == ["dot_general", "return"]
+
+
+def test_convolutions_with_a_kernel_stay() -> None:
+    planned = run_pipeline(conv(CASES[2], "f32"))
+    assert "conv" in {op.name for op in planned.walk()}
+    symbolic = conv(((1, 3, 8, 8), ("o", 3, 3, 3), *CASES[2][2:]), "f32")
+    assert "conv" not in {op.name for op in run_pipeline(symbolic).walk()}

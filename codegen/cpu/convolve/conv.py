@@ -12,6 +12,7 @@ from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Sizes
 from graphmill.codegen.cpu.contract.tiled import Tiled, row_tiles, scratch_layout
 from graphmill.codegen.cpu.convolve.direct import Direct
 from graphmill.codegen.cpu.convolve.patches import PatchProduct
+from graphmill.codegen.cpu.convolve.plain import emit_plain
 from graphmill.codegen.cpu.convolve.spec import ConvSlots, ConvSpec, conv_sizes, slot_names
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
@@ -22,7 +23,9 @@ _FEW_FILTERS = 2  # per group; below this a register tile is nearly empty
 
 
 def algorithm(spec: ConvSpec) -> str:
-    """`direct` for few filters a group, `product` for a 1×1 window, else `patches`."""
+    """`plain` if complex, `direct` for few filters a group, `product` if 1×1, else `patches`."""
+    if spec.acc.is_complex:
+        return "plain"
     if spec.filters // spec.groups <= _FEW_FILTERS:
         return "direct"
     plain = (
@@ -48,8 +51,11 @@ def emit_conv(
     plan = make_plan(product, target)
     code = Code(unit, symbol, BODY, internal=False)
     slots = ConvSlots(code, spec)
-    if chosen == "direct":
-        Direct(slots, plan.tile, epilogue).body()
+    if chosen in ("plain", "direct"):
+        if chosen == "plain":
+            emit_plain(slots, epilogue)
+        else:
+            Direct(slots, plan.tile, epilogue).body()
         code.finish()
         kernel = kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
         return replace(kernel, slots=slot_names(spec.rank))

@@ -73,7 +73,7 @@ def _emit_packer(unit: Unit, symbol: str, conv: ConvSpec, plan: Plan) -> str:
     window = Window(slots, code, tile.element, tile.lanes)
     width = slots.out[-1]
     with code.loop(0, length) as k:
-        channel, taps = _decode(code, conv, code.add(start, k.i))
+        channel, taps = decode(code, conv, code.add(start, k.i))
         base = code.at(x, code.mul(channel, slots["x_channel"]), memory_type(conv.x))
         target = code.at(out, code.mul(k.i, plan.pitch), tile.element)
         end = code.add(first, count)
@@ -96,7 +96,7 @@ def _emit_packer(unit: Unit, symbol: str, conv: ConvSpec, plan: Plan) -> str:
     return name
 
 
-def _decode(code: Code, conv: ConvSpec, k: Val) -> tuple[Val, list[Val]]:
+def decode(code: Code, conv: ConvSpec, k: Val) -> tuple[Val, list[Val]]:
     """Channel and taps of one value of k."""
     taps: list[Val] = []
     for size in reversed(conv.window):

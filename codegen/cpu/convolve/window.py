@@ -21,6 +21,11 @@ class Window:
 
         Returns its address and whether it lies inside x.
         """
+        index, inside = self.line_index(row, taps)
+        return self.code.at(channel, index, memory_type(self.conv.x)), inside
+
+    def line_index(self, row: Val, taps: list[Val]) -> tuple[Val, Val]:
+        """The same line as an index from its channel's first element."""
         code, conv = self.code, self.conv
         inside, index = code.const(True, "i1"), code.i64(0)
         for axis in reversed(range(conv.rank - 1)):
@@ -30,7 +35,7 @@ class Window:
             at, good = self.position(axis, place, taps[axis])
             inside = code.binary("arith.andi", inside, good)
             index = code.add(index, code.mul(at, self.slots.step[axis]))
-        return code.at(channel, index, memory_type(conv.x)), inside
+        return index, inside
 
     def position(self, axis: int, place: Val, tap: Val) -> tuple[Val, Val]:
         """Where along `axis` of x a result reads at a tap, and whether that is inside."""

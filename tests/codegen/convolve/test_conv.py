@@ -20,7 +20,7 @@ Conv = Callable[..., Array]
 
 
 def reference(spec: ConvSpec, x: Array, w: Array, high: tuple[int, ...]) -> Array:
-    wide = np.int64 if spec.x.is_integer else np.float64
+    wide = {"f": np.float64, "c": np.complex128}.get(spec.x.kind, np.int64)
     result = CONV.reference(
         x.astype(wide), w.astype(wide), strides=spec.strides, low=spec.low, high=high,
         dilation=spec.dilation, input_dilation=spec.input_dilation, groups=spec.groups,
@@ -100,7 +100,7 @@ def compare(got: Array, want: Array, spec: ConvSpec, tolerance: float = 2e-6) ->
         np.testing.assert_array_equal(got, want.astype(got.dtype))
         return
     scale = np.abs(want).max(initial=1) * np.sqrt(spec.taps)
-    np.testing.assert_allclose(got.astype(np.float64), want, rtol=0, atol=tolerance * scale)
+    np.testing.assert_allclose(got.astype(want.dtype), want, rtol=0, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
@@ -123,7 +123,7 @@ def test_algorithms_are_all_covered() -> None:
     assert {algorithm(spec) for spec in CASES.values()} == {"direct", "product", "patches"}
 
 
-@pytest.mark.parametrize("dtype", ["f64", "f16", "bf16", "i8", "i32"])
+@pytest.mark.parametrize("dtype", ["f64", "f16", "bf16", "i8", "i32", "c64", "c128"])
 @pytest.mark.parametrize("name", ["3x3", "depthwise", "7x7-stride-2", "1x1", "transposed"])
 def test_types(conv: Conv, name: str, dtype: str) -> None:
     kind = dtypes.dtype(dtype)

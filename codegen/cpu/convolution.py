@@ -1,0 +1,98 @@
+"""Convolution kernels: a `conv` with what follows it, on the generator of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphmill.codegen.cpu.contract.spec import GemmKernel, Place, Sizes
+from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator, copied
+from graphmill.codegen.cpu.convolve.conv import ConvSpec, conv_sizes, emit_conv
+from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.host import Buffer, Host
+from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
+from graphmill.codegen.cpu.kernel import contiguous
+from graphmill.ir.dims import DimLike
+from graphmill.ir.graph import Block, Op, Value
+
+
+def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
+    """Write and launch the kernel of a contract fusion around a `conv`, or of a bare one."""
+    (output,) = host.place(op)
+    root = next(o for o in block.ops if o.name == "conv")
+    operands = dict(zip(block.args, op.operands, strict=True))
+    x, w = (operands[v] for v in root.operands)
+    spec = _spec(host, root, x, op.result)
+    kernel = host.kernel(label)
+    work = _ConvEpilogue(host, kernel.name, block, root, spec.acc, operands)
+    conv = emit_conv(host.unit, kernel.name, spec, host.target, work.epilogue())
+    weights = host.buffers[w].pointer
+    if host.buffers[w].strides is not None:
+        weights = copied(host, w, range(len(w.shape)))
+    _launch(host, conv, spec, (x, weights, output), root, work.captured())
+    host.kernels.append(info(op, kernel.name, True))
+
+
+class _ConvEpilogue(FusedEpilogue):
+    """The rest of the fusion at a place of the result `[image, channel, *spatial]`."""
+
+    def index(self, kernel: Borrowed, place: Place) -> Indices:
+        code = kernel.code
+        sizes = [kernel.size(dim) for dim in self.root.result.shape[2:]]
+        first = (Index(place.batch), Index(place.row))
+        if len(sizes) == 1:
+            return (*first, Index(place.col, 1))
+        flat = lanes_of(code, Index(place.col, 1), place.lanes)
+        splats = [code.splat(code.i64(s) if isinstance(s, int) else s, place.lanes) for s in sizes]
+        step = None if place.lanes else 0
+        return (*first, *(Index(v, step) for v in unravel(code, flat, splats)))
+
+
+def _spec(host: Host, root: Op, x: Value, result: Value) -> ConvSpec:
+    def known(dims: tuple[DimLike, ...]) -> tuple[int | None, ...]:
+        return tuple(dim if isinstance(dim, int) else None for dim in dims)
+
+    dtype, attrs, w = root.result.tensor.dtype, root.attrs, root.operands[1].tensor
+    filters, channels = w.shape[0], w.shape[1] * attrs["groups"]
+    assert isinstance(filters, int) and isinstance(channels, int), "checked by support.py"
+    plain = host.buffers[x].strides is None
+    return ConvSpec(
+        dtype, dtype, accumulator(dtype), result.tensor.dtype, channels, filters, attrs["groups"],
+        known(x.shape[2:]), known(root.result.shape[2:]),
+        tuple(size for size in w.shape[2:] if isinstance(size, int)),
+        tuple(attrs["strides"]), tuple(attrs["low"]), tuple(attrs["dilation"]),
+        tuple(attrs["input_dilation"]), known(x.shape[:1])[0], plain, plain,
+    )  # fmt: skip
+
+
+def _launch(
+    host: Host,
+    conv: GemmKernel,
+    spec: ConvSpec,
+    arrays: tuple[Value, Val, Buffer],
+    root: Op,
+    extra: list[Val],
+) -> None:
+    code, (x, weights, output) = host.code, arrays
+    batch, places = x.shape[0], root.result.shape[2:]
+
+    def sizes(into: Code, dim: Callable[[DimLike], Val]) -> Sizes:
+        return conv_sizes(into, spec, dim(batch), [dim(place) for place in places])
+
+    def needed(into: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
+        return into.i64(0), conv.scratch(into, sizes(into, dim))
+
+    memory = host.scratch(needed)
+    values = sizes(code, host.dim)
+    buffer = host.buffers[x]
+    given = contiguous(x.shape) if buffer.strides is None else buffer.strides
+    steps = [host.dim(s) if buffer.strides is None else host.value(s) for s in given]  # type: ignore[arg-type]
+    slots = [
+        buffer.pointer, weights, output.pointer, host.dim(batch), *steps[:2],
+        *(host.dim(size) for size in x.shape[2:]), *(host.dim(place) for place in places),
+        *steps[2:], memory, memory, conv.scratch(code, values), *extra,
+    ]  # fmt: skip
+    data = code.alloca("i64", len(slots), 8)
+    for i, value in enumerate(slots):
+        code.store(value, code.at(data, i, "i64"), 8)
+    for phase in conv.phases:
+        host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
