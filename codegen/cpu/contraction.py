@@ -12,6 +12,7 @@ from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu import convert, memory
 from graphmill.codegen.cpu.contract.gemm import emit_gemm, pack_b
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, GemmSpec, Place, Sizes
+from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Host, emit_dim
@@ -232,7 +233,7 @@ class FusedEpilogue:
         ]
         return [*pointers, *numbers]
 
-    def apply(self, code: Code, sums: Val, place: Place) -> Val:
+    def apply(self, code: Code, sums: Elem, place: Place) -> Elem:
         """The block's yield where the root's result is `sums`."""
         slots = dict(zip(self._numbers(), place.extra[len(self.others) :], strict=True))
         known: dict[DimLike, Val] = {k: v for k, v in slots.items() if isinstance(k, Dim)}
@@ -249,7 +250,8 @@ class FusedEpilogue:
         (result,) = self.block.yielded
         with elements.scope(place.mask):
             final = elements.vector(result, self.index(kernel, place))
-        assert isinstance(final, Val)
+        if not isinstance(final, Val):
+            return final  # complex: its parts are stored as they are
         return memory.to_memory(code, final, result.tensor.dtype)
 
     def index(self, kernel: Borrowed, place: Place) -> Indices:
