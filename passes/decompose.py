@@ -99,14 +99,16 @@ def _depthwise(op: Op, w: Value, tap: Callable[[tuple[int, ...]], Value], b: Bui
     """Each output channel sees one input channel: sum over taps of slice times weight."""
     n, out, *places = op.result.shape
     groups = op.attrs["groups"]
-    shape = (n, groups, out // groups, *places)
-    axes = [i for i in range(len(shape)) if i != 2]
+    several = out != groups  # output channels that see one input channel have an axis
+    each = (groups, out // groups) if several else (groups,)
+    shape = (n, *each, *places)
+    axes = [i for i in range(len(shape)) if i != 2 or not several]
     total: Value | None = None
     window = w.shape[2:]
-    w = b.reshape(w, (groups, out // groups, *window))
     for at in product(*(range(k) for k in window)):
+        weight = b.reshape(_weights(w, at, b), each)
         seen = b.broadcast(tap(at), shape, axes)
-        term = b.op("mul", seen, b.broadcast(_weights(w, at, b), shape, (1, 2)))
+        term = b.op("mul", seen, b.broadcast(weight, shape, range(1, 1 + len(each))))
         total = term if total is None else b.op("add", total, term)
     assert total is not None
     return b.reshape(total, op.result.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
+from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Function, Op, Region, Value, clone_op
 from graphmill.ir.ops.base import lookup
 from graphmill.passes.dce import remove_dead
@@ -111,16 +112,17 @@ def _is_stored(node: Node, inside: set[Node], graph: FusionGraph) -> bool:
 
 def _reason(group: Group, stored: Sequence[Node], operands: Sequence[Value]) -> str:
     """What the kernel saves, bytes that no longer cross memory, and why it ends where it does."""
-    saved = 0
+    saved: DimLike = 0
     for node in group.nodes:
-        size = node.op.result.tensor.nbytes
-        if node not in stored and isinstance(size, int):
-            saved += 2 * size
+        if node not in stored:
+            saved = saved + node.op.result.tensor.nbytes * 2  # neither written nor read back
     text = f"{len(group.work)} ops, {len(operands)} in, {len(stored)} out, saves {_size(saved)}"
     return "; apart: ".join([text, *list(group.apart)[:1]])
 
 
-def _size(n: int) -> str:
+def _size(n: DimLike) -> str:
+    if not isinstance(n, int):
+        return f"{n} B"
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if n >= scale:
             return f"{n / scale:.1f} {unit}"

@@ -271,7 +271,7 @@ class Grouping:
             if (
                 node not in taken
                 and _can_follow(node, root)
-                and self._reads_only(node, members, tainted)
+                and self._reads_only(node, members, tainted, root.index)
             ):
                 inside.append(node)
                 members.add(node)
@@ -290,10 +290,17 @@ class Grouping:
         for result in node.op.results:
             yield from self.graph.readers.get(result, [])
 
-    def _reads_only(self, node: Node, members: set[Node], tainted: set[Node]) -> bool:
+    def _reads_only(self, node: Node, members: set[Node], tainted: set[Node], root: int) -> bool:
+        """Whether all a node reads is inside, or is there before the contraction at `root`.
+
+        The sum of two products is the later one's epilogue, so that one needs no third array.
+        """
         for value, paths in node.reads.items():
             source = self.graph.node_of.get(value.op) if value.op is not None else None
             if source in tainted:
+                return False
+            later = source is not None and source.kind == "contract" and source.index > root
+            if later and source not in members:
                 return False
             if source in members and paths != {SAME}:
                 return False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphmill.ir.builder import Builder
-from graphmill.ir.dims import DimLike
+from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Block, Op, Value, clone_op
 from graphmill.ir.ops.base import all_ops
@@ -104,18 +104,14 @@ def _can_reshape(value: Value, shape: tuple[DimLike, ...]) -> bool:
 
 
 def _axes_in(op: Op, shape: tuple[DimLike, ...]) -> list[int] | None:
-    """The axes of a broadcast in another shape that differs before or after all its axes."""
-    axes, old = op.attrs["axes"], tuple(op.result.shape)
-    moved = unit_axes(old, shape)
-    if moved is not None:
-        return [moved[a] for a in axes] if all(a in moved for a in axes) else None
-    shift = len(shape) - len(old)
-    first, last = min(axes), max(axes)
-    if old[first:] == shape[first + shift :] and first + shift >= 0:
-        return [a + shift for a in axes]
-    if old[: last + 1] == shape[: last + 1]:
-        return list(axes)
-    return None
+    """The axes of a broadcast in another shape: those that have as much before them, and size."""
+    old = tuple(op.result.shape)
+    places = {
+        (product(shape[:i]), dim): i for i, dim in reversed(list(enumerate(shape))) if dim != 1
+    }
+    found = [places.get((product(old[:a]), old[a])) for a in op.attrs["axes"]]
+    axes = [axis for axis in found if axis is not None]
+    return axes if len(axes) == len(found) and axes == sorted(set(axes)) else None
 
 
 def _reshaped(value: Value, shape: tuple[DimLike, ...], builder: Builder) -> Value:
@@ -274,6 +270,22 @@ def reduce_of_transpose(op: Op, builder: Builder) -> Replacement:
     order = [kept.index(perm[i]) for i in range(len(perm)) if i not in op.attrs["axes"]]
     small = builder.op("reduce", inner.operands[0], axes=axes, monoid=op.attrs["monoid"])
     return builder.transpose(small, order)
+
+
+@structural("reduce")
+def reduce_before_reshape(op: Op, builder: Builder) -> Replacement:
+    """Reduce what was reshaped when only axes of size 1 changed, or all axes are reduced."""
+    inner = op.operands[0].op
+    if inner is None or not _computed_view(inner):
+        return None
+    x, monoid = inner.operands[0], op.attrs["monoid"]
+    if len(op.attrs["axes"]) == op.operands[0].tensor.rank:
+        return builder.reduce(x, range(x.tensor.rank), monoid)
+    kept = unit_axes(inner.result.shape, x.shape)
+    if kept is None:
+        return None
+    axes = tuple(sorted(kept[a] for a in op.attrs["axes"] if a in kept))
+    return builder.reshape(builder.reduce(x, axes, monoid), op.result.shape)
 
 
 @structural("reduce")

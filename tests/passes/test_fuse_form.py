@@ -8,10 +8,10 @@ from graphmill.ir.builder import Builder, function
 from graphmill.ir.graph import Function, Location, Op, Value
 from graphmill.ir.ops.base import TypeRuleError
 from graphmill.ir.types import tensor
-from graphmill.passes.manager import run_pipeline
+from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from tests.differential.random_graphs import Options, random_function
 
-FUSED = "inline,fold,decompose,simplify,layout,simplify,cse,dce,fuse"
+FUSED = DEFAULT_PIPELINE.removesuffix(",memory")
 
 
 def check_form(fusion: Op) -> None:
