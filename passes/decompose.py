@@ -117,14 +117,17 @@ def _depthwise(op: Op, w: Value, tap: Callable[[tuple[int, ...]], Value], b: Bui
 def _by_products(op: Op, w: Value, tap: Callable[[tuple[int, ...]], Value], b: Builder) -> Value:
     """One product per tap (per row of the window when channels are few)."""
     window = w.shape[2:]
-    together = w.shape[1] < FEW_CHANNELS and window[-1] > 1
+    few = w.shape[1] < FEW_CHANNELS and op.attrs["groups"] == 1
+    together = few and window[-1] > 1
     total: Value | None = None
     for at in product(*(range(k) for k in (window[:-1] if together else window))):
-        ends = [(*at, i) for i in range(window[-1])] if together else [at]
-        taps = [_grouped(op, tap(end), b) for end in ends]
-        weights = [_grouped_weights(op, _weights(w, end, b), b) for end in ends]
-        x = b.op("concat", *taps, axis=2) if len(taps) > 1 else taps[0]
-        k = b.op("concat", *weights, axis=2) if len(weights) > 1 else weights[0]
+        if together:
+            ends = [(*at, i) for i in range(window[-1])]
+            x = b.op("concat", *(tap(end) for end in ends), axis=1)
+            k = b.op("concat", *(_weights(w, end, b) for end in ends), axis=1)
+        else:
+            x, k = tap(at), _weights(w, at, b)
+        x, k = _grouped(op, x, b), _grouped_weights(op, k, b)
         term = _product(op, k, x, b)
         total = term if total is None else b.op("add", total, term)
     assert total is not None
