@@ -25,7 +25,11 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOLDERS = [
     os.path.join(_ROOT, name) for name in ("frontend", "ir", "passes", "codegen", "runtime")
 ]
-_FOLDERS += [os.path.dirname(os.path.abspath(module.__file__)) for module in (graphmill, np)]
+_FOLDERS += [
+    os.path.dirname(os.path.abspath(module.__file__))
+    for module in (graphmill, np)
+    if module.__file__
+]
 _INTERNAL = tuple(os.path.join(folder, "") for folder in _FOLDERS)
 
 _STORE_FAST, _STORE_DEREF = opcode.opmap["STORE_FAST"], opcode.opmap["STORE_DEREF"]
