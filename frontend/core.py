@@ -54,6 +54,8 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
     """
     if isinstance(value, Tracer):
         return value
+    if hasattr(value, "refused"):  # a selection by a traced mask
+        raise value.refused("this")
     if isinstance(value, Size):
         return dim_value(value.dim, of)
     if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):

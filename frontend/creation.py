@@ -261,3 +261,58 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Tracer:
 def promoted(x: Tracer) -> DType:
     """What NumPy multiplies the dtype with an int in."""
     return i64 if x.element.kind == "b" else result_type(x.element, i64)
+
+
+# ---- NumPy's functions with `like=` a traced array, which also take symbolic sizes
+
+
+@implements(np.asarray, np.array, np.asanyarray, np.ascontiguousarray)
+def asarray(
+    a: Any, dtype: Any = None, *args: Any, copy: Any = None, order: Any = None, subok: Any = None,
+    ndmin: int = 0, device: Any = None,
+) -> Tracer:  # fmt: skip
+    from graphmill.frontend.ufuncs import copied
+
+    x = as_tracer(a)
+    x = copied(x) if copy else x
+    x = x if dtype is None else astype(x, dtype)
+    return reshaped(x, (*(1 for _ in range(ndmin - x.ndim)), *x.dims))
+
+
+@implements(np.zeros, np.empty)
+def zeros(shape: Any, dtype: Any = float, order: str = "C", *, device: Any = None) -> Tracer:
+    return full(shape, 0, dtype)
+
+
+@implements(np.ones)
+def ones(shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None) -> Tracer:
+    return full(shape, 1, float if dtype is None else dtype)
+
+
+@implements(np.full)
+def numpy_full(
+    shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *, device: Any = None
+) -> Tracer:
+    return full(shape, fill_value, dtype)
+
+
+@implements(np.arange)
+def numpy_arange(*args: Any, dtype: Any = None, device: Any = None) -> Tracer:
+    return arange(*args, dtype=dtype)
+
+
+@implements(np.eye)
+def numpy_eye(
+    N: Any, M: Any = None, k: Any = 0, dtype: Any = float, order: str = "C", *, device: Any = None
+) -> Tracer:
+    return eye(N, M, k, dtype)
+
+
+@implements(np.identity)
+def identity(n: Any, dtype: Any = None) -> Tracer:
+    return eye(n, None, 0, float if dtype is None else dtype)
+
+
+@implements(np.tri)
+def numpy_tri(N: Any, M: Any = None, k: Any = 0, dtype: Any = float) -> Tracer:
+    return tri(N, M, k, dtype)

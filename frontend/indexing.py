@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.frontend import views
+from graphmill.frontend import selection, views
 from graphmill.frontend.core import (
     Tracer,
     as_tracer,
@@ -29,8 +29,10 @@ from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import i64
 
 
-def get(x: Tracer, key: Any) -> Tracer:
-    """`x[key]`."""
+def get(x: Tracer, key: Any) -> Any:
+    """`x[key]`; a `Selection` for a traced mask."""
+    if _is_mask(key):
+        return selection.select(x, key)
     plan = read_key(x, key)
     if plan.advanced:
         return _read_advanced(x, plan)
@@ -45,9 +47,8 @@ def get(x: Tracer, key: Any) -> Tracer:
 
 def put(x: Tracer, key: Any, value: Any, mode: str = "set") -> None:
     """`x[key] = value`; other modes combine: `add`, `mul`, `min`, `max`."""
-    mask = key if isinstance(key, Tracer) and key.element.kind == "b" else None
-    if mask is not None and mode == "set":
-        views.write(x, _masked(x, mask, value))
+    if _is_mask(key) and mode == "set":
+        views.write(x, _masked(x, key, value))
         return
     plan = read_key(x, key)
     if mode == "set" and _is_own_part(x, plan, value):
@@ -56,6 +57,10 @@ def put(x: Tracer, key: Any, value: Any, mode: str = "set") -> None:
         views.write(x, _written_advanced(x, plan, value, mode))
         return
     views.write(x, written_basic(x, plan, _fitted(x, value, shape_of(plan, x))))
+
+
+def _is_mask(key: Any) -> bool:
+    return isinstance(key, Tracer) and key.element.kind == "b"
 
 
 def _is_own_part(x: Tracer, plan: Plan, value: Any) -> bool:
@@ -273,6 +278,10 @@ def _masked(x: Tracer, mask: Tracer, value: Any) -> Tracer:
             hint="reshape or broadcast the mask.",
         )
     rest = x.dims[mask.ndim :]
+    if isinstance(value, selection.Selection):
+        if not value.under(mask) or value.whole.dims != x.dims:
+            raise value.refused("storing it under another mask")
+        return emit("select", value.spread(), astype(value.whole, x.element), x)
     v = as_tracer(value, x.element if isinstance(value, bool | int | float | complex) else None)
     while v.ndim > len(rest) and v.dims[0] == 1:
         v = reshaped(v, v.dims[1:])

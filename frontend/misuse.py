@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from graphmill.frontend import locations
-from graphmill.frontend.describe import failure, name_of
-from graphmill.frontend.errors import GraphmillError
+from graphmill.frontend.describe import failure, here, name_of
+from graphmill.frontend.errors import GraphmillError, source_line, source_text
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.tracer import Tracer
 
@@ -17,8 +19,30 @@ def as_bool(x: Tracer) -> GraphmillError:
         [x],
         why="Python's if, while, and, or, not, in and assert need True or False now; the "
         "value is computed when the compiled function runs.",
-        hint="np.where(condition, a, b) chooses elementwise; gm.cond(condition, f, g, *args) runs "
-        "one branch; gm.while_loop repeats; & | ~ combine conditions.",
+        hint=_instead_of_truth(),
+    )
+
+
+def _instead_of_truth() -> str:
+    """What to write, by the user's line."""
+    place = here()
+    text = source_text(place) if place is not None else ""
+    line = source_line(place) if place is not None else ""
+    built_in = re.match(r"(max|min|any|all|sorted)\(", text)
+    if built_in is not None:
+        name = {"max": "maximum", "min": "minimum", "sorted": "sort"}.get(built_in[1], built_in[1])
+        return f"np.{name} is the array function for Python's {built_in[1]}."
+    if re.search(r"[<>]=?[^<>=&|()]+[<>]=?", text):
+        return "a chained comparison is two with &: (a < x) & (x < b)."
+    if re.search(r"\b(and|or|not)\b", line) and not line.lstrip().startswith(("if", "while")):
+        return "& is and, | is or, ~ is not for arrays; put the comparisons in parentheses."
+    if re.search(r"\bin\b", text):
+        return "np.any(array == value) tells whether a value is in an array."
+    if line.lstrip().startswith("while"):
+        return "gm.while_loop(test, body, state) repeats while the test holds."
+    return (
+        "np.where(condition, a, b) chooses elementwise; gm.cond(condition, f, g, *args) runs one "
+        "branch; gm.while_loop repeats; & | ~ combine conditions."
     )
 
 

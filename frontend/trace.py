@@ -103,7 +103,7 @@ def _values(results: Sequence[Any], paths: Sequence[str], loc: Location | None) 
 
 def _result(leaf: Any, path: str) -> Tracer:
     ok = isinstance(leaf, Tracer | Size | np.ndarray | bool | int | float | complex | np.generic)
-    if ok or hasattr(leaf, "__array__") or hasattr(leaf, "__dlpack__"):
+    if ok or hasattr(leaf, "__array__") or hasattr(leaf, "__dlpack__") or hasattr(leaf, "refused"):
         return as_tracer(leaf)
     raise error(
         "GM041",

@@ -78,6 +78,28 @@ def test_traced_mask_writes() -> None:
     agree(f, X)
 
 
+def test_elements_under_a_traced_mask() -> None:
+    def f(x: Any) -> Any:
+        x = x + 0
+        x[x > 50] += 1
+        low = x < 20
+        x[low] = np.sqrt(abs(x[low])) * 2 - 1
+        rows = x[:, 0, 0] > 30
+        x[rows] *= np.arange(6)
+        chosen = x[x > 3]
+        sums = (
+            chosen.sum(),
+            chosen.mean(),
+            np.max(chosen),
+            chosen.min(),
+            chosen.size,
+            (chosen > 9).any(),
+        )
+        return x, sums, np.sum(x[rows], axis=0), x[rows].std()
+
+    agree(f, X, rtol=1e-12)
+
+
 def test_values_broadcast_and_cast() -> None:
     def f(x: Any) -> Any:
         x = (x + 0).astype(int)
@@ -171,7 +193,12 @@ def test_writing_a_reshaped_array_alone_is_fine() -> None:
         (lambda x: x[9], "GM020"), (lambda x: x[1.5], "GM020"), (lambda x: x[0, 0, 0, 0], "GM020"),
         (lambda x: x[A * 9], "GM020"), (lambda x: x["a"], "GM020"),
         (lambda x: x[..., ...], "GM020"),
-        (lambda x: x[x > 3], "GM021"), (lambda x: x[True], "GM021"),
+        (lambda x: x[x > 3], "GM021"), (lambda x: len(x[x > 3]), "GM021"),
+        (lambda x: np.sort(x[x > 3]), "GM021"), (lambda x: x[x > 3] + x[x > 4], "GM021"),
+        (lambda x: x[x > 3][0], "GM021"), (lambda x: x[x > 3] + np.ones(9), "GM021"),
+        (lambda x: x.__setitem__(x > 4, x[x > 3]), "GM021"), (lambda x: x[x[0] > 3], "GM014"),
+        (lambda x: x[x > 3].reshape(2, -1), "GM021"), (lambda x: list(x[x > 3]), "GM021"),
+        (lambda x: x[True], "GM021"),
         (lambda x: x[: x[0, 0, 0].astype(int)], "GM022"), (lambda x: x[::0], "GM020"),
         (lambda x: x.__setitem__(0, np.ones(7)), "GM014"),
         (lambda x: x.__setitem__(x > 0, np.ones(3)), "GM021"),

@@ -40,6 +40,15 @@ FUNCTIONS: dict[str, Any] = {
     "broadcast": lambda x: (np.broadcast_to(x[:, :1], x.shape), x - x[:, None].sum(1)),
     "meshed": lambda x: np.meshgrid(x[:, 0], x[:, 1]),
     "searched": lambda x: np.searchsorted(np.array([-1.0, 0.0, 1.0]), x),
+    "made like": lambda x: (
+        np.ones(x.shape[0], like=x),
+        np.arange(x.shape[0], like=x),
+        np.full(x.shape[::-1], 2, like=x),
+        np.eye(x.shape[0], like=x),
+        np.array([1, 2], like=x),
+        np.tri(x.shape[0], 3, like=x),
+        np.arange(1, x.shape[0] + 2, 2, like=x),
+    ),
     "split": lambda x: np.split(np.concatenate([x, x]), 2),
 }
 
