@@ -1,0 +1,32 @@
+"""For all tests: every function that is compiled prints, parses back and prints the same."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from graphmill import driver
+from graphmill.ir.graph import Function
+from graphmill.ir.parser import parse
+from graphmill.ir.printer import constants_of, print_function
+
+# Timing limits of single examples say nothing on a busy machine.
+settings.register_profile("graphmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("graphmill")
+
+
+@pytest.fixture(autouse=True)
+def round_trip(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Check the text of each function before and after the passes."""
+    optimise = driver.optimise
+
+    def checked(function: Function, *arguments: object, **options: object) -> Function:
+        planned = optimise(function, *arguments, **options)  # type: ignore[arg-type]
+        for made in (function, planned):
+            text = print_function(made, locations=True)
+            again = parse(text, constants_of(made)).entry
+            assert print_function(again, locations=True) == text
+        return planned
+
+    monkeypatch.setattr(driver, "optimise", checked)
+    yield
