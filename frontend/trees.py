@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphmill.frontend.errors import error
@@ -18,7 +18,7 @@ LEAF, NONE, TUPLE, LIST, DICT, NAMED, DATA = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tree:
     """A structure: its kind, the keys of its parts, the parts; `made` is its class, if any."""
 
@@ -26,11 +26,27 @@ class Tree:
     keys: tuple[Any, ...] = ()
     parts: tuple[Tree, ...] = ()
     made: type | None = None
+    size: int = field(init=False, repr=False)  # the number of leaves
+    _hash: int = field(init=False, repr=False)
 
-    @property
-    def size(self) -> int:
-        """The number of leaves."""
-        return 1 if self.kind == LEAF else sum(part.size for part in self.parts)
+    def __post_init__(self) -> None:
+        # every call hashes its tree: once for each part, when it is made
+        size = 1 if self.kind == LEAF else sum([part.size for part in self.parts])
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "_hash", hash((self.kind, self.keys, self.parts, self.made)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Tree)
+            and self._hash == other._hash
+            and (self.kind, self.keys, self.made) == (other.kind, other.keys, other.made)
+            and self.parts == other.parts
+        )
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """The structure with these leaves."""
@@ -63,6 +79,10 @@ def _key(tree: Tree, key: Any) -> str:
 
 
 LEAF_TREE, NONE_TREE = Tree(LEAF), Tree(NONE)
+# Classes whose instances were leaves: whether something is one depends on its class alone.
+_KNOWN_LEAVES: set[type] = set()
+_INTERNED: dict[tuple[Any, ...], Tree] = {}
+_MAX_INTERNED = 10_000
 
 
 def flatten(thing: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Tree]:
@@ -78,12 +98,25 @@ def flatten(thing: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[l
 def _flatten(thing: Any, leaves: list[Any], is_leaf: Callable[[Any], bool] | None) -> Tree:
     if thing is None:
         return NONE_TREE
+    if is_leaf is None and type(thing) in _KNOWN_LEAVES:
+        leaves.append(thing)
+        return LEAF_TREE
     parts = None if is_leaf is not None and is_leaf(thing) else _parts(thing)
     if parts is None:
+        if is_leaf is None and not dataclasses.is_dataclass(thing):
+            _KNOWN_LEAVES.add(type(thing))
         leaves.append(thing)
         return LEAF_TREE
     kind, keys, values, made = parts
-    return Tree(kind, keys, tuple(_flatten(v, leaves, is_leaf) for v in values), made)
+    found = tuple([_flatten(v, leaves, is_leaf) for v in values])
+    # equal structures are one object, so that a call's key is found by identity
+    known = (kind, keys, made, *map(id, found))
+    tree = _INTERNED.get(known)
+    if tree is None:
+        if len(_INTERNED) >= _MAX_INTERNED:
+            _INTERNED.clear()
+        tree = _INTERNED[known] = Tree(kind, keys, found, made)
+    return tree
 
 
 def _parts(thing: Any) -> tuple[str, tuple[Any, ...], list[Any], type | None] | None:
