@@ -11,6 +11,7 @@ import numpy as np
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu import convert, memory
 from graphmill.codegen.cpu.contract.gemm import emit_gemm, pack_b
+from graphmill.codegen.cpu.contract.skinny import is_few
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, GemmSpec, Place, Sizes
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements
@@ -60,7 +61,7 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     x_free = free_axes(len(x.shape), attrs["x_batch"], attrs["x_contract"])
     y_free = free_axes(len(y.shape), attrs["y_batch"], attrs["y_contract"])
     a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"])
-    packed = _constant_right(y, batch)
+    packed = _constant_right(y, batch) and not is_few(m)
     b = a if packed else _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
     spec = GemmSpec(
         dtype, dtype, acc, op.result.tensor.dtype, _known(m), _known(n), _known(k),

@@ -54,7 +54,8 @@ def register_tile(target: Target, acc: DType) -> Tile:
     """The tile that keeps every FMA unit busy without spilling.
 
     16 registers hold 6 × 2 accumulators, 2 vectors of B and a broadcast of A; with 32 there is
-    room for 24 accumulators: 6 × 4 of 512 bits, 8 × 3 of 128 bits.
+    room for 6 × 4 of 512 bits. At 128 bits A's broadcasts take registers of their own and leave
+    7 × 3.
     """
     element = compute_element(acc)
     bits = int(element[1:])
@@ -64,7 +65,7 @@ def register_tile(target: Target, acc: DType) -> Tile:
     elif target.vector_bits >= 512:
         rows, vectors = 6, 4
     else:
-        rows, vectors = 8, 3
+        rows, vectors = 7, 3
     return Tile(element, bits, rows, vectors, lanes)
 
 

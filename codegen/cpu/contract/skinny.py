@@ -54,13 +54,18 @@ def group(few: int) -> int:
     return 4 if few < 4 else 2
 
 
+def is_few(size: object) -> bool:
+    """Whether so few rows read B once, in place, rather than in packed panels."""
+    return isinstance(size, int) and 0 < size <= FEW
+
+
 def skinny(spec: GemmSpec) -> Skinny | None:
     """How `spec` runs as a skinny product; None if it is none."""
     if spec.b_packed:
         return None
-    if spec.n is not None and 0 < spec.n <= FEW and spec.a_order == "row":
+    if spec.n is not None and is_few(spec.n) and spec.a_order == "row":
         return Skinny("dots", spec.n, False)
-    if spec.m is not None and 0 < spec.m <= FEW and spec.b_order in ("row", "col"):
+    if spec.m is not None and is_few(spec.m) and spec.b_order in ("row", "col"):
         return Skinny("sums" if spec.b_order == "row" else "dots", spec.m, True)
     if spec.n == 1 and spec.a_order == "col":
         return Skinny("sums", 1, False)
