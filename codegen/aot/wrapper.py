@@ -69,9 +69,12 @@ def llvm_ir(plan: Plan) -> str:
     return to_llvm(source(plan), plan.target.triple, constants) + _note(plan.library) + _EXIT
 
 
+# Not `llvm.used`: a target machine remembers its members for the modules that come after, and
+# then equal modules give unequal objects. Linkers keep both sections by their types.
 _EXIT = """
 @gm_exit = internal constant ptr @gm_finish, section ".fini_array", align 8
-@llvm.used = appending global [2 x ptr] [ptr @gm_exit, ptr @gm_note], section "llvm.metadata"
+@llvm.compiler.used = appending global [2 x ptr]
+  [ptr @gm_exit, ptr @gm_note], section "llvm.metadata"
 """
 
 
