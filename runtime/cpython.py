@@ -89,6 +89,37 @@ def list_slots(items: list[Any]) -> list[Pair]:
 
 
 @functools.cache
+def _name_opcodes() -> dict[int, tuple[str, int]]:
+    """Opcodes that load by name: as what, and how many low bits of the operand are flags."""
+    from opcode import opmap
+
+    flags = {"LOAD_GLOBAL": 1, "LOAD_ATTR": int(sys.version_info >= (3, 12))}
+    kinds = {"LOAD_GLOBAL": "global", "LOAD_NAME": "global", "LOAD_ATTR": "attribute"}
+    kinds |= {"LOAD_METHOD": "attribute", "IMPORT_FROM": "attribute"}
+    # numbers above 255 are the compiler's own and never stand in code
+    return {
+        opmap[name]: (kind, flags.get(name, 0))
+        for name, kind in kinds.items()
+        if opmap.get(name, 256) < 256
+    }
+
+
+def name_loads(code: types.CodeType) -> Iterator[tuple[str, int]]:
+    """Every load by name in code: `global` or `attribute`, and the position in `co_names`."""
+    from opcode import EXTENDED_ARG
+
+    opcodes = _name_opcodes()
+    raw = code.co_code
+    high = 0
+    for operation, low in zip(raw[::2], raw[1::2], strict=True):
+        operand = high | low
+        high = operand << 8 if operation == EXTENDED_ARG else 0
+        if operation in opcodes:
+            kind, flags = opcodes[operation]
+            yield kind, operand >> flags
+
+
+@functools.cache
 def function_offsets() -> tuple[int, ...]:
     """Byte offsets of a function's fields, found in a sample that has them all."""
     other = 1

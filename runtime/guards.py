@@ -29,6 +29,7 @@ from graphmill.runtime.cpython import (
     function_offsets,
     known_interpreter,
     list_slots,
+    name_loads,
     word,
 )
 
@@ -306,20 +307,16 @@ def _unwrapped(value: Any) -> Any:
     return value.__func__ if isinstance(value, types.MethodType) else value
 
 
+@functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> tuple[list[str], list[str]]:
     """Names that code (and code in it) loads as globals, and those it loads as attributes."""
-    import dis
-
     loaded: dict[str, None] = {}
     attributes: dict[str, None] = {}
     codes = [code]
     for one in codes:
         codes += [x for x in one.co_consts if isinstance(x, types.CodeType)]
-        for step in dis.get_instructions(one):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
-                loaded[step.argval] = None
-            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
-                attributes[step.argval] = None
+        for table, position in name_loads(one):
+            (loaded if table == "global" else attributes)[one.co_names[position]] = None
     return list(loaded), list(attributes)
 
 

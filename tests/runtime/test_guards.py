@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from graphmill.runtime import native
-from graphmill.runtime.cpython import known_interpreter, word
+from graphmill.runtime.cpython import known_interpreter, name_loads, word
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.guards import Watch
 from tests.runtime.handwritten import add_executable
@@ -326,6 +326,25 @@ def test_what_tracing_changes_itself_is_no_edit(user):
     user.params["traces"] = 0
     dispatcher(np.ones(4, np.float32), np.ones(4, np.float32))
     assert len(compiled) == 3
+
+
+def test_names_are_read_from_code_as_dis_reads_them(user):
+    import dis
+
+    many = "\n".join(f"    y = g{k}.a{k}(x) + b{k}.c{k}" for k in range(400))
+    exec(f"def large(x):\n    from os import path, sep\n{many}\n    return y\n", vars(user))
+    for function in (user.large, user.nested, user.configured, Dispatcher.lookup, Watch.words):
+        code = function.__code__
+        expected = {"global": set(), "attribute": set()}
+        for step in dis.get_instructions(code):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                expected["global"].add(step.argval)
+            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
+                expected["attribute"].add(step.argval)
+        found = {"global": set(), "attribute": set()}
+        for kind, position in name_loads(code):
+            found[kind].add(code.co_names[position])
+        assert found == expected
 
 
 def test_this_interpreter_is_known():
