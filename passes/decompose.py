@@ -32,18 +32,19 @@ def decompose(function: Function, *, ops: str = "rare_conv") -> Function:
     """
     wanted = {name: DECOMPOSITIONS[name] for name in ops.split("+") if name in DECOMPOSITIONS}
 
-    if not any(op.name in wanted for op in function.walk()):
-        return function
+    def found(op: Op) -> Callable[[Op, Builder], Value] | None:
+        rare = "rare_conv" if op.name == "conv" and _rare(op) else ""
+        return wanted.get(op.name) or wanted.get(rare)
 
     def visit(op: Op, builder: Builder) -> Replacement:
-        found = wanted.get(op.name)
-        if found is None and op.name == "conv" and _rare(op):
-            found = wanted.get("rare_conv")
-        if found is None:
+        rule = found(op)
+        if rule is None:
             return None
         count(op.name)
-        return found(op, builder)
+        return rule(op, builder)
 
+    if not any(found(op) for op in function.walk()):
+        return function
     function = function.clone()
     rewrite(function.block, visit)
     return function

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Function, Op, Value
+from graphmill.passes import loops, movement, structure
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import evaluate_small
 from graphmill.passes.manager import register_pass
 from graphmill.passes.rewrite import STRUCTURAL, Replacement, exchangeable, neighbours, rewrite
 from graphmill.passes.rules import rules_by_op
 from graphmill.passes.statistics import count
-from graphmill.passes.structure import sink_constants
 from graphmill.passes.terms import Bindings, Rule, build, head, match_operands
 
+RULE_MODULES = (loops, movement, structure)  # importing them entered their rules
 PATTERN_DEPTH = 2  # how far above an op its rules look
 
 
@@ -37,7 +38,7 @@ def simplify(function: Function, *, fast: bool = False, max_rounds: int = 32) ->
         return found if found is not None else evaluate_small(op, builder)
 
     function = function.clone()
-    sink_constants(function.block)
+    loops.sink_constants(function.block)
     only: set[Op] | None = None
     for _ in range(max_rounds):
         touched = rewrite(function.block, visit, only)

@@ -9,11 +9,10 @@ import numpy as np
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType
-from graphmill.ir.graph import Block, Op, Value, clone_op
+from graphmill.ir.graph import Op, Value
 from graphmill.ir.ops.base import all_ops
 from graphmill.passes.movement import unit_axes
 from graphmill.passes.rewrite import Replacement, structural
-from graphmill.passes.statistics import count
 from graphmill.passes.terms import splat_of
 
 ELEMENTWISE = tuple(name for name, d in all_ops().items() if d.fusion == "elementwise")
@@ -307,52 +306,3 @@ def reduce_of_broadcast(op: Op, builder: Builder) -> Replacement:
     left = [i for i in range(len(shape)) if i not in op.attrs["axes"]]
     where = [left.index(axis) for axis in axes if axis not in op.attrs["axes"]]
     return builder.broadcast(small, op.result.shape, where)
-
-
-# ---- regions
-
-
-@structural("while", "scan")
-def capture_unchanged(op: Op, builder: Builder) -> Replacement:
-    """A carried value that the body gives back as it is need not be carried."""
-    carry, body = op.attrs["carry"], op.regions[-1].block
-    fixed = [i for i in range(carry) if body.yielded[i] is body.args[i]]
-    if not fixed or (op.name == "while" and len(fixed) == carry):
-        return None
-    moving = [i for i in range(carry) if i not in fixed]
-    order = [*moving, *range(carry, len(op.operands)), *fixed]
-    for region in op.regions:
-        block = region.block
-        block.args = [block.args[i] for i in order]
-        for i, arg in enumerate(block.args):
-            arg.index = i
-    body.terminator.set_operands([v for i, v in enumerate(body.yielded) if i not in fixed])
-    operands = [op.operands[i] for i in order]
-    regions, op.regions = op.regions, []
-    made = builder.emit(op.name, operands, {**op.attrs, "carry": len(moving)}, regions)
-    count("captured", len(fixed))
-    stacked = range(carry, len(op.results))
-    results = dict(zip([*moving, *stacked], made.results, strict=True))
-    return [op.operands[i] if i in fixed else results[i] for i in range(len(op.results))]
-
-
-def sink_constants(block: Block) -> None:
-    """Give regions their own copies of the constants they capture, so that ops inside see them."""
-    for op in block.ops:
-        if not op.regions or op.name == "fusion":
-            continue
-        first = {"cond": 1, "while": op.attrs.get("carry", 0)}.get(op.name)
-        if op.name == "scan":
-            first = op.attrs["carry"] + op.attrs["xs"]
-        for region in op.regions:
-            inner = region.block
-            shift = 1 if op.name == "cond" else 0
-            for arg in inner.args[(first or 0) - shift :]:
-                source = op.operands[arg.index + shift].op
-                if source is not None and source.name == "constant" and arg.uses:
-                    copy = clone_op(source, {})
-                    copy.block = inner
-                    inner.ops.insert(0, copy)
-                    arg.replace_uses(copy.result)
-                    count("constants sunk")
-            sink_constants(inner)

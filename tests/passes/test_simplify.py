@@ -256,6 +256,65 @@ PAIRS = [
         }
         """,
     ),
+    (
+        "what a loop computes again and again is computed before it",
+        "simplify,dce",
+        """
+        func @f(%x: f32[2], %y: f32[2]) -> (f32[2]) {
+          %r: f32[2] = scan %x, %y {carry=1, length=3, reverse=false, xs=0} {
+            (%a: f32[2], %b: f32[2]):
+            %n: f32[2] = neg %b
+            %e: f32[2] = exp %n
+            %d: f32[2] = add %a, %e
+            yield %d
+          }
+          return %r
+        }
+        """,
+        """
+        func @f(%x: f32[2], %y: f32[2]) -> (f32[2]) {
+          %n: f32[2] = neg %y
+          %e: f32[2] = exp %n
+          %r: f32[2] = scan %x, %e {carry=1, length=3, reverse=false, xs=0} {
+            (%a: f32[2], %e1: f32[2]):
+            %d: f32[2] = add %a, %e1
+            yield %d
+          }
+          return %r
+        }
+        """,
+    ),
+    (
+        "constants go into regions",
+        "simplify,dce",
+        """
+        func @f(%p: bool[], %x: f32[]) -> (f32[]) {
+          %c: f32[] = constant {value=1.0}
+          %r: f32[] = cond %p, %x, %c true {
+            (%a: f32[], %b: f32[]):
+            %d: f32[] = mul %a, %b
+            yield %d
+          } false {
+            (%a1: f32[], %b1: f32[]):
+            yield %b1
+          }
+          return %r
+        }
+        """,
+        """
+        func @f(%p: bool[], %x: f32[]) -> (f32[]) {
+          %r: f32[] = cond %p, %x true {
+            (%a: f32[]):
+            yield %a
+          } false {
+            (%a1: f32[]):
+            %c: f32[] = constant {value=1.0}
+            yield %c
+          }
+          return %r
+        }
+        """,
+    ),
 ]
 
 
