@@ -55,6 +55,8 @@ class Jit(Dispatcher):
         pipeline: str | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
+        self.__name__: str = getattr(function, "__name__", type(function).__name__)
+        self.__qualname__: str = getattr(function, "__qualname__", self.__name__)
         self.function = function
         self.static = tuple(static)
         self.dynamic = dict(dynamic or {})

@@ -97,11 +97,11 @@ class _Rows:
             for op, accumulator in zip(reduces, accumulators, strict=True):
                 state = carried[taken : taken + accumulator.parts]
                 taken += accumulator.parts
-                value = self.elements.at(op.operands[0], index)
+                term = self.elements.at(op.operands[0], index)
                 if self.elements.tail is None:
-                    result += accumulator.combine(self.kernel, state, value)
+                    result += accumulator.combine(self.kernel, state, term)
                 else:
-                    result += accumulator.masked(self.kernel, state, value, self.elements.tail)
+                    result += accumulator.masked(self.kernel, state, term, self.elements.tail)
             return result
 
         final = self._over_row(at, body, carry, self._merge(reduces, accumulators))
