@@ -33,7 +33,14 @@ ADVICE = {
     "extract": "the number of results depends on the values; np.where(mask, x, 0) keeps the shape.",
     "compress": "the number of results depends on the values; np.where(mask, x, 0) keeps the "
     "shape.",
-    "unique": "the number of results depends on the values; np.sort(x) has a fixed shape.",
+    **dict.fromkeys(
+        ("unique", "unique_all", "unique_counts", "unique_inverse", "unique_values"),
+        "the number of results depends on the values; np.sort(x) has a fixed shape.",
+    ),
+    **dict.fromkeys(
+        ("eigh", "eigvalsh", "svd", "svdvals", "pinv", "matrix_rank", "qr", "eig", "eigvals"),
+        "compute it with NumPy outside of the function and pass the factors as arguments.",
+    ),
     "histogram": "np.searchsorted(edges, x) and np.add.at(counts, bins, 1) count into fixed bins.",
     "bincount": "counts = np.zeros_like(weights); np.add.at(counts, x, 1) counts into a fixed "
     "number of bins.",

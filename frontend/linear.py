@@ -197,7 +197,13 @@ def kron(a: Any, b: Any) -> Tracer:
     return emit("reshape", apply("mul", left, right), shape=tuple(m * n for m, n in pairs))
 
 
-@implements(np.trace, np.linalg.trace)
+@implements(np.linalg.trace)
+def last_trace(x: Any, /, *, offset: Any = 0, dtype: Any = None) -> Tracer:
+    """Sums along the diagonals of the last two axes."""
+    return trace(x, offset, -2, -1, dtype)
+
+
+@implements(np.trace)
 def trace(
     a: Any, offset: Any = 0, axis1: Any = None, axis2: Any = None, dtype: Any = None
 ) -> Tracer:

@@ -331,7 +331,13 @@ def iota(size: DimLike, offset: int = 0) -> Tracer:
     return apply("add", ramp, offset) if offset else ramp
 
 
-@implements(np.diagonal, np.linalg.diagonal)
+@implements(np.linalg.diagonal)
+def last_diagonal(x: Any, /, *, offset: Any = 0) -> Tracer:
+    """The diagonals of the last two axes."""
+    return diagonal(x, offset, -2, -1)
+
+
+@implements(np.diagonal)
 def diagonal(a: Any, /, offset: Any = 0, axis1: Any = None, axis2: Any = None) -> Tracer:
     x = as_tracer(a)
     first, second = 0 if axis1 is None else axis1, 1 if axis2 is None else axis2

@@ -146,6 +146,11 @@ class Tracer:
 
         raise misuse.as_array(self)
 
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        from graphmill.frontend import numpy
+
+        return numpy
+
     # ---- Python's protocols
 
     def __bool__(self) -> NoReturn:
