@@ -94,14 +94,17 @@ linalg.vector_norm(c, axis=(0, 1)) | linalg.vector_norm(a, axis=1, ord=1)
 linalg.vector_norm(v, ord=inf) | linalg.vector_norm(v, ord=3, keepdims=True)
 """
 
-UNARY_NAMES = """abs acos acosh asin asinh atan atanh bitwise_invert ceil conj cos cosh exp expm1 floor
+UNARY_NAMES = """
+abs acos acosh asin asinh atan atanh bitwise_invert ceil conj cos cosh exp expm1 floor
 imag isfinite isinf isnan log log1p log2 log10 logical_not negative positive real reciprocal round
 sign signbit sin sinh sqrt square tan tanh trunc"""
-BINARY_NAMES = """add atan2 bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
+BINARY_NAMES = """
+add atan2 bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
 copysign divide equal floor_divide greater greater_equal hypot less less_equal logaddexp
 logical_and logical_or logical_xor maximum minimum multiply nextafter not_equal pow remainder
 subtract"""
-OTHER_NAMES = """arange argmax argmin argsort asarray astype broadcast_arrays broadcast_to can_cast clip
+OTHER_NAMES = """
+arange argmax argmin argsort asarray astype broadcast_arrays broadcast_to can_cast clip
 concat count_nonzero cumulative_prod cumulative_sum diff e empty empty_like expand_dims eye
 finfo flip from_dlpack full full_like iinfo inf isdtype linspace matmul matrix_transpose max
 mean meshgrid min moveaxis nan newaxis nonzero ones ones_like permute_dims pi prod repeat
@@ -109,7 +112,8 @@ reshape result_type roll searchsorted sort squeeze stack std sum take take_along
 tile tril triu unique_all unique_counts unique_inverse unique_values unstack var vecdot where
 zeros zeros_like all any bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64
 complex64 complex128 __array_namespace_info__ __array_api_version__"""
-LINALG_NAMES = """cholesky cross det diagonal eigh eigvalsh inv matmul matrix_norm matrix_power
+LINALG_NAMES = """
+cholesky cross det diagonal eigh eigvalsh inv matmul matrix_norm matrix_power
 matrix_rank matrix_transpose outer pinv qr slogdet solve svd svdvals tensordot trace vecdot
 vector_norm"""
 UNARY, BINARY, LINALG = UNARY_NAMES.split(), BINARY_NAMES.split(), LINALG_NAMES.split()
