@@ -137,10 +137,12 @@ def test_tables(cli):
 
 def test_cache_commands(cli, gir, tmp_path):
     cli("run", gir, "--size", "n=2")
-    assert "entries  1" in cli("cache", "info")[1]
-    assert "packed 1 entries" in cli("cache", "pack", "all.pack")[1]
-    assert "removed 1 entries" in cli("cache", "clear")[1]
-    assert "imported 1 entries" in cli("cache", "unpack", "all.pack")[1]
+    count = int(cli("cache", "info")[1].split("entries")[1].split()[0])
+    assert count >= 1  # the function, and what every process needs once
+    assert f"packed {count} entries" in cli("cache", "pack", "all.pack")[1]
+    assert f"removed {count} entries" in cli("cache", "clear")[1]
+    assert "entries  0" in cli("cache", "info")[1]
+    assert f"imported {count} entries" in cli("cache", "unpack", "all.pack")[1]
 
 
 def test_doctor_finds_this_machine_fit(cli):
