@@ -44,7 +44,6 @@ ADVICE = {
     "histogram": "np.searchsorted(edges, x) and np.add.at(counts, bins, 1) count into fixed bins.",
     "bincount": "counts = np.zeros_like(weights); np.add.at(counts, x, 1) counts into a fixed "
     "number of bins.",
-    "copyto": "write dst[...] = src.",
     "save": "return the array and save it outside of the function.",
     "array2string": "return the array and print it outside of the function.",
     "array_repr": "return the array and print it outside of the function.",

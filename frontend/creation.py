@@ -297,8 +297,10 @@ def numpy_full(
 
 
 @implements(np.arange)
-def numpy_arange(*args: Any, dtype: Any = None, device: Any = None) -> Tracer:
-    return arange(*args, dtype=dtype)
+def numpy_arange(
+    start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None
+) -> Tracer:
+    return arange(start, stop, step, dtype)
 
 
 @implements(np.eye)

@@ -29,10 +29,13 @@ from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import i64
 
 
-def get(x: Tracer, key: Any) -> Any:
+def item(x: Tracer, key: Any) -> Any:
     """`x[key]`; a `Selection` for a traced mask."""
-    if _is_mask(key):
-        return selection.select(x, key)
+    return selection.select(x, key) if _is_mask(key) else get(x, key)
+
+
+def get(x: Tracer, key: Any) -> Tracer:
+    """`x[key]` for a key without a traced mask."""
     plan = read_key(x, key)
     if plan.advanced:
         return _read_advanced(x, plan)

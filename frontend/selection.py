@@ -51,7 +51,7 @@ class Selection:
     @property
     def size(self) -> Any:
         """How many elements are selected, as a traced value."""
-        return np.count_nonzero(self.spread(), axis=None)  # type: ignore[call-overload]
+        return np.count_nonzero(self.spread(), axis=None)
 
     def spread(self) -> Tracer:
         """The mask with the shape of the whole array."""
@@ -149,8 +149,8 @@ class Selection:
     __xor__, __rxor__ = _operator(np.bitwise_xor), _operator(np.bitwise_xor, True)
     __lt__, __le__ = _operator(np.less), _operator(np.less_equal)
     __gt__, __ge__ = _operator(np.greater), _operator(np.greater_equal)
-    __eq__ = _operator(np.equal)  # type: ignore[assignment]
-    __ne__ = _operator(np.not_equal)  # type: ignore[assignment]
+    __eq__ = _operator(np.equal)
+    __ne__ = _operator(np.not_equal)
 
     def __neg__(self) -> Any:
         return self.applied(np.negative, (self,), {})

@@ -98,7 +98,8 @@ class Frame:
 
 
 def _same_bits(a: Array, b: Array) -> bool:
-    return bool(np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)))
+    word = np.uint64 if a.nbytes % 8 == 0 else np.uint8
+    return bool(np.array_equal(a.reshape(-1).view(word), b.reshape(-1).view(word)))
 
 
 _FRAME: ContextVar[Frame | None] = ContextVar("graphmill_frame", default=None)

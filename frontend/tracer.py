@@ -218,7 +218,7 @@ class Tracer:
     def __getitem__(self, key: Any) -> Any:
         from graphmill.frontend import indexing
 
-        return indexing.get(self, key)
+        return indexing.item(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         from graphmill.frontend import indexing
