@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Function, Op, Value
@@ -22,6 +24,9 @@ TAME = frozenset({
 })  # fmt: skip
 MAKERS = ("elementwise", "contract", "reduce")
 
+# Ops that hand an infinity on: what they make of one the user wrote (a mask of -inf) is no error.
+HANDING_ON = frozenset({"add", "sub", "mul", "div", "neg", "abs", "max", "min", "select", "cast"})
+
 
 class CheckKindError(ValueError):
     """A kind of check that there is not."""
@@ -32,7 +37,8 @@ def check(function: Function, *, kinds: str = "bounds+nan") -> Function:
     """Inserts `check` ops: of index operands (bounds), of what may make NaN or infinity (nan).
 
     `kinds` joins the kinds with `+`. Runs before anything is rewritten, so that every check
-    has the location of the user's op.
+    has the location of the user's op. Infinities that start as constants, such as a mask of -inf
+    before a softmax, are not reported while they are only moved, added, scaled and compared.
     """
     wanted = [kind.strip() for kind in kinds.split("+")]
     for kind in wanted:
@@ -45,6 +51,7 @@ def check(function: Function, *, kinds: str = "bounds+nan") -> Function:
 
 def _insert(block: Block, kinds: list[str]) -> None:
     builder = Builder(block)
+    meant: set[Value] = set()  # values that hold an infinity on purpose
     pending, block.ops = block.ops, []
     for op in pending:
         for region in op.regions:
@@ -54,7 +61,9 @@ def _insert(block: Block, kinds: list[str]) -> None:
             for position, axis, size in _indices(op):
                 _check_index(op, position, axis, size, builder)
         block.ops.append(op)
-        if "nan" in kinds and _may_make_nan(op):
+        if _holds_infinity(op, meant):
+            meant.update(op.results)
+        elif "nan" in kinds and _may_make_nan(op):
             _check_result(op.result, builder)
 
 
@@ -81,6 +90,14 @@ def _check_index(op: Op, position: int, axis: int, size: DimLike, builder: Build
     checked.name = index.name
     op.set_operand(position, checked)
     count("bounds")
+
+
+def _holds_infinity(op: Op, meant: set[Value]) -> bool:
+    if op.name == "constant":
+        array = op.attrs["value"]
+        return op.result.tensor.dtype.is_float and bool(np.isinf(array.astype(np.float64)).any())
+    handing_on = op.name in HANDING_ON or op.definition.fusion in ("index", "view", "reduce")
+    return handing_on and any(operand in meant for operand in op.operands)
 
 
 def _may_make_nan(op: Op) -> bool:

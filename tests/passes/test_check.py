@@ -61,6 +61,31 @@ PAIRS = [
         }
         """,
     ),
+    (
+        "a mask of infinities is no error until something is made of it",
+        "check{kinds=nan}",
+        """
+        func @f(%x: f32[4], %p: bool[4]) -> (f32[4]) {
+          %c: f32[] = constant {value=-inf}
+          %m: f32[4] = broadcast %c {axes=[], shape=[4]}
+          %s: f32[4] = select %p, %x, %m
+          %a: f32[4] = add %s, %x
+          %e: f32[4] = exp %a
+          return %e
+        }
+        """,
+        """
+        func @f(%x: f32[4], %p: bool[4]) -> (f32[4]) {
+          %c: f32[] = constant {value=-inf}
+          %m: f32[4] = broadcast %c {axes=[], shape=[4]}
+          %s: f32[4] = select %p, %x, %m
+          %a: f32[4] = add %s, %x
+          %e: f32[4] = exp %a
+          %e1: f32[4] = check %e {axis=0, kind="nan", size=0}
+          return %e1
+        }
+        """,
+    ),
 ]
 
 
