@@ -1,5 +1,8 @@
 """The runner: pipelines as text, verification, statistics, observers, notes on errors."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from graphmill.ir.builder import Builder, function
@@ -51,6 +54,12 @@ def test_default_pipeline_parses_and_every_pass_says_what_it_does() -> None:
     assert set(MODULES) <= set(all_passes())
     for entry in all_passes().values():
         assert entry.doc.endswith("."), entry.name
+
+
+def test_the_page_lists_the_passes_and_the_pipeline() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "passes.md").read_text()
+    assert f"\n{DEFAULT_PIPELINE}\n" in page
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(all_passes())
 
 
 def test_passes_leave_their_input_alone() -> None:
