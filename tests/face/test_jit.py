@@ -1,0 +1,246 @@
+"""`gm.jit` as a user calls it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections import namedtuple
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import graphmill as gm
+
+
+def f32(*shape):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
+
+
+def test_plain_call_and_signatures():
+    @gm.jit
+    def f(x, y):
+        return np.tanh(x) @ y
+
+    for n in (1, 3, 8):
+        x, y = f32(n, 4), f32(4, 5)
+        for _ in range(3):  # the Python path, then the native one
+            np.testing.assert_allclose(f(x, y), np.tanh(x) @ y, rtol=1e-4, atol=1e-6)
+    assert len(f.executables) == 3
+
+
+def test_structures_keywords_static_and_defaults():
+    Pair = namedtuple("Pair", "a b")
+
+    @dataclass(frozen=True)
+    class State:
+        w: np.ndarray
+        steps: np.ndarray
+
+    @gm.jit(static="power")
+    def f(state, pair, *, scale=2.0, power=2):
+        return {"w": State(state.w * scale, state.steps + 1), "p": [pair.a**power, (pair.b, None)]}
+
+    x = f32(3)
+    got = f(State(x, np.int64(0)), Pair(x, x + 1), scale=3.0, power=3)
+    np.testing.assert_allclose(got["w"].w, x * 3, rtol=1e-6)
+    np.testing.assert_allclose(got["p"][0], x**3, rtol=1e-5)
+    assert got["p"][1][1] is None and got["w"].steps == 1
+    np.testing.assert_allclose(f(State(x, np.int64(0)), Pair(x, x))["p"][0], x**2, rtol=1e-5)
+
+
+def test_a_symbolic_dim_compiles_once():
+    @gm.jit(dynamic={"x": ("batch", None)})
+    def f(x):
+        return np.exp(x - x.max(axis=1, keepdims=True)).sum(axis=1)
+
+    for n in range(50):
+        x = f32(n, 7)
+        np.testing.assert_allclose(f(x), f.function(x), rtol=1e-5)
+    assert len(f.executables) == 1
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.T,
+        lambda x: x[::2],
+        lambda x: x[:, ::-1],
+        lambda x: x[1:-1, 2:5],
+        lambda x: np.broadcast_to(x[0], x.shape),
+        lambda x: np.asfortranarray(x),
+        lambda x: x.astype(">f4"),
+    ],
+)
+def test_strided_and_foreign_input(view):
+    @gm.jit
+    def f(x):
+        return (x * 2 + 1).sum(axis=1), x @ np.ones((x.shape[1], 3), np.float32)
+
+    x = view(f32(6, 8))
+    for got, want in zip(f(x), f.function(x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_nested_and_recursive_structure():
+    @gm.jit
+    def inner(x):
+        return np.sin(x)
+
+    @gm.jit
+    def outer(x):
+        return inner(x) + inner(x * 2)
+
+    x = f32(5)
+    np.testing.assert_allclose(outer(x), np.sin(x) + np.sin(2 * x), rtol=1e-5, atol=1e-6)
+
+
+def test_concurrent_first_calls_compile_once():
+    @gm.jit
+    def f(x):
+        return np.exp(x) * 2
+
+    x, results = f32(100), []
+    threads = [threading.Thread(target=lambda: results.append(f(x))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8 and len(f.executables) == 1
+    for got in results:
+        np.testing.assert_allclose(got, np.exp(x) * 2, rtol=1e-5)
+
+
+def test_stages():
+    @gm.jit
+    def f(x):
+        return np.maximum(x @ x.T, 0).sum()
+
+    x = f32(4, 3)
+    graph = f.trace(x)
+    graph.verify()
+    np.testing.assert_allclose(graph.interpret(x)[0], f.function(x), rtol=1e-5)
+    assert graph.to_networkx().number_of_nodes() > 3
+    lowered = f.lower(x)
+    assert "dot_general" in lowered.ir("trace") and "buffers" in lowered.ir()
+    assert "llvm.func" in lowered.mlir() and "define" in lowered.llvm() and "ret" in lowered.asm()
+    executable = f.compile("f32[4, 3]")
+    np.testing.assert_allclose(executable.run(x)[0], f.function(x), rtol=1e-5)
+    assert executable.cost().flops > 2 * 4 * 4 * 3 and "peak" in executable.memory()
+
+
+def test_checks_report_the_line():
+    @gm.jit(check="bounds,nan")
+    def f(x, i):
+        y = x[i]
+        return np.log(y)
+
+    x = np.arange(10, dtype=np.float32) + 1
+    np.testing.assert_allclose(f(x, np.array([1, -1])), np.log(x[[1, -1]]), rtol=1e-6)
+    with pytest.raises(IndexError, match=r"index 13 into an axis of 10[\s\S]*y = x\[i\]"):
+        f(x, np.array([1, 13, 2]))
+    with pytest.raises(FloatingPointError, match=r"element 1 [\s\S]*np\.log\(y\)"):
+        f(x * np.float32([1, -1] * 5), np.array([0, 1, 2]))
+
+
+def test_wrong_options():
+    with pytest.raises(gm.GraphmillError, match="GM025"):
+        gm.jit(lambda x: x, check="speed")
+    with pytest.raises(gm.GraphmillError, match="GM044"):
+        gm.jit(lambda x: x, static="y")
+    f = gm.jit(lambda x, s: x, static="s")
+    with pytest.raises(gm.GraphmillError, match="GM042"):
+        f(np.ones(3), [1])
+
+
+def test_compiler_failure_leaves_a_reproducer(monkeypatch):
+    from graphmill.codegen.cpu import mlir
+
+    def broken(text, *args):
+        raise mlir.LoweringError("broken", text)
+
+    monkeypatch.setattr(mlir, "lower", broken)
+    monkeypatch.setenv("GRAPHMILL_CACHE", "0")
+    f = gm.jit(lambda x: x * 3 + 7.25)
+    with pytest.raises(gm.InternalError) as caught:
+        f(f32(3))
+    folder = caught.value.reproducer
+    assert "mul" in (folder / "function.gir").read_text()
+    assert (folder / "generated.mlir").exists() and (folder / "report.txt").exists()
+
+
+SCRIPT = """
+    import os
+    import numpy as np
+    import graphmill as gm
+    import part
+
+    @gm.jit
+    def f(x):
+        return part.g(x) + part.CONSTANT
+
+    print(f(np.ones(3, np.float32)).tolist())
+"""
+
+
+def run_script(folder, **env):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "main.py"], cwd=folder, env=os.environ | env,
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+
+def test_edits_are_never_missed_by_the_disk_cache(tmp_path):
+    (tmp_path / "main.py").write_text(textwrap.dedent(SCRIPT))
+    env = {"GRAPHMILL_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    part = tmp_path / "part.py"
+    part.write_text("CONSTANT = 1.0\ndef g(x):\n    return x * 2\n")
+    assert run_script(tmp_path, **env) == "[3.0, 3.0, 3.0]"
+    assert run_script(tmp_path, **env) == "[3.0, 3.0, 3.0]"
+    part.write_text("CONSTANT = 1.0\ndef g(x):\n    return x * 5\n")
+    assert run_script(tmp_path, **env) == "[6.0, 6.0, 6.0]"
+    part.write_text("CONSTANT = 4.0\ndef g(x):\n    return x * 5\n")
+    assert run_script(tmp_path, **env) == "[9.0, 9.0, 9.0]"
+
+
+def test_jit_works_with_an_empty_path(tmp_path):
+    (tmp_path / "main.py").write_text(textwrap.dedent(SCRIPT))
+    (tmp_path / "part.py").write_text("CONSTANT = 1.0\ndef g(x):\n    return np.exp(x) @ x\n"
+                                      "import numpy as np\n")  # fmt: skip
+    out = run_script(tmp_path, PATH="", GRAPHMILL_CACHE="0")
+    assert out.startswith("9.15")
+
+
+THREADS = """
+    import os
+    import numpy as np
+    import graphmill as gm
+
+    def count():
+        return len(os.listdir("/proc/self/task"))
+
+    before = count()
+    f = gm.jit(lambda x: np.exp(x) * 2 + x)
+    f(np.ones(1 << 22, np.float32))
+    print(count() - before)
+"""
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_the_process_has_the_threads_asked_for(tmp_path, wanted):
+    (tmp_path / "main.py").write_text(textwrap.dedent(THREADS))
+    out = run_script(tmp_path, GRAPHMILL_NUM_THREADS=str(wanted), OPENBLAS_NUM_THREADS="1")
+    assert int(out) == wanted - 1
+
+
+def test_identical_kernels_compile_once():
+    @gm.jit
+    def f(x, w):
+        for _ in range(6):
+            x = np.maximum(x @ w, 0)
+        return x
+
+    text = f.lower(f32(8, 16), f32(16, 16)).mlir()
+    bodies = [line for line in text.splitlines() if "llvm.func" in line and "dot_general" in line]
+    assert len(bodies) == 1, bodies
