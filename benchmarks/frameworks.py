@@ -192,11 +192,7 @@ UNSET = (
 
 def environment(threads: int, scratch: str) -> dict[str, str]:
     """A worker's environment: the thread count everywhere, compile caches empty and its own."""
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in UNSET
-    }
+    kept = {key: value for key, value in os.environ.items() if key not in UNSET}
     return (
         kept
         | dict.fromkeys(THREAD_VARIABLES, str(threads))

@@ -20,6 +20,7 @@ from graphmill.codegen.cpu.host import Buffer, Host, emit_dim
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import Source, Storage, contiguous
 from graphmill.codegen.cpu.loops import emit_loop
+from graphmill.codegen.cpu.lowering import structure
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import Dim, DimLike, product
 from graphmill.ir.dtypes import DType, f32, i32, i64
@@ -71,7 +72,10 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
         b = _packed(host, y, attrs, y_free, spec, (k, n))
     kernel = host.kernel(label)
     work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
-    gemm = emit_gemm(host.unit, kernel.name, spec, host.target, work.epilogue())
+    gemm = host.once(
+        ("gemm", spec, structure(block), work.strided),
+        lambda: emit_gemm(host.unit, kernel.name, spec, host.target, work.epilogue()),
+    )
     _launch(host, gemm, a, b, output, (batch, m, n, k), work.captured())
     host.kernels.append(info(op, kernel.name, True))
 
@@ -174,7 +178,7 @@ def _packed(
     contract: Sequence[int] = attrs["y_contract"]  # type: ignore[assignment]
     matrix = np.ascontiguousarray(np.transpose(array, [*contract, *free]).reshape(size))
     key = ("packed", id(array), tuple(contract), spec.m, spec.a_order)
-    panels = host.derived(key, lambda: pack_b(matrix, spec, host.target))
+    panels = host.once(key, lambda: pack_b(matrix, spec, host.target))
     pointer, _ = host.constant_buffer(panels)
     return Matrix(pointer, 0, 0, 0)
 
@@ -213,6 +217,11 @@ class FusedEpilogue:
         self.operands = operands
         self.names = list(host.function.dims)
         self.dtype: DType = root.attrs.get("dtype", root.result.tensor.dtype)
+
+    @property
+    def strided(self) -> tuple[bool, ...]:
+        """Which of the other operands are read by run-time strides."""
+        return tuple(self.host.buffers[self.operands[a]].strides is not None for a in self.others)
 
     def epilogue(self) -> Epilogue:
         kinds = ["!llvm.ptr"] * len(self.others) + ["i64"] * len(self._numbers())

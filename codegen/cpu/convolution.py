@@ -11,6 +11,7 @@ from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import contiguous
+from graphmill.codegen.cpu.lowering import structure
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Value
 
@@ -24,7 +25,10 @@ def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -
     spec = _spec(host, root, x, op.result)
     kernel = host.kernel(label)
     work = _ConvEpilogue(host, kernel.name, block, root, spec.acc, operands)
-    conv = emit_conv(host.unit, kernel.name, spec, host.target, work.epilogue())
+    conv = host.once(
+        ("conv", spec, structure(block), work.strided),
+        lambda: emit_conv(host.unit, kernel.name, spec, host.target, work.epilogue()),
+    )
     weights = host.buffers[w].pointer
     if host.buffers[w].strides is not None:
         weights = copied(host, w, range(len(w.shape)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
 from graphmill.ir.graph import Function, Op, Value
 
 SMALL_CONSTANT = 4096  # bytes; larger constants stay outside the object
+
+T = TypeVar("T")
 
 # writes into the given code, with a function for dims: bytes once, bytes for each worker
 Need = Callable[[Code, Callable[[DimLike], Val]], tuple[Val, Val]]
@@ -60,7 +62,7 @@ class Host:
     redirected: dict[Value, Buffer] = field(default_factory=dict)
     _values: dict[Hashable, Val] = field(default_factory=dict)
     _dims: dict[DimLike, Val] = field(default_factory=dict)
-    _derived: dict[Hashable, np.ndarray[Any, Any]] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
     _pointers: dict[Storage, Val] = field(default_factory=dict)
     _shared: dict[str, str] = field(default_factory=dict)
 
@@ -180,13 +182,11 @@ class Host:
         self.arena_bytes = start + nbytes
         return self.code.at(self.context(ARENA), self.dim(start), "i8")
 
-    def derived(
-        self, key: Hashable, make: Callable[[], np.ndarray[Any, Any]]
-    ) -> np.ndarray[Any, Any]:
-        """An array made from constants at compile time, made once per key."""
-        if key not in self._derived:
-            self._derived[key] = make()
-        return self._derived[key]
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gave for this key the first time: a packed constant, an equal kernel."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]  # type: ignore[no-any-return]
 
     def adopt(self, buffer: Buffer) -> None:
         """Make a buffer that is no value's known to kernels that capture its storage."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+
+import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.host import Host
 from graphmill.ir.builder import Builder
 from graphmill.ir.cost import cost
 from graphmill.ir.dims import DimLike
-from graphmill.ir.graph import Block, Op, Region, clone_op
+from graphmill.ir.graph import Block, Op, Region, Value, clone_op
 
 Emitter = Callable[[Host, Op], None]
 EMITTERS: dict[str, Emitter] = {}
@@ -56,3 +58,22 @@ def info_of(op: Op, name: str, parallel: bool) -> KernelInfo:
 
 def _plain(dim: DimLike) -> int | str:
     return dim if isinstance(dim, int) else str(dim)
+
+
+def structure(block: Block) -> Hashable:
+    """What a block computes, without names and places: equal structures need one kernel."""
+    numbers: dict[Value, int] = {arg: n for n, arg in enumerate(block.args)}
+    rows: list[Hashable] = [tuple(str(arg.type) for arg in block.args)]
+    for op in block.ops:
+        attrs = tuple((name, _plain_attr(value)) for name, value in sorted(op.attrs.items()))
+        operands = tuple(numbers[v] for v in op.operands)
+        for result in op.results:
+            numbers[result] = len(numbers)
+        rows.append((op.name, attrs, operands, tuple(str(r.type) for r in op.results)))
+    return tuple(rows)
+
+
+def _plain_attr(value: object) -> Hashable:
+    if isinstance(value, np.ndarray):
+        return (str(value.dtype), value.shape, value.tobytes())
+    return str(value)
