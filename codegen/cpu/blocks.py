@@ -85,7 +85,7 @@ def _order(host: Host, op: Op) -> None:
 
 @lowers("constant")
 def _constant(host: Host, op: Op) -> None:
-    host.constant(op)
+    """Placed where it is first used, if at all (`Buffers`)."""
 
 
 @lowers("reshape")

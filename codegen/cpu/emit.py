@@ -180,6 +180,12 @@ class Code:
         self.line(f"{value} = {text}")
         return value
 
+    def first(self, text: str, kind: str) -> Val:
+        """Like `op`, but at the function's start, so that the result is known everywhere."""
+        value = self.fresh(kind)
+        self._head.append(f"    {value} = {text}")
+        return value
+
     def const(self, value: bool | int | float, kind: str) -> Val:
         """A constant of type `kind` (a vector type gives a splat), hoisted and shared."""
         match = _VECTOR.fullmatch(kind)

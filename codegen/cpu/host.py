@@ -43,6 +43,21 @@ class Buffer:
     strides: tuple[Hashable, ...] | None = None  # keys of run-time strides; None: contiguous
 
 
+class Buffers(dict[Value, Buffer]):
+    """Where values live. A constant gets its place at first use: one that is only read in
+    another form, such as packed weights, never does."""
+
+    def __init__(self, constant: Callable[[Op], Buffer]) -> None:
+        super().__init__()
+        self._constant = constant
+
+    def __missing__(self, value: Value) -> Buffer:
+        if value.op is None or value.op.name != "constant":
+            raise KeyError(value)
+        self[value] = self._constant(value.op)
+        return self[value]
+
+
 @dataclass(slots=True)
 class Host:
     """The state of writing one entry function."""
@@ -53,7 +68,7 @@ class Host:
     code: Code
     profiled: bool = False
     checked: bool = False
-    buffers: dict[Value, Buffer] = field(default_factory=dict)
+    buffers: Buffers = field(init=False)
     constants: list[np.ndarray[Any, Any]] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
@@ -73,6 +88,9 @@ class Host:
     @property
     def args(self) -> Val:
         return self.code.args[1]
+
+    def __post_init__(self) -> None:
+        self.buffers = Buffers(self.constant)
 
     # ---- entering
 
@@ -97,7 +115,13 @@ class Host:
 
     def argument(self, number: int) -> Val:
         """The data pointer in slot `number` of `args`."""
-        return self.code.load(self.code.at(self.args, number, "i64"), "!llvm.ptr", 8)
+        code = self.code
+        slot = code.first(
+            f"llvm.getelementptr {self.args}[{number}] : (!llvm.ptr) -> !llvm.ptr, i64", "!llvm.ptr"
+        )
+        return code.first(
+            f"llvm.load {slot} {{alignment = 8 : i64}} : !llvm.ptr -> !llvm.ptr", "!llvm.ptr"
+        )
 
     def context(self, slot: int, kind: str = "!llvm.ptr") -> Val:
         """A field of the context."""
@@ -145,15 +169,16 @@ class Host:
             return Buffer(pointer, Storage(("arena", rest, id(op)), True))
         raise CodegenError(f"{op.name}: unknown buffer {where!r}")
 
-    def constant(self, op: Op) -> None:
-        """Bind a block-level constant: inside the object when small, else one more argument."""
+    def constant(self, op: Op) -> Buffer:
+        """The place of a block-level constant: in the object when small, else an argument."""
         array: np.ndarray[Any, Any] = np.ascontiguousarray(op.attrs["value"])
         if array.nbytes <= SMALL_CONSTANT:
             symbol = self.unit.constant_bytes(array.tobytes() or b"\0")
-            pointer, key = self.code.address_of(symbol), ("constant", symbol)
+            pointer = self.code.first(f"llvm.mlir.addressof @{symbol} : !llvm.ptr", "!llvm.ptr")
+            key = ("constant", symbol)
         else:
             pointer, key = self.constant_buffer(array)
-        self.buffers[op.result] = Buffer(pointer, Storage(key))
+        return Buffer(pointer, Storage(key))
 
     def constant_buffer(self, array: np.ndarray[Any, Any]) -> tuple[Val, tuple[str, int]]:
         """One more constant argument holding `array` (the same array gives the same one)."""
