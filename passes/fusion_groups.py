@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from graphmill.ir.dims import DimLike, product
@@ -41,6 +41,9 @@ class Group:
     above: int = 0  # bits of the groups it depends on, directly or not
     sources: set[int] = field(default_factory=set)
     work: set[Op] = field(default_factory=set)  # the ops that cost something, cones included
+    inputs: set[Value] = field(default_factory=set)
+    outputs: set[Value] = field(default_factory=set)
+    strided: bool = False
     apart: dict[str, None] = field(default_factory=dict)  # why it did not grow further
 
     @property
@@ -106,6 +109,9 @@ class Grouping:
         first, number = members[0], members[-1].index
         group = Group(number, first.kind, members, first.loop, first.axes, 1 << number)
         group.work = {op for n in members for op in (n.op, *n.cone) if op.name not in NO_WORK}
+        group.strided = any(n.strided for n in members)
+        group.inputs = {value for n in members for value in n.reads}
+        group.outputs = {result for n in members for result in n.op.results}
         self.groups[number] = self.newest = group
         for node in members:
             self.home[node] = number
@@ -160,7 +166,7 @@ class Grouping:
     ) -> str:
         if len(a.work | b.work) > self.limits.max_ops:
             return "more than max_ops ops"
-        if kind == "reduce" and any(n.strided for g in (a, b) for n in g.nodes):
+        if kind == "reduce" and (a.strided or b.strided):
             return "a transposed read would be repeated in every pass over the row"
         for reader, writer in ((a, b), (b, a)):
             wrong = self._illegal_edge(reader, writer, kind, full, axes)
@@ -182,18 +188,32 @@ class Grouping:
     ) -> str:
         """Why `reader` cannot read values of `writer` inside one kernel; empty if it can."""
         kept_axes = tuple(i for i in range(len(full)) if i not in axes)
-        for node in reader.nodes:
-            for value, paths in node.reads.items():
-                if self.source(value) is not writer:
+        for node, value in self._between(reader, writer):
+            for path in node.reads[value]:
+                if path == SAME and tuple(value.shape) == tuple(node.loop):
                     continue
-                for path in paths:
-                    if path == SAME and tuple(value.shape) == tuple(node.loop):
-                        continue
-                    if not _row_value(path, kind, tuple(node.loop) == full, kept_axes):
-                        return "it reads other elements of the result than its own"
-                    if _serial(full, axes):
-                        return "few long rows: one kernel would be serial"
+                if not _row_value(path, kind, tuple(node.loop) == full, kept_axes):
+                    return "it reads other elements of the result than its own"
+                if _serial(full, axes):
+                    return "few long rows: one kernel would be serial"
         return ""
+
+    def _between(self, reader: Group, writer: Group) -> Iterator[tuple[Node, Value]]:
+        """Each node of `reader` with each value of `writer` that it reads."""
+        if len(reader.nodes) <= len(writer.nodes):
+            for node in reader.nodes:
+                for value in node.reads:
+                    if self.source(value) is writer:
+                        yield node, value
+            return
+        for made in writer.nodes:
+            for value in made.op.results:
+                for node in self.graph.readers.get(value, []):
+                    if self._is_in(node, reader):
+                        yield node, value
+
+    def _is_in(self, node: Node | None, *groups: Group) -> bool:
+        return node is not None and node in self.home and self.group(self.home[node]) in groups
 
     def _indirect(self, a: Group, b: Group) -> bool:
         """Whether b depends on a through a third group."""
@@ -203,18 +223,23 @@ class Grouping:
         )
 
     def _buffers(self, a: Group, b: Group) -> int:
-        """How many arrays the union would read and write (at most, when that is few)."""
-        most = sum(len(n.reads) + len(n.op.results) for g in (a, b) for n in g.nodes)
-        if most <= self.limits.max_buffers:
-            return most
-        inside = {node for g in (a, b) for node in g.nodes}
-        found: set[Value] = set()
-        for node in inside:
-            for value in node.reads:
-                if value.op is None or self.graph.node_of.get(value.op) not in inside:
-                    found.add(value)
-            found.update(r for r in node.op.results if self._escapes(r, inside))
-        return len(found)
+        """How many arrays the union would read and write."""
+        inputs, outputs = self._boundary(a, b)
+        return len(inputs) + len(outputs)
+
+    def _boundary(self, a: Group, b: Group) -> tuple[set[Value], set[Value]]:
+        """What the union reads from outside, and what others read (or may yet read) of it."""
+        inputs = {
+            value
+            for value in a.inputs | b.inputs
+            if value.op is None or not self._is_in(self.graph.node_of.get(value.op), a, b)
+        }
+        outputs = {
+            value
+            for value in a.outputs | b.outputs
+            if not all(self._is_in(reader, a, b) for reader in self.graph.readers.get(value, []))
+        }
+        return inputs, outputs
 
     def _escapes(self, value: Value, inside: set[Node]) -> bool:
         return any(reader not in inside for reader in self.graph.readers.get(value, []))
@@ -224,6 +249,8 @@ class Grouping:
     ) -> None:
         """Let b become part of a, and keep the closure of dependences right."""
         news = b.above & ~(a.above | a.mask)
+        a.inputs, a.outputs = self._boundary(a, b)
+        a.strided |= b.strided
         a.kind, a.full, a.axes = kind, full, axes
         a.nodes = sorted(a.nodes + b.nodes, key=lambda node: node.index)
         a.mask |= b.mask
