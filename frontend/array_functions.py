@@ -19,7 +19,8 @@ from graphmill.frontend.errors import GraphmillError
 from graphmill.frontend.tracer import Tracer
 
 FAMILIES = (
-    "reductions", "shaping", "joining", "linear", "einsum", "creation", "selecting", "analysis",
+    "reductions", "shaping", "joining", "linear", "einsum", "creation", "selecting", "statistics",
+    "analysis",
 )  # fmt: skip
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
 

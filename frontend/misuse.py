@@ -19,7 +19,18 @@ def as_bool(x: Tracer) -> GraphmillError:
         [x],
         why="Python's if, while, and, or, not, in and assert need True or False now; the "
         "value is computed when the compiled function runs.",
-        hint=_instead_of_truth(),
+        hint=_static_hint(x) or _instead_of_truth(),
+    )
+
+
+def _static_hint(x: Tracer) -> str:
+    """For a scalar argument that Python code asks about: it may well be the same in each call."""
+    path = x._frame.trace.params.get(x._value, "").removeprefix("argument ").split(" of ")[0]
+    if not path.isidentifier() or x.dims:
+        return ""
+    return (
+        f'if {path} is a setting, make it static: gm.jit(f, static="{path}") compiles once for '
+        "each of its values; np.where and gm.cond choose at run time."
     )
 
 

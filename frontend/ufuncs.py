@@ -51,15 +51,16 @@ def call(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[st
     options.pop("casting", None)
     order = options.pop("order", "K")
     options.pop("subok", None)
+    from graphmill.frontend import linear
+
+    special = linear.GUFUNCS.get(ufunc)
+    axis = {"axis": options.pop("axis")} if ufunc is np.vecdot and "axis" in options else {}
     if options or order not in ("K", "C", "A"):
         name = next(iter(options), "order")
         raise failure(
             "GM011", f"np.{ufunc.__name__}({name}=…)", inputs, hint="leave the argument out."
         )
-    from graphmill.frontend import linear
-
-    special = linear.GUFUNCS.get(ufunc)
-    result = special(*inputs) if special else evaluate(ufunc, *inputs, of=of)
+    result = special(*inputs, **axis) if special else evaluate(ufunc, *inputs, of=of)
     if out is None and where is True:
         return result
     return _into(ufunc, result, out, where, inputs)

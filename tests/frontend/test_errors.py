@@ -102,6 +102,11 @@ def test_codes(f: Any, code: str | None) -> None:
     assert error.location is not None and error.location.file == __file__
 
 
+def test_a_flag_is_told_to_be_static() -> None:
+    assert 'static="flag"' in failure(lambda x, flag: x if flag else -x, X, True).hint
+    assert "static=" not in failure(lambda x: x if x else -x, X).hint
+
+
 def test_operands_have_their_variable_names() -> None:
     def f(x: Any, weights: Any) -> Any:
         hidden = np.exp(x)

@@ -22,7 +22,8 @@ REFUSED = {"nonzero", "compress", "tolist", "tobytes", "item"}
 TITLES = {
     "reductions": "Reductions", "shaping": "Shapes", "joining": "Joining and rearranging",
     "linear": "Products", "einsum": "Products", "creation": "Making arrays",
-    "selecting": "Choosing and ordering", "analysis": "Comparing, differences, statistics",
+    "selecting": "Choosing and ordering", "analysis": "Comparing and differences",
+    "statistics": "Norms and statistics",
 }  # fmt: skip
 
 
