@@ -334,7 +334,30 @@ def _gather(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     at = tuple(
         positions[axis] if axis in positions else next(rest) for axis in range(len(operand.shape))
     )
-    return e.at(operand, at, guard)
+    return _where_room(e, operand, at, guard, [(operand.shape[axis], 1) for axis in axes])
+
+
+def _where_room(
+    e: Elements, operand: Value, at: Indices, guard: Val | None,
+    needs: Sequence[tuple[DimLike, DimLike]],
+) -> Elem:  # fmt: skip
+    """The operand's element, or 0 where an axis has fewer elements than the position needs."""
+    code = e.code
+    room: Val | None = None
+    for size, need in needs:
+        known = isinstance(size, int) and isinstance(need, int) and size >= need
+        if not known and size != need:
+            position = Index(_word(code, e.dim(size)))
+            room = both(code, room, at_least(code, position, e.dim(need), e.lanes))
+    value = e.at(operand, at, both(code, guard, room))
+    if room is None:
+        return value
+    nothing = constant(code, 0, operand.tensor.dtype, value.lanes)
+    return select(code, code.splat(room, value.lanes), value, nothing)
+
+
+def _word(code: Code, size: Val | int) -> Val:
+    return code.i64(size) if isinstance(size, int) else size
 
 
 def _dynamic_slice(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
@@ -343,7 +366,8 @@ def _dynamic_slice(e: Elements, op: Op, index: Indices, guard: Val | None) -> El
     for i, start, size, dim in zip(index, starts, op.attrs["sizes"], operand.shape, strict=True):
         first = e.wrapped(e.at(start, ()), start.tensor.dtype, dim, e.dim(size))
         at.append(shifted(e.code, i, first.base))
-    return e.at(operand, tuple(at), guard)
+    needs = list(zip(operand.shape, op.attrs["sizes"], strict=True))
+    return _where_room(e, operand, tuple(at), guard, needs)
 
 
 def _rng_bits(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:

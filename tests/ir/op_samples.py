@@ -214,6 +214,8 @@ def _gather() -> Iterator[Case]:
     yield [tensor(f32, 4, 3, 5), tensor(i32, 6), tensor(u32, 6)], {"axes": (0, 2)}, ()
     yield [tensor(f32, "n", 3), tensor(i64, 5)], {"axes": (0,)}, ()
     yield [tensor(f32, 4, 3), tensor(i64, 0)], {"axes": (1,)}, ()
+    yield [tensor(f32, 0, 3), tensor(i64, 2)], {"axes": (0,)}, ()
+    yield [tensor(c64, 3, 0, 2), tensor(i64, 2), tensor(i32, 2)], {"axes": (1, 0)}, ()
 
 
 def _scatter() -> Iterator[Case]:
