@@ -70,7 +70,8 @@ def finfo(type: Any, /) -> Any:
     of = _of(type)
     if not of.is_inexact:
         raise failure("GM015", f"finfo of {of}", hint="iinfo tells about integers.")
-    return ml_dtypes.finfo(of.real.numpy) if of is ir.bf16 else np.finfo(of.real.numpy)
+    limits: Any = ml_dtypes.finfo if of is ir.bf16 else np.finfo
+    return limits(of.real.numpy)
 
 
 def iinfo(type: Any, /) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from graphmill.frontend import core
 from graphmill.frontend.numpy.arrays import Array, is_traced
 from graphmill.frontend.tracer import Tracer
 
+F = TypeVar("F", bound=Callable[..., Any])
 Unary = Callable[[Array], Array]
 Binary = Callable[[Array, Array], Array]
 
@@ -29,7 +30,7 @@ def _binary(name: str, function: Callable[..., Any], doc: str) -> Binary:
     return _named(elementwise, name, doc)
 
 
-def _named(function: Any, name: str, doc: str) -> Any:
+def _named(function: F, name: str, doc: str) -> F:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{doc}, elementwise."
     return function

@@ -21,4 +21,4 @@ def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Array:
 
 def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
     """Sums of conj(x1) * x2 along an axis, the others broadcast."""
-    return np.linalg.vecdot(x1, x2, axis=axis)
+    return np.linalg.vecdot(x1, x2, axis=axis)  # type: ignore[call-overload]

@@ -37,5 +37,6 @@ def _sorted(x: Array, axis: int, descending: bool, places: bool) -> Array:
     ramp = np.arange(array.shape[along]).reshape(
         [-1 if i == along else 1 for i in range(array.ndim)]
     )
-    operands = [array, np.broadcast_to(ramp, array.shape)] if places else [array]
-    return SORT.reference(*operands, axis=along, descending=True)[-1]
+    columns = [array, np.broadcast_to(ramp, array.shape)] if places else [array]
+    assert SORT.reference is not None
+    return SORT.reference(*columns, axis=along, descending=True)[-1]
