@@ -178,7 +178,12 @@ def stored_name(code: CodeType, offset: int) -> str:
 
 def definition(function: object) -> Location | None:
     """Where a function is defined; None for one without Python code."""
-    code = getattr(function, "__code__", None)
+    while True:
+        inner = getattr(function, "__wrapped__", getattr(function, "func", None))
+        if inner is None:
+            break
+        function = inner
+    code = getattr(function, "__code__", getattr(type(function).__call__, "__code__", None))
     if not isinstance(code, CodeType):
         return None
     return Location(code.co_filename, code.co_firstlineno, 0, 0, code.co_qualname)

@@ -60,7 +60,7 @@ def trace(
     specs = tuple(spec(leaf) for leaf in leaves)
     if paths is None:
         paths = argument_paths(function, in_tree)
-    name = _identifier(name or getattr(function, "__name__", "") or "function")
+    name = _identifier(name or _name_of(function))
     bounds = merge_bounds(specs)
     names = [_identifier(path) for path in paths]
     made = Function(name, [s.type for s in specs], names, bounds)
@@ -82,6 +82,13 @@ def trace(
     return Traced(
         made, in_tree, out_tree, specs, tuple(paths), out_paths, tuple(frame.trace.captured)
     )
+
+
+def _name_of(function: Any) -> str:
+    """The function's name; that of the inner one for `functools.partial`, else its class'."""
+    while hasattr(function, "func"):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
 
 
 def _run(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:

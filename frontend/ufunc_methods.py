@@ -24,6 +24,9 @@ ACCUMULATE: dict[Any, str] = {
 }
 AT: dict[Any, str] = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
 
+# A sum of bools is or, a product is and.
+ON_BOOLS: dict[Any, np.ufunc] = {np.add: np.maximum, np.multiply: np.minimum}
+
 
 def call(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """A ufunc's method; GM012 for one that has no translation."""
@@ -88,10 +91,8 @@ def _at(ufunc: np.ufunc, target: Any, key: Any, value: Any = None) -> None:
         ufunc, value = np.add, -as_tracer(value)
     if ufunc not in AT:
         raise _unsupported(ufunc, "at", [target])
-    if ufunc in (np.add, np.multiply) and target.element.kind == "b":
-        raise failure(
-            "GM015", f"np.{ufunc.__name__}.at on bool", [target], hint="count in integers."
-        )
+    if target.element.kind == "b":
+        ufunc = ON_BOOLS.get(ufunc, ufunc)
     indexing.put(target, key, value, AT[ufunc])
 
 

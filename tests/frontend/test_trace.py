@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import threading
 import time
@@ -220,3 +221,27 @@ def test_tracing_is_fast() -> None:
     start = time.perf_counter()
     trace(f, (X,))
     assert time.perf_counter() - start < 1.0
+
+
+class Scaled:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, x: Any) -> Any:
+        return x * self.factor
+
+    def method(self, x: Any) -> Any:
+        return x + self.factor
+
+
+def test_callables_of_every_kind() -> None:
+    scaled = Scaled(2.0)
+    partial = functools.partial(outer)
+    for function, name, line in (
+        (scaled, "Scaled", Scaled.__call__.__code__.co_firstlineno),
+        (scaled.method, "method", Scaled.method.__code__.co_firstlineno),
+        (partial, "outer", outer.__code__.co_firstlineno),
+    ):
+        made = trace(function, (X,)).function
+        assert made.name == name and made.loc is not None and made.loc.line == line
+        assert made.params[0].name == "x"

@@ -209,3 +209,13 @@ def test_at_counts_equal_indices(ufunc: np.ufunc, key: Any) -> None:
         return x
 
     agree(f, np.arange(12.0).reshape(3, 4))
+
+
+def test_at_on_bools_is_or_and_and() -> None:
+    def f(x: Any) -> Any:
+        x = x.copy()
+        np.add.at(x, [0, 0, 1], True)
+        np.multiply.at(x, [2], False)
+        return x
+
+    agree(f, np.array([False, False, True, True]))
