@@ -175,7 +175,7 @@ class Host:
         if array.nbytes <= SMALL_CONSTANT:
             symbol = self.unit.constant_bytes(array.tobytes() or b"\0")
             pointer = self.code.first(f"llvm.mlir.addressof @{symbol} : !llvm.ptr", "!llvm.ptr")
-            key = ("constant", symbol)
+            key: Hashable = ("constant", symbol)
         else:
             pointer, key = self.constant_buffer(array)
         return Buffer(pointer, Storage(key))
@@ -278,7 +278,7 @@ class Host:
             return self._pointers[key]
         if kind == "dim":
             return self.dim(key)  # type: ignore[arg-type]
-        return self._values[key]  # type: ignore[index]
+        return self._values[key]
 
     def _deduplicate(self, kernel: Kernel, mark: int) -> str:
         """Reuse an equal kernel written before; returns the symbol to call."""
