@@ -238,8 +238,7 @@ class FusedEpilogue:
         """The host's values for the slots."""
         pointers = [self.host.buffers[self.operands[a]].pointer for a in self.others]
         numbers = [
-            self.host.dim(k) if isinstance(k, Dim) else self.host.value(k)
-            for k in self._numbers()
+            self.host.dim(k) if isinstance(k, Dim) else self.host.value(k) for k in self._numbers()
         ]
         return [*pointers, *numbers]
 

@@ -12,7 +12,7 @@ from graphmill.ir.graph import Function
 from graphmill.passes.manager import DEFAULT_PIPELINE
 from graphmill.runtime.executable import Executable
 
-PLAIN = "inline,memory"  # no op changed or fused: every kernel by itself
+PLAIN = "inline,state,memory"  # no op changed or fused: every kernel by itself
 
 
 def run_compiled(
