@@ -82,7 +82,7 @@ def write(tracer: Tracer, fresh: Tracer) -> None:
     view = tracer._view
     if view is not None and view.read is not None and view.write is None:
         raise _read_only(tracer, view.base)
-    tracer._value = fresh._value
+    tracer._value = fresh.value()  # not `_value`: it may be a view of the tracer itself
     tracer._version += 1
     if view is None:
         return

@@ -152,6 +152,19 @@ def test_a_view_follows_its_base() -> None:
     agree(f, X)
 
 
+def test_a_view_stored_into_its_base_is_read_first() -> None:
+    def f(x: Any) -> Any:
+        x = x + 0
+        turned = x[::-1]
+        x[0] = 1
+        x[...] = turned
+        np.copyto(x, turned)
+        x[1:] = x[:-1]
+        return x, turned
+
+    agree(f, X)
+
+
 def test_copies_do_not_follow() -> None:
     def f(x: Any) -> Any:
         x = x + 0
