@@ -71,15 +71,23 @@ def implements(*functions: Callable[..., Any]) -> Callable[[F], F]:
 
 def table() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     """Every supported NumPy function and its implementation."""
-    if np.isclose not in TABLE:  # the last family registers it
-        for family in FAMILIES:
-            importlib.import_module(f"graphmill.frontend.{family}")
+    for family in FAMILIES:
+        importlib.import_module(f"graphmill.frontend.{family}")
     return TABLE
+
+
+def implementation(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The implementation of a NumPy function; families are imported until one has it."""
+    for family in FAMILIES:
+        if function in TABLE:
+            break
+        importlib.import_module(f"graphmill.frontend.{family}")
+    return TABLE.get(function)
 
 
 def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What `__array_function__` does; `out=` is handled here for all functions."""
-    ours = table().get(function)
+    ours = implementation(function)
     if ours is None:
         raise unsupported(function, args)
     options = dict(kwargs)

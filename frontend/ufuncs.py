@@ -51,9 +51,11 @@ def call(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[st
     options.pop("casting", None)
     order = options.pop("order", "K")
     options.pop("subok", None)
-    from graphmill.frontend import linear
+    special = None
+    if ufunc.signature is not None:
+        from graphmill.frontend import linear
 
-    special = linear.GUFUNCS.get(ufunc)
+        special = linear.GUFUNCS.get(ufunc)
     axis = {"axis": options.pop("axis")} if ufunc is np.vecdot and "axis" in options else {}
     if options or order not in ("K", "C", "A"):
         name = next(iter(options), "order")
@@ -139,6 +141,9 @@ def operator(ufunc: np.ufunc, a: Any, b: Any) -> Result:
     """`a + b` and the like with at least one traced operand."""
     if not (_computes(a) and _computes(b)):
         return NotImplemented
+    squares = ufunc is np.power and type(b) is int and b == 2
+    if squares and isinstance(a, Tracer) and a.element is bool_:
+        return evaluate(np.square, a)  # i8 by NumPy's operator, unlike np.power
     result = call(ufunc, "__call__", (a, b), {})
     if _is_weak(a) and _is_weak(b):
         for each in result if isinstance(result, tuple) else (result,):

@@ -130,6 +130,11 @@ def test_power_by_a_number(n: float, dtype: str) -> None:
     agree(lambda x: (x**n, np.power(x, n)), x, rtol=3e-7 if dtype == "f4" else 1e-12)
 
 
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 2.0, 0.5])
+def test_bool_power_by_a_number(n: float) -> None:
+    agree(lambda x: (x**n, np.power(x, n)), np.array([True, False]))
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7])
 def test_integer_power_by_a_number(n: int) -> None:
     agree(lambda x: x**n, np.array([-2, 0, 3]))
