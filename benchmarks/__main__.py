@@ -75,8 +75,8 @@ def line(name: str, row: report.Row) -> str:
     return f"{name:20} {f'{share:5.2f}' if share else '    –'}  {', '.join(cells)}"
 
 
-def run(plan: session.Plan) -> dict[str, Any]:
-    """Measure everything in the plan, telling the terminal as it goes."""
+def run(plan: session.Plan, out: Path) -> None:
+    """Measure everything in the plan, telling the terminal and `out` as it goes."""
     found = session.versions(plan)
     results: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
@@ -91,6 +91,7 @@ def run(plan: session.Plan) -> dict[str, Any]:
         for name, row in session.throughput(plan, threads):
             rows[name] = row
             print(line(name, row), flush=True)
+            write(results, out)
     if plan.cold:
         print("\ncold compile: workload, ratio to the best peer, medians")
         results["cold"] = {}
@@ -98,7 +99,14 @@ def run(plan: session.Plan) -> dict[str, Any]:
             results["cold"][name] = cells
             print(line(name, cells), flush=True)
         results["imports"] = session.imports(plan)
-    return results
+    write(results, out)
+
+
+def write(results: dict[str, Any], out: Path) -> None:
+    """The results so far: a run that is cut short loses only its last row."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "results.md").write_text(report.markdown(results))
 
 
 def main() -> None:
@@ -108,11 +116,8 @@ def main() -> None:
             print(f"{workload.name:20} {workload.title}")
         print("\nframeworks: " + ", ".join(FRAMEWORKS))
         return
-    results = run(plan_from(options))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (options.out / "results.md").write_text(report.markdown(results))
-    drawn = report.picture(results, options.out / "results.png")
+    run(plan_from(options), options.out)
+    drawn = report.picture(options.out / "results.json", options.out / "results.png")
     if not drawn:
         print("no picture: matplotlib is not installed here", file=sys.stderr)
     print(f"\nwritten to {options.out}")

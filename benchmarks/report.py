@@ -1,5 +1,6 @@
 """A run's results as a Markdown table and a picture."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,13 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(results: dict[str, Any], path: Path) -> bool:
+def picture(source: Path, path: Path) -> bool:
     """Bars of the ratio per workload and thread count; False where matplotlib is missing."""
     try:
         import matplotlib
     except ImportError:
         return False
+    results = json.loads(source.read_text())
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
