@@ -13,7 +13,7 @@ from typing import Any
 PIPELINE = (
     "builtin.module(canonicalize,cse,convert-scf-to-cf,convert-vector-to-llvm,"
     "convert-math-to-llvm,convert-complex-to-llvm,convert-ub-to-llvm,convert-arith-to-llvm,"
-    "convert-func-to-llvm,convert-cf-to-llvm,reconcile-unrealized-casts,canonicalize,cse)"
+    "convert-func-to-llvm,convert-cf-to-llvm,reconcile-unrealized-casts)"
 )
 
 
@@ -60,7 +60,9 @@ def lower(text: str, pipeline: str = PIPELINE) -> str:
     except _module("ir").MLIRError as error:
         raise LoweringError(f"generated MLIR does not lower: {error}", text) from None
     _check_only_llvm(module, text)
-    llvm_ir: str = _module("dialects.llvm").translate_module_to_llvmir(module.operation)
+    # the extension module itself: the dialect's Python classes take a tenth of a second to load
+    translate = _module("_mlir_libs._mlirDialectsLLVM").translate_module_to_llvmir
+    llvm_ir: str = translate(module.operation)
     return _portable_floats(llvm_ir)
 
 
