@@ -177,6 +177,8 @@ def floordiv(a: DimLike, b: DimLike) -> DimLike:
     """`a // b`, exact where `b` divides every term of `a` (or `b` is a factor of each)."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b
+    if b == 0:
+        raise ZeroDivisionError(f"floordiv({a}, 0)")
     exact = _divide(Dim.of(a), Dim.of(b))
     if exact is not None:
         return exact
@@ -195,6 +197,8 @@ def mod(a: DimLike, b: DimLike) -> DimLike:
     """`a % b` with the sign of `b`."""
     if isinstance(a, int) and isinstance(b, int):
         return a % b
+    if b == 0:
+        raise ZeroDivisionError(f"mod({a}, 0)")
     if _divide(Dim.of(a), Dim.of(b)) is not None:
         return 0
     return _opaque("mod", a, b)

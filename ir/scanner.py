@@ -128,12 +128,16 @@ class Scanner:
         text = self.match(_TYPE, "a type such as f32[8, n]")
         if text in self.types:
             return self.types[text]
+        name = _WORD.match(text)
+        if text != "token" and (name is None or name[0] not in _DTYPES):
+            word = name[0] if name else text
+            raise self.error(f"{word!r} is no dtype{suggestion(word, _DTYPES)}", start)
         try:
             self.types[text] = parse_type(text)
             return self.types[text]
         except RecursionError:
             raise self.error("the type is nested too deeply", start) from None
-        except ValueError as error:
+        except (ValueError, ZeroDivisionError) as error:
             raise self.error(_short(str(error)), start) from None
 
     def string(self) -> str:
@@ -224,7 +228,7 @@ class Scanner:
             value = parse_dim(text)
         except RecursionError:
             raise self.error("the dim is nested too deeply") from None
-        except ValueError as error:
+        except (ValueError, ZeroDivisionError) as error:
             raise self.error(_short(str(error))) from None
         self.at = start + len(text)
         return value
