@@ -310,5 +310,7 @@ def _launch(
         code.store(value, code.at(data, i, "i64"), 8)
     for i, value in enumerate(extra, len(gemm.slots)):
         code.store(value, code.at(data, i, "i64"), 8)
+    start = host.stamp()
     for phase in gemm.phases:
         host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
+    host.record(start)

@@ -98,5 +98,7 @@ def _launch(
     data = code.alloca("i64", len(slots), 8)
     for i, value in enumerate(slots):
         code.store(value, code.at(data, i, "i64"), 8)
+    start = host.stamp()
     for phase in conv.phases:
         host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
+    host.record(start)

@@ -253,7 +253,7 @@ class Host:
         code = self.code
         captured = [self._captured(kind, key) for kind, key in kernel.captures]
         items = self.dim(launch.items)
-        start = self._stamp()
+        start = self.stamp()
         zero = code.i64(0)
         serial = isinstance(launch.items, int) and launch.items <= launch.grain
         if serial:
@@ -263,7 +263,7 @@ class Host:
             for i, value in enumerate(captured):
                 code.store(value, code.at(data, i, "i64"), 8)
             self.run(symbol, data, items, code.i64(launch.grain))
-        self._record(start)
+        self.record(start)
         self.kernels.append(info)
 
     def run(self, symbol: str, data: Val, items: Val, grain: Val) -> None:
@@ -298,12 +298,14 @@ class Host:
 
     # ---- profile
 
-    def _stamp(self) -> Val | None:
+    def stamp(self) -> Val | None:
+        """The time before the next kernel, when the artifact is profiled."""
         if not self.profiled:
             return None
         return self.code.call_pointer(self.context(NOW), [], "i64")
 
-    def _record(self, start: Val | None) -> None:
+    def record(self, start: Val | None) -> None:
+        """Write when the kernel that comes next in `kernels` started and stopped."""
         if start is None:
             return
         stop = self.code.call_pointer(self.context(NOW), [], "i64")

@@ -244,3 +244,18 @@ def test_identical_kernels_compile_once():
     text = f.lower(f32(8, 16), f32(16, 16)).mlir()
     made = {line.split("@")[1].split("(")[0] for line in text.splitlines() if "llvm.func" in line}
     assert {name.split("_k")[1][0] for name in made if "_k" in name} == {"0"}, made
+
+
+def test_profile_has_every_kernel_and_line(tmp_path):
+    @gm.jit
+    def f(x, w):
+        h = np.tanh(x @ w)
+        return h * h.sum(axis=0)
+
+    x, w = f32(8, 16), f32(16, 4)
+    with gm.profile(tmp_path / "trace.json") as profile:
+        f(x, w)
+    lines = {row.location.split(":")[-1] for row in profile.rows()}
+    first = f.function.__code__.co_firstlineno
+    assert lines == {str(first + 2), str(first + 3)}
+    assert "dot_general" in (tmp_path / "trace.json").read_text()

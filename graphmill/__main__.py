@@ -1,0 +1,5 @@
+"""`python -m graphmill`: the command line."""
+
+from graphmill.cli import main
+
+main()
