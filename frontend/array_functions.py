@@ -20,7 +20,7 @@ from graphmill.frontend.tracer import Tracer
 
 FAMILIES = (
     "reductions", "shaping", "joining", "linear", "einsum", "creation", "selecting", "statistics",
-    "analysis",
+    "decompositions", "analysis",
 )  # fmt: skip
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
 

@@ -1,7 +1,8 @@
 """The linear algebra extension.
 
-What needs singular or eigenvalues (matrix_norm of ord 2, -2 and nuc, too) is NumPy's outside of a
-traced function and an error of code GM010 or GM011 inside.
+What needs singular or eigenvalues, or orthogonal factors, is NumPy's outside of a traced function
+and an error of code GM010 inside (GM011 for the norms 2, -2 and "nuc"). A singular matrix is an
+error of NumPy's outside; inside it gives infinities or NaN.
 """
 
 from __future__ import annotations
