@@ -119,6 +119,7 @@ ADDRESS = BUFFER.ctypes.data - BUFFER.ctypes.data % 16 + 16
         ("strict", ADDRESS, (5,), OK, ""),
         ("strict", ADDRESS, (6,), BAD_DIM, "n is 6"),
     ],
+    ids=[str(n) for n in range(20)],  # addresses differ between processes
 )  # fmt: skip
 def test_faults(faults, call, at, dims, code, text):
     functions, message = faults
