@@ -50,7 +50,7 @@ def lists() -> dict[str, str]:
                 ("at", [*AT, np.subtract]),
             )
         ) + "\n- `outer`: every ufunc of two operands above.",
-        **{title: listing(names) for title, names in families.items()},
+        **{title: listing(families[title]) for title in dict.fromkeys(TITLES.values())},
         "Methods and attributes": listing([*methods, *own, *(f".{p}" for p in PROPERTIES)]),
         "Refused, and what to write": "\n".join(
             f"- `{name}`: {advice}" for name, advice in sorted(ADVICE.items())
