@@ -151,6 +151,7 @@ class Jit(Dispatcher):
         tree, static, key = self._pending.call
         traced = self._trace(args, tree, static)
         self.watch_arrays(traced.captured)
+        self.watch_values(static.values())
         self._out_trees[key] = traced.out_tree
         options = self.options
         if profiler.active() is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,6 +201,11 @@ class Dispatcher:
         """Compile again, too, when one of these arrays is written to; for `compile` to call."""
         if self._watch is not None:
             self._watch.add_arrays(arrays)
+
+    def watch_values(self, values: Iterable[Any]) -> None:
+        """Compile again, too, when what one of these values holds changes; as `watch_arrays`."""
+        if self._watch is not None:
+            self._watch.add_values(values)
 
     def _accepting(self, args: tuple[Any, ...], options: Hashable) -> Executable | None:
         """An executable with symbolic dims that takes these sizes."""

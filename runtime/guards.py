@@ -13,6 +13,7 @@ that a stale slot is never read, and `blocks()` as (address, bytes, digest).
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import threading
 import types
@@ -106,6 +107,26 @@ class _Items(NamedTuple):
         return list_slots(self.holder) if isinstance(self.holder, list) else dict_slots(self.holder)
 
 
+class _Class(NamedTuple):
+    """A class and its attributes."""
+
+    cls: type
+    members: dict[str, Any]
+
+    def valid(self) -> bool:
+        now = vars(self.cls)
+        if len(now) != len(self.members):
+            return False
+        return all(now.get(name, _MISSING) is value for name, value in self.members.items())
+
+    def words(self) -> list[Pair] | None:
+        # vars() gives a read-only view; the dict itself is what the class refers to
+        for space in gc.get_referents(self.cls):
+            if type(space) is dict and space.keys() == self.members.keys() and self.valid():
+                return dict_slots(space)
+        return None
+
+
 class _Frozen(NamedTuple):
     """An array that is not writeable, and those whose memory it views, none of them writeable."""
 
@@ -154,14 +175,15 @@ class _Bytes:
         return self._digest() == self.digest
 
 
-_Fact = _Name | _Cell | _Function | _Items
+_Fact = _Name | _Cell | _Function | _Items | _Class
 
 
 class Watch:
     """What a function's meaning depends on beside its arguments, as it was when this was made."""
 
     def __init__(self, function: Any) -> None:
-        self._function = function
+        # where the walk begins: the function, and what `add_values` names
+        self._roots: list[Any] = [function]
         self._arrays: dict[int, _Bytes | _Frozen] = {}
         # changes whenever there is more or other to look at
         self.version = 0
@@ -176,7 +198,8 @@ class Watch:
             # ids of what was visited; all of it is kept alive by the facts
             self._seen: set[int] = set()
             self._room = _MAX_ITEMS
-            self._visit(self._function)
+            for root in self._roots:
+                self._visit(root)
             # another thread may be going through the facts: it keeps the list it has
             self._facts = self._found
             self.version += 1
@@ -187,6 +210,11 @@ class Watch:
             if id(array) not in self._arrays and not array.dtype.hasobject:
                 self._arrays[id(array)] = _frozen(array) or _Bytes(array)
                 self.version += 1
+
+    def add_values(self, values: Iterable[Any]) -> None:
+        """Watch what is in these values (static arguments) too, from the next `look` on."""
+        known = {id(root) for root in self._roots}
+        self._roots += [value for value in values if id(value) not in known]
 
     def valid(self) -> bool:
         """Whether everything is still as it was."""
@@ -240,9 +268,13 @@ class Watch:
                 self._visit_function(value)
         elif isinstance(value, type):
             if not _is_library(value.__module__):
-                self._seen.add(id(value))
-                for member in list(vars(value).values()):
-                    self._visit(getattr(member, "__func__", member))
+                self._visit_class(value)
+        elif isinstance(value, types.MethodType):
+            self._visit(value.__func__)
+            self._visit(value.__self__)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, value.args, value.keywords):
+                self._visit(part)
         elif isinstance(value, np.ndarray):
             self.add_arrays([value])
         elif isinstance(value, tuple):
@@ -269,6 +301,13 @@ class Watch:
             self._visit(content)
         loaded, attributes = _names(value.__code__)
         self._visit_names(value.__globals__, loaded, attributes)
+
+    def _visit_class(self, value: type) -> None:
+        self._seen.add(id(value))
+        members = dict(vars(value))
+        self._found.append(_Class(value, members))
+        for member in (*value.__bases__, *members.values()):
+            self._visit(getattr(member, "__func__", member))
 
     def _visit_names(self, space: dict[str, Any], names: list[str], attributes: list[str]) -> None:
         """Note globals by name; of a module among them, what the code names as attributes."""
@@ -302,9 +341,7 @@ def _is(a: object, b: object) -> bool:
 def _unwrapped(value: Any) -> Any:
     while not isinstance(value, types.FunctionType | type) and hasattr(value, "__wrapped__"):
         value = value.__wrapped__
-    if isinstance(value, functools.partial):
-        return _unwrapped(value.func)
-    return value.__func__ if isinstance(value, types.MethodType) else value
+    return value
 
 
 @functools.lru_cache(maxsize=4096)

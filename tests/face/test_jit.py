@@ -61,6 +61,43 @@ def test_a_symbolic_dim_compiles_once():
     assert len(f.executables) == 1
 
 
+@pytest.mark.parametrize("index", [2, -1, np.array([[0, 3], [1, -2]])], ids=str)
+@pytest.mark.parametrize("dtype", ["?", "u1", "f2", "f4", "c16"])
+def test_an_empty_array_is_not_read(index, dtype):
+    def pick(x):
+        return x[index]
+
+    picked = gm.jit(pick, dynamic={"x": ("n",)})
+    full = np.arange(1, 7).astype(dtype)
+    np.testing.assert_array_equal(picked(full), full[index])
+    # elements follow the empty array in memory: they must not come back
+    np.testing.assert_array_equal(picked(full[:0]), np.zeros(np.shape(index), dtype))
+
+
+def test_objects_a_function_is_bound_to_are_watched():
+    class Model:
+        bias = 1.0
+
+        def __init__(self):
+            self.weight = 2.0
+
+        def apply(self, x):
+            return x * self.weight + self.bias
+
+        @gm.jit(static="self")
+        def compiled(self, x):
+            return self.apply(x)
+
+    model = Model()
+    for call in (gm.jit(model.apply), model.compiled):
+        model.weight, Model.bias = 2.0, 1.0
+        assert call(np.ones(2)).tolist() == [3.0, 3.0]
+        model.weight = 5.0
+        assert call(np.ones(2)).tolist() == [6.0, 6.0]
+        Model.bias = 0.5
+        assert call(np.ones(2)).tolist() == [5.5, 5.5]
+
+
 @pytest.mark.parametrize(
     "view",
     [

@@ -47,6 +47,9 @@ class Config:
         self.rate = 0.5
         self.layers = [Layer(), {"deep": (Layer, inner)}]
 
+    def change(self, x):
+        return x * self.rate
+
 class Slim(Config):
     pass
 
@@ -112,6 +115,8 @@ EDITS = {
     "closure": lambda m: m.change(6),
     "class": lambda m: setattr(m, "Layer", type("Layer", (), {})),
     "method's code": lambda m: setattr(m.Layer.forward, "__code__", new_code("lambda s, x: x")),
+    "class attribute": lambda m: setattr(m.Layer, "factor", 4),
+    "new class attribute": lambda m: setattr(m.Layer, "fresh", 4),
     "module": lambda m: setattr(m, "offset", m),
     "other module's global": lambda m: setattr(m.offset, "bias", 7),
     "other module's function": lambda m: setattr(m.offset, "get", m.inner),
@@ -189,6 +194,34 @@ def test_edits_of_containers_and_objects_are_seen(user, edit):
     CONTAINER_EDITS[edit](user)
     assert not watch.valid()
     assert any(word(address) != want for address, want in words)
+
+
+ROOTS = {
+    "bound method": lambda m: m.config.change,
+    "partial of an object": lambda m: functools.partial(m.inner, m.config),
+    "partial of a bound method": lambda m: functools.partial(m.config.change, 3),
+    "callable object": lambda m: m.config,
+}
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_objects_that_a_callable_is_bound_to_are_watched(user, root):
+    watch = Watch(ROOTS[root](user))
+    assert watch.valid() and words_hold(watch)
+    user.config.rate = 0.75
+    assert not watch.valid() and not words_hold(watch)
+    watch.look()
+    user.Config.shared = 9
+    assert not watch.valid()
+
+
+def test_added_values_are_watched_too(user):
+    watch = Watch(user.inner)
+    watch.add_values([user.slim, "text", 3])
+    watch.look()
+    assert watch.valid() and words_hold(watch)
+    user.slim.layers.append(1)
+    assert not watch.valid()
 
 
 def test_large_containers_are_left_alone(user):
