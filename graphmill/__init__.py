@@ -32,6 +32,7 @@ _WHERE = {
     "threads": "runtime.threads", "set_num_threads": "runtime.threads",
     "num_threads": "runtime.threads",
     "numpy": "frontend.numpy:", "nn": "frontend.nn:",
+    "random": "frontend.random:",
 }  # fmt: skip
 
 __all__ = ["__version__", *_WHERE]
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from graphmill.api import load as load
     from graphmill.dumping import dump as dump
     from graphmill.failure import InternalError as InternalError
+    from graphmill.frontend import nn as nn
     from graphmill.frontend import numpy as numpy
+    from graphmill.frontend import random as random
     from graphmill.frontend.errors import GraphmillError as GraphmillError
     from graphmill.frontend.spec import spec as spec
     from graphmill.runtime.executable import CheckError as CheckError
