@@ -71,7 +71,7 @@ def fold_in(key: Array, data: Any) -> Array:
     x = as_tracer(data)
     if x.dims or not x.element.is_integer:
         raise failure("GM025", f"fold_in of {x.type}", [data], hint="fold in one integer.")
-    place: Any = np.multiply(constant(np.array([0, 1], np.uint64)), astype(x, u64))  # type: ignore[call-overload]
+    place: Any = np.multiply(constant(np.array([0, 1], np.uint64)), astype(x, u64))
     return _bits(_stream(key, _FOLD) + place, (2,), u64)
 
 
@@ -94,9 +94,9 @@ def uniform(
     if isinstance(low, int | float) and isinstance(high, int | float) and (low, high) == (0, 1):
         return unit
     first, last = (astype(as_tracer(v, of), of) for v in (low, high))
-    spread: Any = np.subtract(last, first)  # type: ignore[call-overload]
+    spread: Any = np.subtract(last, first)
     below = emit("nextafter", last, first) if of.bits > 16 else last
-    return np.minimum(unit * spread + first, below)  # type: ignore[call-overload]
+    return np.minimum(unit * spread + first, below)
 
 
 @layer

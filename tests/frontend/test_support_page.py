@@ -23,7 +23,7 @@ TITLES = {
     "reductions": "Reductions", "shaping": "Shapes", "joining": "Joining and rearranging",
     "linear": "Products", "einsum": "Products", "creation": "Making arrays",
     "selecting": "Choosing and ordering", "analysis": "Comparing and differences",
-    "statistics": "Norms and statistics",
+    "statistics": "Norms and statistics", "decompositions": "Linear systems",
 }  # fmt: skip
 
 
