@@ -15,9 +15,9 @@ import numpy as np
 
 from graphmill import driver
 from graphmill.driver import Options
-from graphmill.frontend.core import Tracer
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
 from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
+from graphmill.frontend.state import tracing
 from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
 from graphmill.ir.graph import Location
@@ -85,11 +85,11 @@ class Jit(Dispatcher):
     # ---- calling
 
     def general(self, *args: Any, **kwargs: Any) -> Any:
-        """The Python path of a call."""
+        """The Python path of a call; inside another function's trace it becomes part of that."""
+        if tracing():
+            return self.function(*args, **kwargs)
         given, keywords, static = self._split(args, kwargs)
         leaves, tree = flatten((given, keywords))
-        if any(isinstance(leaf, Tracer) for leaf in leaves):
-            return self.function(*args, **kwargs)
         key = (tree, self._static_key(static))
         self._pending.call = (tree, static, key)
         plain = not keywords and not static and all(p.kind == LEAF for p in tree.parts[0].parts)

@@ -133,6 +133,18 @@ def test_nested_and_recursive_structure():
     np.testing.assert_allclose(outer(x), np.sin(x) + np.sin(2 * x), rtol=1e-5, atol=1e-6)
 
 
+def test_nested_without_traced_arguments():
+    @gm.jit
+    def outer(x):
+        @gm.jit
+        def inner(scale):
+            return x * scale
+
+        return inner(2.0)
+
+    np.testing.assert_array_equal(outer(f32(4)), f32(4) * 2)
+
+
 def test_concurrent_first_calls_compile_once():
     @gm.jit
     def f(x):
