@@ -106,12 +106,8 @@ def around(a: Any, decimals: Any = 0) -> Tracer:
     if not x.element.is_inexact:
         if digits >= 0:
             return copied(astype(x, np.float16) if x.element is bool_ else x)
-        raise failure(
-            "GM011",
-            f"np.round of integers to {digits} decimals",
-            [a],
-            hint="divide, round and multiply.",
-        )
+        tens = astype(around(evaluate(np.true_divide, x, 10.0**-digits), 0), f64)
+        return astype(emit("mul", tens, constant_like(tens, 10.0**-digits)), x.element)
     if digits == 0:
         return emit("round", x)
     scale = constant_like(x, 10.0 ** abs(digits))

@@ -29,7 +29,8 @@ from graphmill.ir.dims import DimLike, floordiv
 def _list(arrays: Any) -> list[Any]:
     if isinstance(arrays, Tracer):
         return list(arrays)
-    listed = list(arrays)
+    # a number among them counts as an array: its dtype is not weak, as in NumPy
+    listed = [np.asarray(a) if isinstance(a, bool | int | float | complex) else a for a in arrays]
     if not listed:
         raise failure("GM025", "no arrays to join", [], hint="pass at least one array.")
     return listed
@@ -111,7 +112,7 @@ def block(arrays: Any) -> Tracer:
 
     def join(part: Any, level: int) -> Tracer:
         if not isinstance(part, list):
-            x = as_tracer(part)
+            x = as_tracer(_list([part])[0])
             return reshaped(x, (1,) * (rank - x.ndim) + x.dims)
         return concatenate([join(p, level + 1) for p in part], rank - depth + level)
 

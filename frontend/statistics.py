@@ -21,7 +21,7 @@ from graphmill.frontend.describe import failure
 from graphmill.frontend.shaping import reshaped, transposed
 from graphmill.frontend.sizes import of
 from graphmill.frontend.ufuncs import constant_like, evaluate
-from graphmill.ir.dtypes import f64
+from graphmill.ir.dtypes import DType, f64
 
 # ---- norms
 
@@ -120,8 +120,9 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: Any, skip_nan: b
     size = ax.count(x, over)
     flat = reshaped(flat, (*(x.dims[i] for i in rest), size))
     ordered = emit("sort", flat, axis=len(rest), descending=False)
-    fractions = astype(as_tracer(q), kind)
-    last = astype(evaluate(np.subtract, selecting.as_tracer_dim(flat, len(rest)), 1), kind)
+    fractions, kind = _fractions(q, kind)
+    exact = fractions.element
+    last = astype(evaluate(np.subtract, selecting.as_tracer_dim(flat, len(rest)), 1), exact)
     place = evaluate(np.multiply, fractions, last)
     below = evaluate(np.floor, place)
     weight = evaluate(np.subtract, place, below)
@@ -129,9 +130,13 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: Any, skip_nan: b
     upper = evaluate(np.minimum, evaluate(np.add, lower, 1), astype(last, np.int64))
     rows = [transposed(ordered, (len(rest), *range(len(rest))))] * 2
     low, high = (selecting.take(r, i, 0) for r, i in zip(rows, (lower, upper), strict=True))
-    weight = reshaped(weight, (*weight.dims, *(1 for _ in rest)))
+    weight = reshaped(astype(weight, kind), (*weight.dims, *(1 for _ in rest)))
     result = _lerp(low, high, weight)
     missing = reductions.any(emit("isnan", flat), len(rest))
+    if not isinstance(size, int) or size == 0:
+        # nothing lies in the middle of no elements
+        none = evaluate(np.equal, selecting.as_tracer_dim(flat, len(rest)), 0)
+        missing = evaluate(np.logical_or, missing, none)
     missing = broadcast_to(missing, result.dims)
     result = emit("select", missing, constant_like(result, np.nan), result)
     if keepdims is True:
@@ -139,10 +144,25 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: Any, skip_nan: b
     return result
 
 
+def _fractions(q: Any, kind: DType) -> tuple[Tracer, DType]:
+    """The fractions in their own precision, and the result's dtype: weak for a Python number."""
+    weak = q.weak if isinstance(q, Tracer) else type(q) in (int, float)
+    if not isinstance(q, Tracer):
+        q = np.asarray(q)
+        if not ((q >= 0) & (q <= 1)).all():
+            raise failure(
+                "GM025", f"a quantile of {q}", [],
+                hint="fractions lie between 0 and 1, percentages between 0 and 100.",
+            )  # fmt: skip
+    found = as_tracer(q)
+    found = found if found.element.is_float and not weak else astype(found, f64)
+    return found, kind if weak else result_type(kind, found)
+
+
 def _lerp(a: Tracer, b: Tracer, t: Tracer) -> Tracer:
     """a + (b - a) t, from b's side beyond the middle (as NumPy, to be exact at the ends)."""
-    gap = emit("sub", b, a)
-    t = broadcast_to(t, gap.dims)
+    gap = astype(emit("sub", b, a), t.element)
+    a, b, t = astype(a, t.element), astype(b, t.element), broadcast_to(t, gap.dims)
     near = emit("add", a, emit("mul", gap, t))
     one = constant_like(t, 1)
     far = emit("sub", b, emit("mul", gap, emit("sub", one, t)))
@@ -164,10 +184,12 @@ def percentile(
     a: Any, q: Any, axis: Any = None, overwrite_input: bool = False, method: str = "linear",
     keepdims: Any = False, **options: Any,
 ) -> Any:  # fmt: skip
-    fraction = (
-        evaluate(np.true_divide, q, 100.0) if isinstance(q, Tracer) else np.true_divide(q, 100)
-    )
+    fraction = evaluate(np.true_divide, q, 100.0) if isinstance(q, Tracer) else _hundredth(q)
     return _quantile(a, fraction, axis, method, keepdims, False)
+
+
+def _hundredth(q: Any) -> Any:
+    return q / 100 if type(q) in (int, float) else np.true_divide(q, 100)
 
 
 @implements(np.median)
@@ -185,7 +207,7 @@ def cov(
     if y is not None:
         other = shaping.atleast_2d(y)
         x = joining.concatenate([x, other if rowvar else shaping.transpose(other)], 0)
-    x = x if x.element.is_inexact else astype(x, f64)
+    x = astype(x, np.result_type(x.element.numpy, np.float64))
     less = ddof if ddof is not None else (0 if bias else 1)
     centred = evaluate(np.subtract, x, reductions.mean(x, 1, keepdims=True))
     turned = shaping.transpose(centred)
