@@ -161,9 +161,38 @@ def broadcast_without_units(op: Op, builder: Builder) -> Replacement:
     x = op.operands[0]
     if all(dim != 1 for dim in x.shape) or x.tensor.layout is not None:
         return None
+    inner = _source(op, "reshape")
+    source = x if inner is None else inner.operands[0]
+    axes = _places_of_reduced(source, op)
+    if axes is not None:
+        return None if source is x else builder.broadcast(source, op.result.shape, axes)
     keep = [i for i, dim in enumerate(x.shape) if dim != 1]
     small = builder.reshape(x, [x.shape[i] for i in keep])
     return builder.broadcast(small, op.result.shape, [op.attrs["axes"][i] for i in keep])
+
+
+def _places_of_reduced(source: Value, op: Op) -> list[int] | None:
+    """Where the axes of a computed value go that `op` repeats, when those of size 1 stay so.
+
+    The sums of the rows of [1, n, m] are [1, n]: they stand beside what they were made of.
+    """
+    if source.op is None or source.op.name in ("constant", "reshape", "slice"):
+        return None
+    x, shape = op.operands[0], op.result.shape
+    moved = unit_axes(source.shape, x.shape)
+    if moved is None:
+        return None
+    known = [op.attrs["axes"][moved[i]] if i in moved else None for i in range(len(source.shape))]
+    found: list[int] = []
+    for i, place in enumerate(known):
+        first = found[-1] + 1 if found else 0
+        last = next((k for k in known[i:] if k is not None), len(shape))
+        if place is None:
+            place = next((k for k in range(first, last) if shape[k] == 1), None)
+        if place is None or place < first:
+            return None
+        found.append(place)
+    return found
 
 
 # ---- slices, pads, concatenations, reversals

@@ -315,6 +315,27 @@ PAIRS = [
         }
         """,
     ),
+    (
+        "rows of a batch of one keep their axis",
+        "simplify,dce",
+        """
+        func @f(%x: f32[1, 4, 64]) -> (f32[1, 4, 64]) {
+          %r: f32[1, 4] = reduce %x {axes=[2], monoid="max"}
+          %k: f32[1, 4, 1] = reshape %r {shape=[1, 4, 1]}
+          %b: f32[1, 4, 64] = broadcast %k {axes=[0, 1, 2], shape=[1, 4, 64]}
+          %d: f32[1, 4, 64] = sub %x, %b
+          return %d
+        }
+        """,
+        """
+        func @f(%x: f32[1, 4, 64]) -> (f32[1, 4, 64]) {
+          %r: f32[1, 4] = reduce %x {axes=[2], monoid="max"}
+          %b: f32[1, 4, 64] = broadcast %r {axes=[0, 1], shape=[1, 4, 64]}
+          %d: f32[1, 4, 64] = sub %x, %b
+          return %d
+        }
+        """,
+    ),
 ]
 
 
