@@ -88,6 +88,9 @@ class Jit(Dispatcher):
         """The Python path of a call; inside another function's trace it becomes part of that."""
         if tracing():
             return self.function(*args, **kwargs)
+        if not self.static and not kwargs and any(isinstance(x, np.generic) for x in args):
+            # a NumPy number is an array without axes; as one it takes the native path
+            return self(*[np.asarray(x) if isinstance(x, np.generic) else x for x in args])
         given, keywords, static = self._split(args, kwargs)
         leaves, tree = flatten((given, keywords))
         key = (tree, self._static_key(static))

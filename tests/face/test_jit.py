@@ -74,6 +74,17 @@ def test_an_empty_array_is_not_read(index, dtype):
     np.testing.assert_array_equal(picked(full[:0]), np.zeros(np.shape(index), dtype))
 
 
+def test_numpy_numbers_are_arrays_without_axes():
+    @gm.jit
+    def scaled(x, y):
+        return x * y
+
+    for x, y in [(np.float32(2), 3), (np.int8(2), np.float16(0.5)), (np.bool_(True), np.arange(3))]:
+        for _ in range(4):
+            got, want = scaled(x, y), np.multiply(x, y)
+            assert got.dtype == want.dtype and np.array_equal(got, want)
+
+
 def test_objects_a_function_is_bound_to_are_watched():
     class Model:
         bias = 1.0
