@@ -154,18 +154,19 @@ def rotary_embedding(
             why="pairs of elements are turned: x is [batch, heads, seq, dim] with an even dim.",
             hint="check the shape of x.",
         )  # fmt: skip
-    y = wide(x)
+    y: Any = wide(x)
     at = iota(x.dims[2]) if positions is None else as_tracer(positions)
     at = reshaped(at, (*at.dims[:-1], *(1,) * (at.ndim - 1), at.dims[-1], 1))
     speeds = base ** (-np.arange(0, dim, 2) / dim)
     angles: Any = astype(at, y.element) * speeds.astype(y.dtype)
-    c, s = np.cos(angles), np.sin(angles)
-    half = dim // 2
     if interleaved:
-        pairs: Any = reshaped(y, (*y.dims[:-1], half, 2))
+        pairs: Any = reshaped(y, (*y.dims[:-1], dim // 2, 2))
         first, second = pairs[..., 0], pairs[..., 1]
-    else:
-        first, second = (shaping.sliced(y, 3, i * half, (i + 1) * half) for i in (0, 1))
-    turned = [first * c - second * s, second * c + first * s]
-    joined = joining.stack(turned, -1) if interleaved else joining.concatenate(turned, -1)
-    return like(reshaped(joined, x.dims), x)
+        c, s = np.cos(angles), np.sin(angles)
+        turned = joining.stack([first * c - second * s, second * c + first * s], -1)
+        return like(reshaped(turned, x.dims), x)
+    # one product for both halves, so that what is read twice is written once
+    first, second = (shaping.sliced(y, 3, i * dim // 2, (i + 1) * dim // 2) for i in (0, 1))
+    crossed: Any = joining.concatenate([np.negative(second), first], -1)
+    angles = joining.concatenate([angles, angles], -1)
+    return like(y * np.cos(angles) + crossed * np.sin(angles), x)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from graphmill.frontend import reductions
-from graphmill.frontend.core import Tracer, apply, as_tracer, astype, dim_value, emit
+from graphmill.frontend.core import Tracer, as_tracer, astype, dim_value, emit
 from graphmill.frontend.nn import windows
 from graphmill.frontend.nn.layer import Array, floating, layer, like, wide
 from graphmill.frontend.nn.windows import Padding, Sizes, Window
-from graphmill.frontend.shaping import iota, reshaped
-from graphmill.ir.dims import DimLike
+from graphmill.frontend.shaping import iota
 from graphmill.ir.dtypes import i64
 
 
@@ -90,7 +91,7 @@ def _avg_pool(
             area *= size
         result = total * (1.0 / area) if area & (area - 1) == 0 else total / float(area)
     else:
-        result = total / astype(_counts(a, made), total.element)
+        result = total / astype(as_tracer(_counts(a, made)), total.element)
     return windows.as_given(like(result, x), rank, data_format)
 
 
@@ -100,12 +101,12 @@ def _counts(x: Tracer, made: Window) -> Any:
     rank = len(made.sizes)
     spatial = windows.places(x, made)
     for axis, size in enumerate(made.sizes):
-        start: Any = apply("mul", iota(spatial[axis]), made.strides[axis])
-        start = start - made.low[axis]
-        last = apply("min", start + size, dim_value(x.dims[axis + 2], i64))
-        count = apply("max", last - apply("max", start, 0), 1)
-        shape: list[DimLike] = [spatial[axis] if i == axis else 1 for i in range(rank)]
-        found = found * reshaped(count, shape)
+        places, room = spatial[axis], x.dims[axis + 2]
+        ramp: Any = np.arange(places) if isinstance(places, int) else iota(places)
+        end: Any = room if isinstance(room, int) else dim_value(room, i64)
+        start = ramp * made.strides[axis] - made.low[axis]
+        count = np.maximum(np.minimum(start + size, end) - np.maximum(start, 0), 1)
+        found = found * count[(slice(None), *(None for _ in range(rank - 1 - axis)))]
     return found
 
 
