@@ -14,7 +14,6 @@ from types import CodeType, FrameType
 
 import numpy as np
 
-import graphmill
 from graphmill.ir.graph import Location
 
 MAX_DEPTH = 8
@@ -25,11 +24,9 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOLDERS = [
     os.path.join(_ROOT, name) for name in ("frontend", "ir", "passes", "codegen", "runtime")
 ]
-_FOLDERS += [
-    os.path.dirname(os.path.abspath(module.__file__))
-    for module in (graphmill, np)
-    if module.__file__
-]
+_FACE = os.path.join(_ROOT, "graphmill")
+_FOLDERS += [_FACE if os.path.isdir(_FACE) else _ROOT]
+_FOLDERS += [os.path.dirname(os.path.abspath(np.__file__))]
 _INTERNAL = tuple(os.path.join(folder, "") for folder in _FOLDERS)
 
 _STORE_FAST, _STORE_DEREF = opcode.opmap["STORE_FAST"], opcode.opmap["STORE_DEREF"]
