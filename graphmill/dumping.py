@@ -43,8 +43,8 @@ class dump:
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None) -> None:
-        self._before = knobs.dump()
-        knobs.dump.set(None if directory is None else Path(directory).expanduser())
+        folder = None if directory is None else Path(directory).expanduser()
+        self._before = knobs.dump.set(folder)
 
     def __enter__(self) -> dump:
         return self
@@ -55,7 +55,7 @@ class dump:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        knobs.dump.set(self._before)
+        knobs.dump.restore(self._before)
 
 
 class Recorder(Protocol):

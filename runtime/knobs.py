@@ -56,9 +56,18 @@ class Knob(Generic[T]):
         except ValueError as error:
             raise KnobError(f"{self.variable}={text!r}: {error}") from None
 
-    def set(self, value: T) -> None:
-        """Change the value for the whole process; text is read as from the environment."""
+    def set(self, value: T) -> object:
+        """Change the value for the whole process; text is read as from the environment.
+
+        Returns what `restore` takes to undo it.
+        """
+        before = self._set
         self._set = self.read(value) if isinstance(value, str) else value
+        return before
+
+    def restore(self, before: object) -> None:
+        """Undo a `set`, also one that came before any other."""
+        self._set = before
 
     def reset(self) -> None:
         """Back to the environment's value or the default."""

@@ -319,3 +319,10 @@ def test_profile_has_every_kernel_and_line(tmp_path):
     first = f.function.__code__.co_firstlineno
     assert lines == {str(first + 2), str(first + 3)}
     assert "dot_general" in (tmp_path / "trace.json").read_text()
+
+
+def test_a_dump_block_leaves_the_environment_in_charge(tmp_path, monkeypatch):
+    with gm.dump(tmp_path / "one"):
+        pass
+    monkeypatch.setenv("GRAPHMILL_DUMP", str(tmp_path / "two"))
+    assert gm.knobs.dump() == tmp_path / "two"
