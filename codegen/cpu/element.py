@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.cpu import convert, memory, scalar
-from graphmill.codegen.cpu.elem import Elem, constant, select, splat
+from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import (
     Index,
@@ -137,6 +137,11 @@ class Elements:
             )
         else:
             memory.store_strided(code, value, source.pointer, offset, step, source.dtype, mask=mask)
+
+    def address(self, source: Source, index: Indices) -> Val:
+        """Where the first lane's element lies."""
+        offset, _ = self._offset(source, index)
+        return self.code.at(source.pointer, offset, memory_type(source.dtype))
 
     def _mask(self, guard: Val | None) -> Val | None:
         mask = both(self.code, self.tail, guard)
