@@ -51,10 +51,10 @@ def _power(bits: Num) -> Num:
     return ((bits + BIAS[bits.bits]) << SIGNIFICAND[bits.bits]).as_float()
 
 
-def _reduce(x: Num, low: Num | None = None) -> _Reduced:
-    """Reduce `x` (or `x + low`), which must be in or near the range."""
+def _reduce(x: Num, low: Num | None = None, offset: int = 0) -> _Reduced:
+    """Reduce `x` (or `x + low`), which must be in or near the range; bits hold k + offset."""
     high_ln2, low_ln2 = _LN2[x.bits]
-    magic = _MAGIC[x.bits]
+    magic = _MAGIC[x.bits] + offset
     shifted = fma(x, _LOG2E, magic)
     k = shifted - magic
     r = fma(k, -low_ln2, fma(k, -high_ln2, x))
@@ -64,8 +64,12 @@ def _reduce(x: Num, low: Num | None = None) -> _Reduced:
 
 
 def exp(x: Num) -> Num:
-    """e^x within 1 ulp."""
-    return _reduce(x.clamp(*_RANGE[x.bits])).scaled()
+    """e^x within 1 ulp; the halves of k come with the exponent's bias in them."""
+    reduced = _reduce(x.clamp(*_RANGE[x.bits]), offset=2 * BIAS[x.bits])
+    half = reduced.bits.shr(1)
+    first = (half << SIGNIFICAND[x.bits]).as_float()
+    second = ((reduced.bits - half) << SIGNIFICAND[x.bits]).as_float()
+    return fma(reduced.tail, first, first) * second
 
 
 def exp_of_sum(x: Num, low: Num) -> Num:
