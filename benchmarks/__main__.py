@@ -25,6 +25,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-cold", action="store_true", help="leave out compile and import time")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks")
     parser.add_argument(
+        "--keep", type=Path, help="a folder: references and compile caches stay there between runs"
+    )
+    parser.add_argument(
         "--peers-python",
         default=str(ROOT / ".peers" / "bin" / "python"),
         help="the peers' interpreter (benchmarks/install_peers.sh makes .peers)",
@@ -62,6 +65,7 @@ def plan_from(options: argparse.Namespace) -> session.Plan:
         python=sys.executable,
         peers_python=peers,
         cold=not (options.quick or options.no_cold),
+        kept=options.keep,
     )
 
 

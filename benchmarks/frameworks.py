@@ -7,13 +7,14 @@ the framework's own form; the result is complete when the call returns.
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks.layers import with_numpy
 from benchmarks.workload import Workload
 
 Call = Callable[[], Any]
@@ -44,9 +45,17 @@ def written(workload: Workload, *names: str) -> Any:
     return code
 
 
+def function(workload: Workload, names: Sequence[str], xp: Any, nn: Any) -> Callable[..., Any]:
+    found = workload.function(names, xp, nn)
+    if found is None:
+        raise NotWritten
+    return found
+
+
 def numpy_call(workload: Workload, threads: int) -> Call:
     inputs, constants = workload.data()
-    return partial(written(workload, "numpy", "array"), np, *inputs.values(), *constants)
+    call = function(workload, ("numpy", "array"), np, with_numpy)
+    return partial(call, *inputs.values(), *constants)
 
 
 def numexpr_call(workload: Workload, threads: int) -> Call:
@@ -69,10 +78,12 @@ def jax_call(workload: Workload, threads: int) -> Call:
     import jax
     import jax.numpy as jnp
 
-    function = written(workload, "jax", "array")
+    from benchmarks.layers import with_jax
+
+    call = function(workload, ("jax", "array"), jnp, with_jax)
     inputs, constants = workload.data()
     weights = [jnp.asarray(c) for c in constants]
-    compiled = jax.jit(lambda *xs: function(jnp, *xs, *weights))
+    compiled = jax.jit(lambda *xs: call(*xs, *weights))
     arrays = [jnp.asarray(a) for a in inputs.values()]
     return lambda: compiled(*arrays).block_until_ready()
 
@@ -80,36 +91,47 @@ def jax_call(workload: Workload, threads: int) -> Call:
 def torch_call(workload: Workload, threads: int) -> Call:
     import torch
 
+    from benchmarks.layers import with_torch
+
+    call = function(workload, ("torch",), torch, with_torch)
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     inputs, constants = workload.data()
     tensors = [torch.from_numpy(a) for a in (*inputs.values(), *constants)]
-    return partial(written(workload, "torch"), torch, *tensors)
+    return partial(call, *tensors)
 
 
 def inductor_call(workload: Workload, threads: int) -> Call:
     import torch
 
-    function = written(workload, "inductor", "torch")
+    from benchmarks.layers import with_torch
+
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     inputs, constants = workload.data()
     tensors = [torch.from_numpy(a) for a in inputs.values()]
     weights = [torch.from_numpy(c) for c in constants]
     torch.compiler.reset()  # else the lambda's eighth workload runs uncompiled
-    if "inductor" in workload.code:
-        return partial(function(torch), *tensors, *weights)
-    compiled = torch.compile(lambda *xs: function(torch, *xs, *weights), dynamic=False)
+    if compile_parts := workload.variant("inductor"):
+        assert callable(compile_parts)
+        return partial(compile_parts(torch), *tensors, *weights)
+    call = function(workload, ("torch",), torch, with_torch)
+    compiled = torch.compile(lambda *xs: call(*xs, *weights), dynamic=False)
     return partial(compiled, *tensors)
 
 
 def onnx_model(workload: Workload) -> bytes:
-    """The workload's ONNX text with its constants as initialisers."""
+    """The workload's ONNX text with its constants as initialisers, or its layers as a graph."""
     import onnx
 
+    inputs, constants = workload.data()
+    if "onnx" not in workload.code:
+        from benchmarks.layers import with_onnx
+
+        model_of = function(workload, (), with_onnx, with_onnx)
+        return with_onnx.traced(model_of, inputs, constants)
     text = f'<ir_version: 10, opset_import: ["": 21]> {written(workload, "onnx")}'
     model = onnx.parser.parse_model(text)
-    inputs, constants = workload.data()
     declared = [value.name for value in model.graph.input]
     names = declared[len(inputs) :]
     for name, array in zip(names, constants, strict=True):
@@ -149,9 +171,9 @@ def openvino_call(workload: Workload, threads: int) -> Call:
 def graphmill_call(workload: Workload, threads: int) -> Call:
     import graphmill as gm
 
-    function = written(workload, "graphmill", "array")
+    call = function(workload, ("graphmill", "array"), np, gm.nn)
     inputs, constants = workload.data()
-    compiled = gm.jit(lambda *xs: function(np, *xs, *constants))
+    compiled = gm.jit(lambda *xs: call(*xs, *constants))
     return partial(compiled, *inputs.values())
 
 

@@ -3,7 +3,9 @@
 Orders: hello · prepare WORKLOAD · round SECONDS · drop · quit. Started by `benchmarks.session`.
 """
 
+import functools
 import gc
+import hashlib
 import json
 import os
 import sys
@@ -22,13 +24,22 @@ SHORTEST_SAMPLE_NS = 50_000
 
 def reference(workload: Workload, scratch: Path) -> np.ndarray[Any, Any]:
     """The float64 reference, computed by whoever comes first and kept for the others."""
-    path = scratch / f"{workload.name}.npy"
+    path = scratch / f"{workload.name}-{sources()}.npy"
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}.npy")
         np.save(partial, workload.reference())
         partial.rename(path)
     array: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
     return array
+
+
+@functools.cache
+def sources() -> str:
+    """A digest of what defines the workloads: references of other sources are not read."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def samples(call: Call, seconds: float) -> list[float]:

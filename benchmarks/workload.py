@@ -1,10 +1,13 @@
 """One workload is one record: its inputs, its meaning, and how each framework writes it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from benchmarks.layers import with_numpy
 
 Arrays = tuple[np.ndarray[Any, Any], ...]
 
@@ -15,6 +18,8 @@ Arrays = tuple[np.ndarray[Any, Any], ...]
 #   numba                          function (numba) -> compiled function (*inputs, *constants)
 #   numexpr                        expression over the inputs' names
 #   onnx                           ONNX text, constants written as inputs; ONNX Runtime and OpenVINO
+#   layers                         function (xp, nn, *inputs, *constants), `nn` being `gm.nn` or the
+#                                  peer's module of benchmarks.layers: all but Numba and numexpr
 Code = Callable[..., Any] | str
 
 
@@ -50,9 +55,16 @@ class Workload:
         """The result in NumPy with every float in float64."""
         inputs, constants = self.data()
         arrays = [wide(a) for a in (*inputs.values(), *constants)]
-        function = self.variant("numpy", "array")
-        assert callable(function)
-        return np.asarray(function(np, *arrays))
+        function = self.function(("numpy", "array"), np, with_numpy)
+        assert function is not None
+        return np.asarray(function(*arrays))
+
+    def function(self, names: Sequence[str], xp: Any, nn: Any) -> Callable[..., Any] | None:
+        """What is called with inputs and constants: the first variant of `names`, or the layers."""
+        code, layers = self.variant(*names), self.variant("layers")
+        if callable(code):
+            return partial(code, xp)
+        return partial(layers, xp, nn) if callable(layers) else None
 
     def error(self, result: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> float:
         """The largest (or mean) deviation, as a share of the reference's largest (mean) value."""
