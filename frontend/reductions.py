@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphmill.frontend import axes as ax
+from graphmill.frontend import sizes
 from graphmill.frontend.array_functions import implements
 from graphmill.frontend.core import (
     Tracer,
@@ -19,8 +20,10 @@ from graphmill.frontend.core import (
     broadcast_to,
     dim_value,
     emit,
+    emit_op,
 )
 from graphmill.frontend.describe import failure
+from graphmill.frontend.state import current
 from graphmill.frontend.ufuncs import constant_like, copied, evaluate, truth
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType, bool_, f32, f64, i64, u64
@@ -90,6 +93,14 @@ def prod(
     return _combine("prod", x, axis, keepdims, initial, where)
 
 
+def require_some(x: Tracer, over: Sequence[int]) -> None:
+    """Let the call fail (GM062) if the symbolic axes `over` turn out empty; a choice needs one."""
+    bounds = current().trace.dims
+    for size in [x.dims[i] for i in over]:
+        if sizes.compare(size, ">", 0, bounds) is None:
+            emit_op("require", (), {"size": size})
+
+
 def _extreme(monoid: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Tracer:
     x = as_tracer(a)
     if x.element.is_complex:
@@ -116,6 +127,8 @@ def _extreme(monoid: str, a: Any, axis: Any, keepdims: Any, initial: Any, where:
             [a],
             hint="pass initial=, the value where the mask holds nowhere.",
         )
+    if unbounded:
+        require_some(x, ax.axes(axis, x.ndim, x))
     return _combine(monoid, x, axis, keepdims, initial, where)
 
 
@@ -124,6 +137,11 @@ def max(
     a: Any, axis: Any = None, keepdims: Any = False, initial: Any = UNSET, where: Any = True
 ) -> Tracer:
     return _extreme("max", a, axis, keepdims, initial, where)
+
+
+def largest(x: Tracer, axis: Any) -> Tracer:
+    """The maximum along axes, which stay with size 1; the least value along an empty axis."""
+    return reduce(x, "max", ax.axes(axis, x.ndim, x), True)
 
 
 @implements(np.min)
@@ -239,10 +257,12 @@ def _arg(kind: str, a: Any, axis: Any, keepdims: Any) -> Tracer:
     x = as_tracer(a)
     shape: tuple[DimLike, ...] = ax.kept(x, range(x.ndim))
     if axis is None:
+        require_some(x, range(x.ndim))
         flat = emit("reshape", x, shape=(x.type.size,))
         result = emit("argreduce", flat, axis=0, kind=kind)
     else:
         along = ax.axis(axis, x.ndim, x)
+        require_some(x, (along,))
         shape = ax.kept(x, (along,))
         result = emit("argreduce", x, axis=along, kind=kind)
     keep = bool(keepdims) and keepdims is not UNSET

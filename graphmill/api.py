@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from graphmill.runtime.library import Library
 
 CHECKS = ("bounds", "nan")
-BOUNDS = 1  # the code of a bounds check in an error record
+BOUNDS, EMPTY = 1, 3  # codes of checks in an error record
 
 
 class Jit(Dispatcher):
@@ -249,6 +249,12 @@ def check_failed(problem: CheckError) -> Exception:
             why=f"indices run from {-bound} to {bound - 1}; without the check the nearest element "
             f"is read and a write is dropped. It is element {problem.index} of the index array.",
             hint="clip or mask the indices, or mend what computes them.",
+        )  # fmt: skip
+    if problem.code == EMPTY:
+        return error(
+            "GM062", "a choice among no elements", location=place,
+            why="an empty axis has no largest or smallest element.",
+            hint="pass initial= to np.max or np.min, or call only with sizes of at least 1.",
         )  # fmt: skip
     return error(
         "GM061", f"element {problem.index} (in row-major order) is {problem.value}", location=place,

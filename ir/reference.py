@@ -24,12 +24,19 @@ class InterpretError(ValueError):
 
 
 class CheckFailed(ArithmeticError):
-    """A `check` op found a bad value; `index` and `value` say which, `location` where."""
+    """A `check` op found a bad value; `index` and `value` say which, `location` where.
+
+    From a `require` op, `value` is the size that is too small.
+    """
 
     def __init__(self, op: Op, index: tuple[int, ...], value: Any) -> None:
         place = f"{op.loc}: " if op.loc else ""
-        what = "index out of bounds" if op.attrs["kind"] == "bounds" else "not finite"
-        super().__init__(f"{place}{what}: element {list(index)} is {value}")
+        if op.name == "require":
+            what = "no element to choose: the axis is empty"
+        else:
+            kind = "index out of bounds" if op.attrs["kind"] == "bounds" else "not finite"
+            what = f"{kind}: element {list(index)} is {value}"
+        super().__init__(place + what)
         self.location, self.index, self.value = op.loc, index, value
 
 
@@ -204,6 +211,12 @@ class _Evaluator:
             index = tuple(int(i) for i in np.argwhere(bad)[0])
             raise CheckFailed(op, index, x[index])
         return [x]
+
+    def _require(self, op: Op, operands: list[Array]) -> Sequence[Array]:
+        size = evaluate(op.attrs["size"], self.sizes)
+        if size < 1:
+            raise CheckFailed(op, (), size)
+        return []
 
 
 def _check_sizes(function: Function, sizes: Mapping[str, int]) -> None:

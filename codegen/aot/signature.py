@@ -37,7 +37,10 @@ ERRORS = (
     ("BAD_DIM", "a dim is out of its bounds, or the dims give an impossible size"),
     ("OUT_OF_MEMORY", "no scratch memory"),
     ("UNSUPPORTED_CPU", "the CPU lacks a feature that the kernels were compiled for"),
-    ("CHECK_FAILED", "a bounds or NaN check that the function was built with failed"),
+    (
+        "CHECK_FAILED",
+        "no element to choose from, or a check that the function was built with failed",
+    ),
     ("NO_WEIGHTS", "the weights were not loaded, or their file is not the right one"),
     ("INTERNAL", "anything else; please report it"),
 )

@@ -1,7 +1,7 @@
 """Softmax and its relatives along axes, the largest element taken out first.
 
 16-bit floats are computed in f32 and come back in their dtype. A row of -inf alone has the
-logsumexp -inf; its softmax is NaN, as 0 / 0 is.
+logsumexp -inf; its softmax is NaN, as 0 / 0 is. So has an empty axis, whose softmax is empty.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def softmax(x: Array, axis: Axes = -1) -> Array:
 
 def normalised(x: Tracer, axis: Axes) -> Any:
     """The softmax of x in x's dtype."""
-    powers = np.exp(x - reductions.max(x, axis, keepdims=True))
+    powers = np.exp(x - reductions.largest(x, axis))
     return powers / reductions.sum(powers, axis, keepdims=True)
 
 
@@ -38,7 +38,7 @@ def log_softmax(x: Array, axis: Axes = -1) -> Array:
     """log(softmax(x)) along axes (None: all): x's shape and dtype, a float."""
     x = floating("log_softmax", x)
     y = wide(x)
-    centred = y - reductions.max(y, axis, keepdims=True)
+    centred = y - reductions.largest(y, axis)
     return like(centred - np.log(reductions.sum(np.exp(centred), axis, keepdims=True)), x)
 
 
@@ -51,7 +51,7 @@ def logsumexp(x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
 
 def log_of_sum(x: Tracer, axis: Axes, keepdims: bool = False) -> Any:
     """The logsumexp of x in x's dtype."""
-    largest = reductions.max(x, axis, keepdims=True)
+    largest = reductions.largest(x, axis)
     shift: Any = select(np.isfinite(largest), largest, constant_like(largest, 0))  # type: ignore[arg-type]
     total = np.log(reductions.sum(np.exp(x - shift), axis, keepdims=True)) + shift
     over = ax.axes(axis, x.ndim, x)

@@ -79,3 +79,18 @@ CHECK = register(
         _infer_check, None, attrs={"kind": "str", "size": "dim", "axis": "int"}, effect="checks",
     )
 )  # fmt: skip
+
+
+def _infer_require(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    check_count(REQUIRE, types)
+    return []
+
+
+REQUIRE = register(
+    OpDef(
+        "require", "effects", (),
+        "At run time `size` must not be 0: a choice among no elements, such as argmax along an "
+        "empty axis, is reported with the op's location and stops the call",
+        _infer_require, None, attrs={"size": "dim"}, effect="checks",
+    )
+)  # fmt: skip

@@ -90,7 +90,11 @@ def test_checks_name_the_line(tmp_path):
     def root(x):
         return np.sqrt(x)
 
+    def best(x):
+        return np.argmax(x)
+
     functions = {
+        "best": (best, [gm.spec("f32[n]")]),
         "pick": (gm.jit(pick, check="bounds"), [gm.spec("f32[10]"), gm.spec("i64[k]")]),
         "root": (gm.jit(root, check="nan"), [gm.spec("f32[n]")]),
     }
@@ -102,6 +106,9 @@ def test_checks_name_the_line(tmp_path):
     np.testing.assert_allclose(lib.root(x), np.sqrt(x))
     with pytest.raises(RuntimeError, match=r"\.py:\d+: a value is NaN or infinite \(element 3\)"):
         lib.root(3 - np.arange(5, dtype=np.float32) * 1.1)
+    assert lib.best(x) == 9
+    with pytest.raises(RuntimeError, match=r"test_build\.py:\d+: a choice among no elements"):
+        lib.best(x[:0])
 
 
 @needs_lld

@@ -204,6 +204,49 @@ def test_checks_report_the_line():
         f(x * np.float32([1, -1] * 5), np.array([0, 1, 2]))
 
 
+CHOICES = [np.max, np.min, np.argmax, np.argmin, np.ptp, lambda x: np.max(x, 0),
+           lambda x: np.argmin(x, 0), lambda x: np.max(x[1:]), lambda x: x.max((0, 1))]  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_among_nothing_is_an_error(choice):
+    """Not an index outside the array, nor -inf; and later calls, on the native path, alike."""
+
+    @gm.jit(dynamic={"x": ("n", None)})
+    def f(x):
+        return choice(x * 2)
+
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    for _ in range(4):
+        np.testing.assert_array_equal(f(x), choice(x * 2))
+        with pytest.raises(ValueError, match=r"GM062[\s\S]*test_jit\.py\", line"):
+            f(x[:0])
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [lambda x: np.max(x, 1), lambda x: x.argmax(1), lambda x: np.max(x, initial=3), gm.nn.softmax,
+     lambda x: gm.nn.softmax(x, 0), lambda x: gm.nn.logsumexp(x, 0)],
+)  # fmt: skip
+def test_an_empty_axis_that_nothing_is_chosen_from(harmless):
+    f = gm.jit(lambda x: harmless(x), dynamic={"x": ("n", None)})
+    empty = np.ones((0, 3), np.float32)
+    got = f(empty)
+    assert got.size == 0 or np.all((got == 3) | (got == -np.inf))
+    assert "require" not in f.trace(empty).function.name + str(f.trace(empty))
+
+
+def test_a_branch_that_is_not_taken_may_choose_among_nothing():
+    @gm.jit(dynamic={"x": ("n",)})
+    def f(x, go):
+        return gm.cond(go, lambda x: np.max(x), lambda x: x.sum(), x)
+
+    empty = np.ones(0)
+    assert f(empty, False) == 0 and f(np.ones(2), True) == 1
+    with pytest.raises(ValueError, match="GM062"):
+        f(empty, True)
+
+
 def test_wrong_options():
     with pytest.raises(gm.GraphmillError, match="GM025"):
         gm.jit(lambda x: x, check="speed")

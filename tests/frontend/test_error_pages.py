@@ -14,8 +14,8 @@ from graphmill.frontend import core
 from graphmill.frontend.errors import CODES, GraphmillError
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "errors"
-# Raised at run time by checked executables; their pages' programs are tested with those.
-RUN_TIME = {"GM060", "GM061"}
+# Raised at run time by executables; their pages' programs are tested with those.
+RUN_TIME = {"GM060", "GM061", "GM062"}
 
 
 def programs(code: str) -> list[str]:

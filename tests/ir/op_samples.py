@@ -292,6 +292,11 @@ def _check() -> Iterator[Case]:
     yield [tensor(i64, 3)], {"kind": "bounds", "size": 9, "axis": 1}, ()
 
 
+def _require() -> Iterator[Case]:
+    for size in (3, Dim.of("n") + 1):
+        yield [tensor(f32, "n")], {"size": size}, ()
+
+
 def _dim_value() -> Iterator[Case]:
     for value in (3, Dim.of("n"), 2 * Dim.of("n") + 1):
         yield [tensor(f32, "n")], {"value": value, "dtype": i64}, ()
@@ -312,7 +317,7 @@ CASES: dict[str, Any] = {
     "scatter": _scatter, "dynamic_slice": lambda: _dynamic(False),
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,
     "rng_bits": _rng, "cond": _cond, "while": _while, "scan": _scan, "fusion": _fusion,
-    "check": _check,
+    "check": _check, "require": _require,
     "dim": _dim_value,
     "call": _one(([X], {"callee": "other", "types": (X,)}, ())),
     "token": _one(([], {}, ())),
