@@ -20,10 +20,12 @@ Program = TypeVar("Program", Function, Module)
 Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
-DEFAULT_PIPELINE = "inline,state,decompose,fold,simplify,layout,simplify,cse,dce,fuse,memory"
+DEFAULT_PIPELINE = (
+    "inline,state,decompose,fold,simplify,layout,simplify,cse,dce,attention,fuse,memory"
+)
 MODULES = (
-    "check", "cse", "dce", "decompose", "fold", "fuse", "inline", "layout", "memory", "simplify",
-    "specialise", "state",
+    "attention", "check", "cse", "dce", "decompose", "fold", "fuse", "inline", "layout", "memory",
+    "simplify", "specialise", "state",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphmill.codegen.cpu import contraction, convolution, loops, reductions, tiles
+from graphmill.codegen.cpu.attention.streaming import emit_attention
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
@@ -32,7 +33,8 @@ def emitter_of(op: Op) -> Emitter:
 
 @lowers("fusion")
 def _fusion(host: Host, op: Op) -> None:
-    kinds: dict[str, Emitter] = {"loop": _loop, "reduce": _reduce, "contract": _contract}
+    kinds: dict[str, Emitter] = {"loop": _loop, "reduce": _reduce, "contract": _contract,
+                                "attention": _attention}  # fmt: skip
     kinds[op.attrs["kind"]](host, op)
 
 
@@ -72,6 +74,10 @@ def _contract(host: Host, op: Op) -> None:
     if any(inner.name == "conv" for inner in block.ops):
         emit = convolution.emit_convolution
     emit(host, op, block, label(op), info_of)
+
+
+def _attention(host: Host, op: Op) -> None:
+    emit_attention(host, op, body_of(op), label(op), info_of)
 
 
 # ---- views and constants

@@ -45,6 +45,8 @@ def label(op: Op) -> str:
     """What a kernel does, as part of its symbol: the ops that matter, in order."""
     if op.name != "fusion":
         return op.name.replace(".", "_")
+    if op.attrs["kind"] == "attention":
+        return "attention"
     skipped = {"constant", "broadcast", "yield", "reshape", "cast"}
     names = [inner.name for inner in op.regions[0].block.ops if inner.name not in skipped]
     return "_".join(list(dict.fromkeys(names))[:4]) or "copy"

@@ -1,0 +1,160 @@
+"""One attention kernel being written: its arrays, sizes, register tile, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu import convert
+from graphmill.codegen.cpu.attention.operands import Operand, operand, output_view
+from graphmill.codegen.cpu.attention.visible import Bound, Shown, bounds
+from graphmill.codegen.cpu.contract.blocking import Tile
+from graphmill.codegen.cpu.element import Elements, Override
+from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.index import Index, Indices, zero
+from graphmill.codegen.cpu.kernel import Kernel
+from graphmill.ir.attention import Attention, attention_in, operand_view
+from graphmill.ir.dims import DimLike
+from graphmill.ir.dtypes import DType, i64
+from graphmill.ir.graph import Block, Op, Value
+
+At = Mapping[int, Val]  # positions along axes of the scores
+
+
+@dataclass(slots=True)
+class Problem:
+    """The kernel, its operands, and how the block's masks and biases are evaluated."""
+
+    kernel: Kernel
+    found: Attention
+    acc: DType
+    tile: Tile
+    q: Operand
+    k: Operand
+    v: Operand
+    out: Operand
+    elements: Elements
+    bounds: list[Bound]
+
+    @property
+    def code(self) -> Code:
+        return self.kernel.code
+
+    @property
+    def rows(self) -> DimLike:
+        """The number of queries that share keys."""
+        return 1 if self.found.rows is None else self.found.scores.shape[self.found.rows]
+
+    @property
+    def keys(self) -> DimLike:
+        size: DimLike = self.found.scores.shape[self.found.keys]
+        return size
+
+    @property
+    def depth(self) -> int:
+        """Elements of a query or key."""
+        size = self.found.q.shape[self.found.q_depth]
+        assert isinstance(size, int), "checked by the pass"
+        return size
+
+    @property
+    def width(self) -> int:
+        """Elements of a value."""
+        size = self.found.v.shape[self.found.v_width]
+        assert isinstance(size, int), "checked by the pass"
+        return size
+
+    @property
+    def items(self) -> list[DimLike]:
+        """The sizes of the axes that are neither queries nor keys."""
+        return [self.found.scores.shape[a] for a in self.found.items]
+
+    # ---- scores
+
+    def index(self, at: At, row: Index, key: Index) -> Indices:
+        """The index of scores at positions of the other axes."""
+        named = {a: Index(position) for a, position in at.items()}
+        named[self.found.keys] = key
+        if self.found.rows is not None:
+            named[self.found.rows] = row
+        return tuple(named[a] for a in range(self.found.scores.tensor.rank))
+
+    def score(self, product: Val, index: Indices) -> Val:
+        """What the softmax is taken of where the product of query and key is `product`."""
+        first = self.found.first.result
+        value = convert.cast(self.code, product, self.acc, first.tensor.dtype)
+        self.elements.overrides[first] = lambda at, guard: value
+        result = self.elements.vector(self.found.scores, index)
+        assert isinstance(result, Val)
+        return result
+
+    def scores_are_cheap(self) -> bool:
+        """Whether a score is a product, scaled at most: computed again rather than stored."""
+        op, first = self.found.scores.op, self.found.first
+        if op is None or op is first:
+            return True
+        if op.name != "mul" or op.operands[0] is not first.result:
+            return False
+        factor = Shown(op.operands[1], (None,) * self.found.scores.tensor.rank).source().value
+        return not factor.shape
+
+    def distance(self, bound: Bound, at: At) -> Val:
+        """d of a bound `key relation query + d` between positions, for an item."""
+        start = zero(self.code)
+        index = self.index(at, start, start)
+
+        def value(shown: Shown) -> Val:
+            rank = shown.value.tensor.rank
+            own = [start] * rank
+            for axis, position in zip(shown.axes, index, strict=True):
+                if axis is not None:
+                    own[axis] = position
+            found = self.elements.at(shown.value, tuple(own))
+            wide = convert.cast(self.code, found, shown.value.tensor.dtype, i64)
+            assert isinstance(wide, Val)
+            return wide
+
+        return self.code.binary("arith.subi", value(bound.query), value(bound.key))
+
+    @contextmanager
+    def everywhere(self) -> Iterator[None]:
+        """Inside, every key is taken as visible to every query."""
+        overrides = self.elements.overrides
+        for bound in self.bounds:
+            overrides[bound.test] = _always(self.code.const(not bound.negated, "i1"))
+        with self.elements.scope():
+            yield
+        for bound in self.bounds:
+            overrides.pop(bound.test, None)
+
+
+def _always(value: Val) -> Override:
+    return lambda at, guard: value
+
+
+def problem(host: Host, kernel: Kernel, op: Op, block: Block, acc: DType, tile: Tile) -> Problem:
+    """Everything a schedule needs to write the kernel of the fusion `op`."""
+    found = attention_in(block)
+    kernel.lanes = tile.lanes
+    arrays = dict(zip(block.args, op.operands, strict=True))
+
+    def array(of: Value, axes: tuple[int | None, ...], walked: int | None, own: int) -> Operand:
+        view = operand_view(of)
+        value = arrays[view.base]
+        return operand(host, kernel, value, host.buffers[value], view, axes, walked, own)
+
+    sources = {arg: host.source(kernel, arg, host.buffers[v]) for arg, v in arrays.items()}
+    shown = output_view(block.yielded[0], found.result)
+    return Problem(
+        kernel, found, acc, tile,
+        array(found.q, found.q_axes, found.rows, found.q_depth),
+        array(found.k, found.k_axes, found.keys, found.k_depth),
+        array(found.v, found.v_axes, found.keys, found.v_width),
+        operand(
+            host, kernel, op.result, host.buffers[op.result], shown, found.out_axes, found.rows,
+            found.out_width,
+        ),
+        Elements(kernel, sources), bounds(found),
+    )  # fmt: skip

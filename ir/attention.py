@@ -1,0 +1,307 @@
+"""Attention among ops: what the parts of softmax(f(q kᵀ)) v are, however it is written.
+
+`attention_at` starts at the product with the values and goes back to the product of queries and
+keys. It accepts the maximum subtracted or not, the division before or after the second product, a
+guard for rows that see no key, operands of both products in either order, and axes anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.ops.contract import free_axes
+from graphmill.ir.views import View, view_of
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A `dot_general` seen from its result: which result axis is which axis of an operand."""
+
+    op: Op
+
+    def axes(self, side: int) -> list[int | None]:
+        """For each axis of the result the axis of operand `side`, None if it has none."""
+        attrs, (x, y) = self.op.attrs, self.op.operands
+        batch = [attrs["x_batch"], attrs["y_batch"]]
+        free = [
+            free_axes(v.tensor.rank, batch[i], attrs[f"{'xy'[i]}_contract"])
+            for i, v in enumerate((x, y))
+        ]
+        found: list[int | None] = list(batch[side])
+        for i in (0, 1):
+            found += free[i] if i == side else [None] * len(free[i])
+        return found
+
+    def contract(self, side: int) -> tuple[int, ...]:
+        """The axes of operand `side` that are summed over."""
+        axes: tuple[int, ...] = tuple(self.op.attrs[f"{'xy'[side]}_contract"])
+        return axes
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """The parts of one attention. Axes of q, k, v and the result are given for each axis of the
+    scores (None where an operand has no such axis); `depth` and `width` are the remaining ones.
+    """
+
+    first: Op  # the product of queries and keys
+    second: Op  # the product with the values
+    scores: Value  # what the softmax is taken of
+    power: Op  # the exponential
+    result: Value
+    q: Value
+    k: Value
+    v: Value
+    keys: int  # the axis of the scores along which the softmax runs
+    rows: int | None  # the axis whose positions share keys and values: the queries
+    q_axes: tuple[int | None, ...]
+    k_axes: tuple[int | None, ...]
+    v_axes: tuple[int | None, ...]
+    out_axes: tuple[int, ...]  # -1 at `keys`
+    q_depth: int
+    k_depth: int
+    v_width: int
+    out_width: int
+    shifted: bool  # whether the maximum is subtracted
+    blind: bool  # whether a row whose scores are all -inf gives 0 instead of NaN
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """The axes of the scores that are neither keys nor rows."""
+        rank = self.scores.tensor.rank
+        return tuple(a for a in range(rank) if a not in (self.keys, self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Softmax:
+    power: Op
+    scores: Value
+    axis: int
+    shifted: bool
+    blind: bool
+
+
+def attention_at(second: Op) -> Attention | None:
+    """The attention whose product with the values is `second`, if it is one."""
+    if second.name != "dot_general":
+        return None
+    for side in (0, 1):
+        found = _softmax(second, side)
+        if found is None:
+            continue
+        softmax, result = found
+        first = first_product(softmax.scores)
+        if first is not None:
+            made = _assigned(first, second, side, softmax, result)
+            if made is not None:
+                return made
+    return None
+
+
+def attention_in(block: Block) -> Attention:
+    """The attention that a kernel's block computes."""
+    found = [made for op in block.ops if (made := attention_at(op)) is not None]
+    assert len(found) == 1, "an attention kernel computes one attention"
+    return found[0]
+
+
+# ---- the softmax
+
+
+def uncast(value: Value) -> Value:
+    """The value before casts between float dtypes."""
+    while value.op is not None and value.op.name == "cast" and value.tensor.dtype.is_float:
+        if not value.op.operands[0].tensor.dtype.is_float:
+            break
+        value = value.op.operands[0]
+    return value
+
+
+def _softmax(second: Op, side: int) -> tuple[_Softmax, Value] | None:
+    """The softmax that operand `side` of a product is, divided before or after the product."""
+    contract = Product(second).contract(side)
+    if len(contract) != 1 or not second.result.tensor.dtype.is_float:
+        return None
+    weights = uncast(second.operands[side])
+    op = weights.op
+    if op is None:
+        return None
+    if op.name == "div":
+        power = uncast(op.operands[0]).op
+        kept = [i for i in range(weights.tensor.rank) if i != contract[0]]
+        divisor = _repeated(op.operands[1], kept)
+        softmax = _shape(power, divisor, contract[0])
+        return None if softmax is None else (softmax, second.result)
+    axes = Product(second).axes(side)
+    for user in second.result.users:
+        divided = user if user.name == "div" and user.operands[0] is second.result else None
+        if divided is None or len(second.result.uses) != 1:
+            continue
+        where = [axes.index(i) for i in range(weights.tensor.rank) if i != contract[0]]
+        softmax = _shape(op, _repeated(divided.operands[1], where), contract[0])
+        if softmax is not None:
+            return softmax, divided.result
+    return None
+
+
+def _repeated(value: Value, axes: list[int]) -> Value | None:
+    """x when `value` is x repeated along all axes but `axes`."""
+    value = uncast(value)
+    op = value.op
+    if op is None or op.name != "broadcast" or list(op.attrs["axes"]) != axes:
+        return None
+    source = op.operands[0]
+    kept = tuple(value.shape[a] for a in axes)
+    return uncast(source) if tuple(source.shape) == kept else None
+
+
+def _shape(power: Op | None, divisor: Value | None, axis: int) -> _Softmax | None:
+    """The softmax with this exponential and this divisor."""
+    if power is None or power.name != "exp" or divisor is None:
+        return None
+    total, hidden = _guarded(divisor, 1.0)
+    if not _reduces(total, "sum", power.result, axis):
+        return None
+    scores, op = power.operands[0], power.operands[0].op
+    if op is not None and op.name == "sub":
+        kept = [i for i in range(scores.tensor.rank) if i != axis]
+        subtracted = _repeated(op.operands[1], kept)
+        if subtracted is not None:
+            largest, empty = _guarded(subtracted, 0.0)
+            largest, empty, hidden = (_never_less(v) for v in (largest, empty, hidden))
+            if _reduces(largest, "max", op.operands[0], axis):
+                fits = empty is hidden and empty in (None, largest)
+                softmax = _Softmax(power, op.operands[0], axis, True, hidden is not None)
+                return softmax if fits else None
+    return None if hidden is not None else _Softmax(power, scores, axis, False, False)
+
+
+def _never_less(value: Value | None) -> Value | None:
+    """x when `value` is max(x, -inf)."""
+    op = value.op if value is not None else None
+    if op is not None and op.name == "max" and is_splat(op.operands[1], -np.inf):
+        return op.operands[0]
+    return value
+
+
+def _guarded(value: Value, other: float) -> tuple[Value | None, Value | None]:
+    """x and y when `value` is where(y == -inf, other, x); else `value` and None."""
+    op = value.op
+    if op is None or op.name != "select" or not is_splat(op.operands[1], other):
+        return value, None
+    test = op.operands[0].op
+    if test is None or test.name != "eq" or not is_splat(test.operands[1], -np.inf):
+        return None, None
+    return op.operands[2], test.operands[0]
+
+
+def _reduces(value: Value | None, monoid: str, of: Value, axis: int) -> bool:
+    """Whether `value` reduces `of` (in whatever precision) along `axis`."""
+    op = value.op if value is not None else None
+    if op is None or op.name != "reduce" or op.attrs["monoid"] != monoid:
+        return False
+    return uncast(op.operands[0]) is uncast(of) and tuple(op.attrs["axes"]) == (axis,)
+
+
+def is_splat(value: Value, number: float) -> bool:
+    """Whether every element of `value` is the constant `number`."""
+    op = value.op
+    if op is not None and op.name == "broadcast":
+        op = op.operands[0].op
+    if op is None or op.name != "constant" or not op.attrs["value"].size:
+        return False
+    return bool((np.asarray(op.attrs["value"]).astype(np.float64) == number).all())
+
+
+# ---- the first product
+
+
+def first_product(scores: Value) -> Op | None:
+    """The product that `scores` are computed from elementwise."""
+    for value in elementwise_above(scores):
+        op = value.op
+        if op is not None and op.name == "dot_general" and value.shape == scores.shape:
+            return op
+    return None
+
+
+def elementwise_above(value: Value) -> Iterator[Value]:
+    """`value` and what it is computed from by elementwise ops, nearest first."""
+    seen = [value]
+    for found in seen:
+        yield found
+        if found.op is not None and found.op.definition.family == "elementwise":
+            seen += [v for v in found.op.operands if v not in seen]
+
+
+# ---- which axis is which
+
+
+def _assigned(
+    first: Op, second: Op, side: int, softmax: _Softmax, result: Value
+) -> Attention | None:
+    one, two = Product(first), Product(second)
+    keys, rank = softmax.axis, softmax.scores.tensor.rank
+    k_side = next((s for s in (0, 1) if one.axes(1 - s)[keys] is None), None)
+    if k_side is None or len(one.contract(0)) != 1 or len(two.contract(0)) != 1:
+        return None
+    q, k, v = first.operands[1 - k_side], first.operands[k_side], second.operands[1 - side]
+    q_axes, k_axes = one.axes(1 - k_side), one.axes(k_side)
+    weights = two.axes(side)  # for each result axis the axis of the weights
+    values = two.axes(1 - side)
+    v_axes: list[int | None] = [None] * rank
+    out_axes = [-1] * rank
+    for at, (axis, own) in enumerate(zip(weights, values, strict=True)):
+        if axis is not None:
+            v_axes[axis], out_axes[axis] = own, at
+    v_axes[keys] = two.contract(1 - side)[0]
+    widths = [at for at, axis in enumerate(weights) if axis is None]
+    only_k = [a for a in range(rank) if q_axes[a] is None]
+    if only_k != [keys] or len(widths) != 1:
+        return None
+    width = values[widths[0]]
+    assert width is not None
+    return Attention(
+        first, second, softmax.scores, softmax.power, result, q, k, v, keys,
+        _rows(softmax.scores, q_axes, k_axes, v_axes),
+        tuple(q_axes), tuple(k_axes), tuple(v_axes), tuple(out_axes),
+        one.contract(1 - k_side)[0], one.contract(k_side)[0], width, widths[0],
+        softmax.shifted, softmax.blind,
+    )  # fmt: skip
+
+
+def _rows(
+    scores: Value,
+    q_axes: list[int | None],
+    k_axes: list[int | None],
+    v_axes: list[int | None],
+) -> int | None:
+    """The axis that only the queries have: the last that is not of size 1."""
+    own = [
+        a for a in range(scores.tensor.rank)
+        if q_axes[a] is not None and k_axes[a] is None and v_axes[a] is None
+    ]  # fmt: skip
+    long = [a for a in own if scores.shape[a] != 1]
+    return max(long or own, default=None)
+
+
+# ---- where the operands lie
+
+
+def operand_view(value: Value) -> View:
+    """How an operand of a product lies in memory, widening casts left out."""
+    return view_of(unwidened(value))
+
+
+def unwidened(value: Value) -> Value:
+    """The value before a cast from a 16-bit float to f32."""
+    op = value.op
+    if op is not None and op.name == "cast" and value.tensor.dtype.name == "f32":
+        source = op.operands[0]
+        if source.tensor.dtype.name in ("f16", "bf16"):
+            return source
+    return value

@@ -1,0 +1,223 @@
+"""Attention: softmax(q kᵀ) v as one kernel, which never stores the scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from graphmill.ir.attention import Attention, attention_at, unwidened
+from graphmill.ir.builder import Builder
+from graphmill.ir.dims import DimLike, product
+from graphmill.ir.graph import Block, Function, Op, Region, Value, clone_op
+from graphmill.ir.views import view_of
+from graphmill.passes.bands import position_form
+from graphmill.passes.dce import remove_dead
+from graphmill.passes.fusion_graph import immediate
+from graphmill.passes.manager import register_pass
+from graphmill.passes.statistics import count
+
+WIDEST = 1024  # the largest head: a block of queries and its results stay in the second level
+ON_THE_WAY = frozenset({"reduce", "broadcast", "dot_general"})
+
+
+@register_pass("attention")
+def attention(function: Function, *, min_scores: int = 16) -> Function:
+    """Makes softmax(q kᵀ) v one kernel. After it, no such scores are stored for it alone.
+
+    The `attention` fusion holds the ops as they were; code generation runs them block by block
+    (`codegen/cpu/attention`). Views of q, k and v and a transpose of the result become strides.
+    Scores or weights that something else reads, or fewer than `min_scores` of them, stay apart.
+    """
+    function = function.clone()
+    _block(function.block, min_scores)
+    remove_dead(function.block)
+    return function
+
+
+def _block(block: Block, min_scores: int) -> None:
+    for op in block.ops[:]:
+        if op.name != "fusion":
+            for region in op.regions:
+                _block(region.block, min_scores)
+        found = attention_at(op)
+        if found is None:
+            continue
+        path = _path(found, block)
+        reason = _obstacle(found, path, min_scores)
+        if reason:
+            count(f"apart: {reason}")
+            continue
+        _fuse(found, path, block)
+        count("attention kernels")
+
+
+def _path(found: Attention, block: Block) -> set[Op]:
+    """The ops between the first product and the result, both included."""
+    after = {found.first}
+    last = found.result.op
+    for op in block.ops[block.ops.index(found.first) :]:
+        if any(v.op in after for v in op.operands):
+            after.add(op)
+        if op is last:
+            break
+    needed: set[Op] = set()
+    waiting = [last]
+    while waiting:
+        source = waiting.pop()
+        if source is not None and source in after and source not in needed:
+            needed.add(source)
+            waiting += [v.op for v in source.operands]
+    return needed
+
+
+def _obstacle(found: Attention, path: set[Op], min_scores: int) -> str:
+    """Why the ops stay apart; empty when they do not."""
+    for op in path:
+        if op.definition.family != "elementwise" and op.name not in ON_THE_WAY:
+            return f"a {op.name} stands between the scores and the result"
+        for user in op.result.users:
+            if op.result is not found.result and user not in path:
+                return "the scores or weights are read elsewhere"
+    if any(v.op in path for v in (found.q, found.k, found.v)):
+        return "the values depend on the scores"
+    if not _has_kernel(found):
+        return "dtypes or head sizes without a streaming kernel"
+    size = found.scores.tensor.size
+    if isinstance(size, int) and size < min_scores:
+        return "few scores, which cost less than a kernel's blocks"
+    return ""
+
+
+def _has_kernel(found: Attention) -> bool:
+    depth, width = found.q.shape[found.q_depth], found.v.shape[found.v_width]
+    if not all(isinstance(d, int) and 0 < d <= WIDEST for d in (depth, width)):
+        return False
+    values = (found.q, found.k, found.v, found.scores, found.power.result, found.result)
+    dtypes = {value.tensor.dtype.name for value in values}
+    return dtypes == {"f64"} or dtypes <= {"f32", "f16", "bf16"}
+
+
+# ---- the kernel
+
+
+def _fuse(found: Attention, path: set[Op], block: Block) -> None:
+    region = _Region(found, path, block)
+    result = found.result
+    while len(result.uses) == 1 and result.users[0].name == "transpose":
+        path.add(result.users[0])
+        result = result.users[0].result
+    for op in [op for op in block.ops if op in path or op in region.inside]:
+        region.copy(op)
+    new = region.finish(result)
+    assert result.op is not None
+    block.insert_before(result.op, new)
+    new.result.name = result.name
+    result.replace_uses(new.result)
+
+
+@dataclass(slots=True)
+class _Region:
+    """The kernel's block being built: copies of the ops inside, arguments for all else."""
+
+    found: Attention
+    path: set[Op]
+    block: Block
+    region: Region = field(default_factory=Region)
+    inside: set[Op] = field(default_factory=set)
+    mapping: dict[Value, Value] = field(default_factory=dict)
+    operands: list[Value] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for value in (self.found.q, self.found.k, self.found.v):
+            for op in _absorbed(self.found, value):
+                self.inside.add(op)
+                self.inside |= {v.op for v in op.operands[1:] if v.op is not None}
+        for op in self.path:
+            for value in op.operands:
+                self._enter(value)
+
+    def _enter(self, value: Value) -> None:
+        """Take a mask's or bias's op inside when it costs next to nothing or moves no memory."""
+        op = value.op
+        products = (self.found.first, self.found.second)
+        if op is None or op in self.path or op in self.inside:
+            return
+        users = [user for user in value.users if user in self.path]
+        if users and all(user in products for user in users):
+            return
+        full = tuple(value.shape) == tuple(self.found.scores.shape)
+        elementwise = op.definition.family == "elementwise"
+        if op.name in ("broadcast", "iota") or (elementwise and (full or _of_positions(value))):
+            self.inside.add(op)
+            for operand in op.operands:
+                self._enter(operand)
+        elif op.name == "constant" and (immediate(op) or position_form(op.attrs["value"])):
+            self.inside.add(op)
+
+    def copy(self, op: Op) -> None:
+        """Append an op's copy, with arguments for what it reads from outside."""
+        block = self.region.block
+        if op.name == "constant" and not immediate(op):
+            form = position_form(op.attrs["value"])
+            assert form is not None
+            builder = Builder(block)
+            with builder.at(op.loc, op.scope):
+                self.mapping[op.result] = form(builder)
+            return
+        for operand in op.operands:
+            if operand not in self.mapping:
+                self.mapping[operand] = block.add_arg(operand.type, operand.name)
+                self.operands.append(operand)
+        block.append(clone_op(op, self.mapping))
+
+    def finish(self, result: Value) -> Op:
+        """The fusion that yields `result`."""
+        builder = Builder(self.region.block)
+        builder.emit("yield", [self.mapping[result]])
+        outer = Builder(Block())
+        attrs = {"kind": "attention", "reason": _reason(self.found)}
+        with outer.at(self.found.second.loc, self.found.second.scope):
+            op = outer.emit("fusion", self.operands, attrs, [self.region])
+        op.block = None
+        return op
+
+
+def _absorbed(found: Attention, value: Value) -> tuple[Op, ...]:
+    """The views and the widening cast between `value` and the memory that the kernel reads."""
+    source = unwidened(value)
+    cast = () if source is value or value.op is None else (value.op,)
+    view = view_of(source)
+    if not all(view.single(axis) is not None for axis in _stepped(found, value)):
+        return cast
+    return (*view.ops, *cast)
+
+
+def _stepped(found: Attention, value: Value) -> list[int]:
+    """The axes of an operand that the kernel walks by one stride."""
+    row = found.q_axes[found.rows] if found.rows is not None else None
+    roles = (
+        (found.q, (found.q_depth, row)),
+        (found.k, (found.k_depth, found.k_axes[found.keys])),
+        (found.v, (found.v_width, found.v_axes[found.keys])),
+    )
+    return [a for operand, axes in roles if operand is value for a in axes if a is not None]
+
+
+def _of_positions(value: Value) -> bool:
+    """Whether a value is computed from positions, constants and scalars alone."""
+    op = value.op
+    if not value.shape or op is None:
+        return not value.shape
+    if op.name == "constant":
+        return immediate(op) or position_form(op.attrs["value"]) is not None
+    if op.name == "iota":
+        return True
+    cheap = op.definition.family == "elementwise" or op.name == "broadcast"
+    return cheap and all(_of_positions(v) for v in op.operands)
+
+
+def _reason(found: Attention) -> str:
+    """What the kernel is, and the bytes of scores and weights that no longer cross memory."""
+    scores: DimLike = product(found.scores.shape)
+    saved = scores * (found.scores.tensor.dtype.itemsize * 4)
+    form = "online softmax" if found.shifted else "softmax without shift"
+    return f"{form} over blocks of keys, saves {saved} B of scores and weights"

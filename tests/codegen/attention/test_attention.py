@@ -1,0 +1,248 @@
+"""Attention kernels against NumPy in float64: every way to write it, sizes, targets, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import graphmill as gm
+from graphmill import driver
+from graphmill.driver import Options
+from graphmill.runtime.executable import Executable
+
+Array = np.ndarray[Any, Any]
+Form = Callable[..., Any]
+INF = np.float32(np.inf)
+
+
+def softmax(s: Any) -> Any:
+    e = np.exp(s - np.max(s, -1, keepdims=True))
+    return e / np.sum(e, -1, keepdims=True)
+
+
+def scores(q: Any, k: Any) -> Any:
+    return q @ np.swapaxes(k, -1, -2)
+
+
+def plain(q: Any, k: Any, v: Any) -> Any:
+    return softmax(scores(q, k) * 0.25) @ v
+
+
+def divided_late(q: Any, k: Any, v: Any) -> Any:
+    s = scores(q * 0.5, k)
+    e = np.exp(s - s.max(-1, keepdims=True))
+    return (e @ v) / e.sum(-1, keepdims=True)
+
+
+def unshifted(q: Any, k: Any, v: Any) -> Any:
+    e = np.exp(scores(q, k) * 0.25)
+    return e / e.sum(-1, keepdims=True) @ v
+
+
+def causal(q: Any, k: Any, v: Any) -> Any:
+    visible = np.tril(np.ones((q.shape[-2], k.shape[-2]), bool))
+    return softmax(np.where(visible, scores(q, k), -INF)) @ v
+
+
+def hidden(q: Any, k: Any, v: Any) -> Any:
+    later = np.arange(k.shape[-2]) > np.arange(q.shape[-2])[:, None]
+    return softmax(np.where(later, np.float32(-1e9), scores(q, k))) @ v
+
+
+def added(q: Any, k: Any, v: Any) -> Any:
+    later = (1 - np.tri(q.shape[-2], k.shape[-2], dtype=np.float32)) * np.float32(-1e10)
+    return softmax(scores(q, k) / np.float32(3) + later) @ v
+
+
+def window(q: Any, k: Any, v: Any) -> Any:
+    away = np.arange(q.shape[-2])[:, None] - np.arange(k.shape[-2])
+    return softmax(np.where((away >= 0) & (away < 20), scores(q, k), np.float32(-1e9))) @ v
+
+
+def by_name(q: Any, k: Any, v: Any) -> Any:
+    s = np.einsum("bhqd,bhkd->bhqk", q, k) * 0.25
+    return np.einsum("bhqk,bhkd->bqhd", softmax(s), v)
+
+
+def keys_first(q: Any, k: Any, v: Any) -> Any:
+    s = np.einsum("bhkd,bhqd->bhkq", k, q)
+    e = np.exp(s - s.max(-2, keepdims=True))
+    return np.einsum("bhkd,bhkq->bhdq", v, e / e.sum(-2, keepdims=True))
+
+
+def heads_last(q: Any, k: Any, v: Any) -> Any:
+    q, k, v = (np.moveaxis(t, 1, 2) for t in (q, k, v))
+    s = np.einsum("bqhd,bkhd->bhqk", q, k)
+    return np.einsum("bhqk,bkhd->bqhd", softmax(s), v).reshape(*q.shape[:2], -1)
+
+
+def shared_keys(q: Any, k: Any, v: Any) -> Any:
+    k, v = (np.repeat(t[:, :1], q.shape[1], 1) for t in (k, v))
+    return softmax(scores(q, k)) @ v
+
+
+def grouped(q: Any, k: Any, v: Any) -> Any:
+    b, h, n, d = q.shape
+    s = np.einsum("bgrqd,bgkd->bgrqk", q.reshape(b, 2, h // 2, n, d), k[:, :2])
+    return np.einsum("bgrqk,bgkd->bgrqd", softmax(s), v[:, :2]).reshape(b, h, n, -1)
+
+
+def biased(q: Any, k: Any, v: Any, bias: Any, padding: Any) -> Any:
+    s = scores(q, k) + bias + np.where(padding, 0, -INF)[:, None, None, :]
+    return softmax(s) @ v
+
+
+def masked(q: Any, k: Any, v: Any, mask: Any, slopes: Any) -> Any:
+    s = scores(q, k) + slopes[:, None, None] * np.arange(k.shape[-2], dtype=np.float32)
+    return softmax(np.where(mask, s, -INF)) @ v
+
+
+def cached(q: Any, k: Any, v: Any, at: Any) -> Any:
+    visible = np.arange(k.shape[-2]) <= at + np.arange(q.shape[-2])[:, None]
+    return softmax(np.where(visible, scores(q, k), -INF)) @ v
+
+
+def library(q: Any, k: Any, v: Any) -> Any:
+    return gm.nn.attention(q, k, v, causal=True)
+
+
+def projected(q: Any, k: Any, v: Any) -> Any:
+    b, h, n, d = q.shape
+    x = np.moveaxis(q, 1, 2).reshape(b, n, h * d) @ np.eye(h * d, 3 * h * d, dtype=np.float32)
+    x = x + np.arange(3 * h * d, dtype=np.float32) / 100
+    q, k, v = (t.reshape(b, n, h, d).transpose(0, 2, 1, 3) for t in np.split(x, 3, -1))
+    return softmax(scores(q, k)) @ v
+
+
+RNG = np.random.default_rng(3)
+
+
+def operands(sizes: tuple[int, ...], dtype: Any = np.float32) -> list[Array]:
+    """q, k and v of batch, heads, queries, keys, depth, width."""
+    b, h, n, m, d, w = sizes
+    return [np.asarray(RNG.normal(size=s)).astype(dtype)
+            for s in ((b, h, n, d), (b, h, m, d), (b, h, m, w))]  # fmt: skip
+
+
+def compiled(function: Form, arrays: list[Array], target: str = "native", **how: Any) -> Array:
+    """The result of the compiled function, which must hold one attention kernel."""
+    threads = how.pop("threads", 2)
+    traced = gm.jit(function, **how).trace(*arrays).function
+    options = Options(target=target)
+    planned = driver.optimise(traced, options)
+    assert str(planned).count('kind="attention"') == 1
+    return Executable(driver.emit(planned, options), threads=threads).run(*arrays)[0]
+
+
+def check(function: Form, arrays: list[Array], **how: Any) -> None:
+    wide = [a.astype(np.float64) if a.dtype.kind in "fV" else a for a in arrays]
+    with np.errstate(all="ignore"):
+        want = np.asarray((attended if function is library else function)(*wide), np.float64)
+    got = compiled(function, arrays, **how)
+    error = 3e-2 if got.dtype.itemsize == 2 else 1e-5
+    np.testing.assert_allclose(got.astype(np.float64), want, rtol=error, atol=error)
+
+
+FORMS = [
+    plain, divided_late, unshifted, causal, hidden, added, window, by_name, keys_first, heads_last,
+    shared_keys, grouped, projected,
+]  # fmt: skip
+SIZES = [
+    (1, 2, 70, 130, 16, 24),
+    (2, 4, 5, 7, 3, 5),
+    (1, 2, 130, 130, 8, 64),
+    (2, 2, 33, 100, 20, 7),
+]
+
+
+@pytest.mark.parametrize("number", range(len(FORMS)), ids=lambda i: FORMS[i].__name__)
+def test_forms(number: int) -> None:
+    check(FORMS[number], operands(SIZES[number % len(SIZES)]))
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v2"])
+@pytest.mark.parametrize("form", [causal, projected])
+def test_targets(form: Form, target: str) -> None:
+    check(form, operands((1, 3, 37, 37, 9, 9)), target=target, threads=1)
+
+
+def extras(function: Form, n: int, m: int) -> list[Array]:
+    """What the function takes besides q, k and v of two batches and heads."""
+    bias = np.asarray(RNG.normal(size=(2, n, m)), np.float32)
+    padding = np.arange(m) < np.array([[m], [m // 2 + 1]])
+    mask = (RNG.random((2, 1, n, m)) < 0.5) | (np.arange(m) == 0)
+    slopes = np.float32([0.5, -0.25])
+    return {"biased": [bias, padding], "masked": [mask, slopes], "cached": [np.array(m // 3)]}[
+        function.__name__
+    ]
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 5), (70, 100), (20, 300)])
+@pytest.mark.parametrize("form", [biased, masked, cached])
+def test_masks(form: Form, n: int, m: int) -> None:
+    check(form, [*operands((2, 2, n, m, 8, 8)), *extras(form, n, m)])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_dtypes(dtype: str) -> None:
+    of = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    check(library, operands((1, 2, 40, 101, 24, 16), of))
+
+
+def attended(q: Array, k: Array, v: Array) -> Array:
+    """What `library` computes."""
+    s = scores(q, k) / np.sqrt(q.shape[-1])
+    visible = np.tri(*s.shape[-2:], s.shape[-1] - s.shape[-2], dtype=bool)
+    s = np.where(visible, s, -np.inf)
+    seen = visible.any(-1, keepdims=True)
+    e = np.exp(s - np.where(seen, s.max(-1, keepdims=True, initial=-np.inf), 0))
+    return e / np.where(seen, e.sum(-1, keepdims=True), 1) @ v
+
+
+def test_symbolic_sizes() -> None:
+    names = {"q": ("b", None, "n", None), "k": ("b", None, "m", None), "v": ("b", None, "m", None)}
+    made = gm.jit(library, dynamic=names).compile(*operands((1, 2, 8, 8, 4, 4)))
+    for b, n, m in ((1, 8, 8), (3, 1, 1), (2, 65, 4), (1, 3, 200), (0, 5, 5), (2, 0, 3), (1, 4, 0)):
+        arrays = operands((b, 2, n, m, 4, 4))
+        want = attended(*(a.astype(np.float64) for a in arrays))
+        np.testing.assert_allclose(made.run(*arrays)[0], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [plain, causal, library, unshifted])
+def test_special_values(form: Form) -> None:
+    """NaN and infinities appear for the queries where they do in NumPy."""
+    q, k, v = operands((1, 1, 70, 130, 8, 8))
+    q[0, 0, 3], q[0, 0, 5, 1], q[0, 0, 64] = np.nan, np.inf, 1e30
+    v[0, 0, 0, 2] = np.inf
+    with np.errstate(all="ignore"):
+        want = (attended if form is library else form)(q, k, v)
+    got = compiled(form, [q, k, v])
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_without_keys() -> None:
+    """NumPy gives NaN where all scores are -inf; the uniform mean where all are -1e9."""
+    q, k, v = operands((1, 1, 20, 150, 8, 8))
+    mask = np.ones((20, 150), bool)
+    mask[4] = False
+    mask[7, 100:] = False
+
+    def blind(q: Any, k: Any, v: Any, mask: Any, fill: Any) -> Any:
+        early = np.arange(150) >= np.arange(20)[:, None] + 140
+        return softmax(np.where(early & mask, scores(q, k), fill)) @ v
+
+    def blind_causal(q: Any, k: Any, v: Any) -> Any:
+        early = np.arange(150) >= np.arange(20)[:, None] + 140
+        return softmax(np.where(early, scores(q, k), np.float32(-1e9))) @ v
+
+    with np.errstate(all="ignore"):
+        want = blind(q, k, v, mask, np.float32(-np.inf))
+        np.testing.assert_allclose(
+            compiled(blind, [q, k, v, mask, np.float32(-np.inf)]), want, rtol=1e-5, atol=1e-5
+        )
+    check(blind_causal, [q, k, v])
