@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
+from graphmill.codegen.constants import Array, complete, sources
 from graphmill.dumping import Recorder, recorder
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, native, profiler
+from graphmill.runtime import knobs, native, profiler, threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
@@ -81,7 +82,7 @@ def compile_function(function: Function, options: Options) -> Artifact:
     key = cache_key(function, options)
     found = store.artifact(key)
     if found is not None:
-        return found
+        return complete(found, sources(function), threads.num_threads())
     artifact = build(function, options)
     store.put(key, artifact.to_bytes())
     return artifact
@@ -96,7 +97,7 @@ def build(function: Function, options: Options) -> Artifact:
         with profiler.stage(f"passes {function.name}", str(function.loc or "")):
             planned = optimise(function, options, record)
         with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
-            artifact = emit(planned, options, record)
+            artifact = emit(planned, options, record, sources(function))
         record.stage("memory", "text", lambda: _memory_text(planned), 0.0)
         kernels = [asdict(kernel) for kernel in artifact.kernels]
         record.stage("kernels", "text", lambda: _kernel_text(artifact), 0.0, kernels=kernels)
@@ -119,8 +120,13 @@ def optimise(
     return run_pipeline(function, options.passes, observer, stop)
 
 
-def emit(planned: Function, options: Options, record: Recorder | None = None) -> Artifact:
-    """Generate CPU code for a planned function."""
+def emit(
+    planned: Function,
+    options: Options,
+    record: Recorder | None = None,
+    sources: Sequence[Array] = (),
+) -> Artifact:
+    """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
 
     observer = None
@@ -130,7 +136,10 @@ def emit(planned: Function, options: Options, record: Recorder | None = None) ->
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    made = generate(planned, target(options), profiled=options.profiled, observer=observer)
+    made = generate(
+        planned, target(options), profiled=options.profiled, observer=observer, sources=sources,
+        threads=threads.num_threads(),
+    )  # fmt: skip
     return made.artifact
 
 
