@@ -5,12 +5,9 @@ trace ──▶ check? ──▶ PIPELINE ──▶ generate (MLIR ▶ LLVM ▶ 
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
@@ -18,14 +15,13 @@ from graphmill.codegen.constants import Array, complete, sources
 from graphmill.dumping import Recorder, recorder
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
+from graphmill.keys import cache_key
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiler, threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
-
-FORMAT = "1"  # raise it when generated code changes its meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ def compile_function(function: Function, options: Options) -> Artifact:
     store = disk.default() if knobs.dump() is None else None
     if store is None:
         return build(function, options)
-    key = cache_key(function, options)
+    key = cache_key(function, options, target(options))
     found = store.artifact(key)
     if found is not None:
         return complete(found, sources(function), threads.num_threads())
@@ -161,38 +157,6 @@ def target(options: Options) -> Target:
     from graphmill.codegen.cpu.target import target as named
 
     return named(options.target)
-
-
-def cache_key(function: Function, options: Options) -> str:
-    """A hash of all that the artifact depends on: IR with constants, options, CPU, compiler."""
-    chosen = target(options)
-    parts = [
-        FORMAT, _text(function), options.passes, str(options.profiled), chosen.triple, chosen.cpu,
-        chosen.features, str((chosen.l1, chosen.l2, chosen.l3)), _build_id(),
-    ]  # fmt: skip
-    return disk.key_of(*parts)
-
-
-@cache
-def _build_id() -> str:
-    """Our own sources and the compilers' versions: an edit of Graphmill invalidates the cache."""
-    from importlib.metadata import PackageNotFoundError, version
-    from pathlib import Path
-
-    import graphmill
-
-    digest = hashlib.sha256(platform.python_version().encode())
-    for package in ("llvmlite", "torch-mlir", "mlir", "numpy"):
-        try:
-            digest.update(f"{package}={version(package)}".encode())
-        except PackageNotFoundError:
-            digest.update(f"{package}=none".encode())
-    for root in graphmill.__path__:
-        for layer in ("ir", "passes", "codegen", "graphmill"):
-            for path in sorted(Path(root, layer).rglob("*.py")):
-                status = path.stat()
-                digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())
-    return digest.hexdigest()
 
 
 def _memory_text(planned: Function) -> str:
