@@ -3,18 +3,19 @@
 An artifact is one relocatable object and the facts a caller needs: names, dtypes and shapes of
 inputs and outputs, the symbolic dims, the kernels and the user's lines they came from. The byte
 form is `magic, version, sizes, sha256, JSON header, object, constants`; nothing in it is ever
-executed while it is read, and anything damaged gives an `ArtifactError`.
+executed while it is read, and anything damaged gives an `ArtifactError`. Constants that can be made
+again from the traced function's own arrays (weights, packed) are left out of the byte form.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 MAGIC = b"GMARTFCT"
-VERSION = 1
+VERSION = 2
 MAX_HEADER = 16 << 20
 MAX_OBJECT = 4 << 30
 # magic, version, header bytes, bytes of object and constants, sha256 of all that
@@ -64,14 +65,29 @@ class KernelInfo:
     parallel: bool = False
 
 
+# A NumPy operation by name and its argument: `("transpose", (1, 0))`, see `codegen.constants`.
+Step = tuple[str, tuple[int, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """An array that the code reads: C-contiguous bytes, little-endian, given behind the outputs."""
+    """An array that the code reads: C-contiguous bytes, little-endian, given behind the outputs.
+
+    With a `source` it is the array of that number among the traced function's large constants, put
+    through `steps`; `data` is None until somebody has done that (`codegen.constants`).
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes | memoryview | None
+    source: int | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return ITEMSIZES[self.dtype] * math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +113,19 @@ class Artifact:
         return f"{self.entry}_arena"
 
     def to_bytes(self) -> bytes:
-        """The whole artifact as bytes; equal artifacts give equal bytes."""
+        """The artifact as bytes, but for constants with a source; equal ones give equal bytes."""
         fields = {name: getattr(self, name) for name in _PLAIN}
         for name in ("inputs", "outputs", "dims", "kernels"):
             fields[name] = [asdict(record) for record in getattr(self, name)]
         fields["constants"] = [
-            {"name": c.name, "dtype": c.dtype, "shape": c.shape} for c in self.constants
+            {name: getattr(c, name) for name in ("name", "dtype", "shape", "source", "steps")}
+            for c in self.constants
         ]
         import json
 
         header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-        code = b"".join((self.object, *(c.data for c in self.constants)))
+        own = [c.data for c in self.constants if c.source is None and c.data is not None]
+        code = b"".join((self.object, *own))
         prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(code), _digest(header, code))
         return b"".join((prefix, header, code))
 
@@ -155,7 +173,7 @@ def _digest(header: bytes, code: bytes) -> bytes:
 def _artifact(fields: Any, code: bytes) -> Artifact:
     read = _Fields(fields, "artifact")
     constants = _constants(read.list("constants"), code)
-    code = code[: len(code) - sum(len(c.data) for c in constants)]
+    code = code[: len(code) - sum(c.nbytes for c in constants if c.source is None)]
     artifact = Artifact(
         name=read.text("name"),
         entry=read.text("entry"),
@@ -177,21 +195,36 @@ def _artifact(fields: Any, code: bytes) -> Artifact:
 
 
 def _constants(records: list[Any], code: bytes) -> tuple[Constant, ...]:
-    """The constants, whose bytes stand one after the other at the end of `code`."""
-    specs, sizes = [], []
-    for record in records:
-        spec = _arg({**_expect(record, dict, "constant"), "strided": False})
-        shape = tuple(int(_expect(d, int, "constant dim")) for d in spec.shape)
-        specs.append((spec.name, spec.dtype, shape))
-        sizes.append(ITEMSIZES[spec.dtype] * math.prod(shape))
-    at = len(code) - sum(sizes)
+    """The constants; the bytes of those without a source stand one after the other in the end."""
+    found = [_constant(record) for record in records]
+    at = len(code) - sum(c.nbytes for c in found if c.source is None)
     if at < 0:
         raise ArtifactError("artifact names constants beyond its end")
-    found = []
-    for (name, dtype, shape), size in zip(specs, sizes, strict=True):
-        found.append(Constant(name, dtype, shape, code[at : at + size]))
-        at += size
+    view = memoryview(code)
+    for i, constant in enumerate(found):
+        if constant.source is None:
+            found[i] = replace(constant, data=view[at : at + constant.nbytes])
+            at += constant.nbytes
     return tuple(found)
+
+
+def _constant(fields: Any) -> Constant:
+    read = _Fields(fields, "constant")
+    source, steps = read.optional_int("source"), read.list("steps")
+    shape = tuple(int(_expect(d, int, "constant dim")) for d in read.list("shape"))
+    constant = Constant(
+        read.text("name"), read.text("dtype"), shape, None, source, tuple(map(_step, steps))
+    )
+    read.done()
+    if constant.dtype not in ITEMSIZES or min(shape, default=0) < 0 or (source or 0) < 0:
+        raise ArtifactError(f"artifact constant is none: {constant}")
+    return constant
+
+
+def _step(fields: Any) -> Step:
+    name, numbers = [*_expect(fields, list, "step"), None, None][:2]
+    numbers = tuple(int(_expect(n, int, "step")) for n in _expect(numbers, list, "step"))
+    return str(_expect(name, str, "step")), numbers
 
 
 def _arg(fields: Any) -> ArgSpec:

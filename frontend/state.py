@@ -7,7 +7,7 @@ block argument. The innermost frame is a context variable: threads and tasks tra
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -21,6 +21,8 @@ from graphmill.ir.types import TensorType
 
 # Constants up to this many elements are repeated in each region; larger ones are captured.
 SMALL = 64
+# Bytes from which an array that stays as it is is read where it lies.
+LARGE = 1 << 16
 
 Array = np.ndarray[Any, Any]
 
@@ -28,9 +30,12 @@ Array = np.ndarray[Any, Any]
 class Trace:
     """One function being traced: its name, named dims and captured arrays."""
 
-    def __init__(self, name: str, dims: dict[str, Bounds]) -> None:
+    def __init__(
+        self, name: str, dims: dict[str, Bounds], stays: Callable[[Array], bool] | None = None
+    ) -> None:
         self.name = name
         self.dims = dims
+        self.stays = stays
         self.params: dict[Value, str] = {}
         self.captured: list[Array] = []
 
@@ -49,6 +54,7 @@ class Frame:
         self.last: tuple[object, Value] | None = None
         self._copies: dict[Value, Value] = {}
         self._constants: dict[tuple[Any, ...], list[Value]] = {}
+        self._borrowed: dict[tuple[Any, ...], Value] = {}
 
     def inside(self, other: Frame) -> bool:
         """Whether this frame is `other` or a region within it."""
@@ -80,6 +86,9 @@ class Frame:
         if self.parent is not None and array.size > SMALL:
             root = self.root
             return self.lift(root.constant(array), root)
+        stays = self.trace.stays
+        if stays and array.nbytes >= LARGE and array.flags.c_contiguous and stays(array):
+            return self._borrow(array)
         array = np.ascontiguousarray(array).reshape(array.shape)
         raw = array.reshape(-1).view(np.uint8).data
         key = (array.dtype, array.shape, zlib.crc32(raw))
@@ -90,6 +99,15 @@ class Frame:
                 return value
         known.append(self.builder.constant(array))
         return known[-1]
+
+    def _borrow(self, array: Array) -> Value:
+        """A constant that reads the array's own memory; the same memory gives the same one."""
+        key = (array.__array_interface__["data"][0], array.dtype, array.shape)
+        if key not in self._borrowed:
+            view = array.view(np.ndarray)
+            view.flags.writeable = False
+            self._borrowed[key] = self.builder.op("constant", value=view)
+        return self._borrowed[key]
 
     @property
     def root(self) -> Frame:

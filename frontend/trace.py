@@ -47,12 +47,15 @@ def trace(
     name: str | None = None,
     static: Mapping[str, Any] | None = None,
     paths: Sequence[str] | None = None,
+    stays: Callable[[np.ndarray[Any, Any]], bool] | None = None,
 ) -> Traced:
     """Run `function` on traced arguments and return what it computed as IR.
 
     `args` and `kwargs` are nested structures whose leaves are specs, spec text, arrays or Python
     scalars; `static` holds keyword arguments that are passed as they are. `name` is the IR
-    function's name. `paths` names the leaves where the parameters' own names do not.
+    function's name. `paths` names the leaves where the parameters' own names do not. Large arrays
+    of which `stays` is true are read in place, not copied: the caller drops the result should
+    somebody write to them.
 
     Raises `GraphmillError` for what cannot be traced; exceptions of the user's own pass through.
     """
@@ -65,7 +68,7 @@ def trace(
     names = [_identifier(path) for path in paths]
     made = Function(name, [s.type for s in specs], names, bounds)
     made.loc = locations.definition(function)
-    frame = Frame(Trace(name, bounds), made.block)
+    frame = Frame(Trace(name, bounds, stays), made.block)
     for param, path in zip(made.params, paths, strict=True):
         frame.trace.params[param] = _param_origin(path, name, made.loc)
     with entered(frame):

@@ -22,7 +22,7 @@ from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
-from graphmill.runtime import profiler
+from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
@@ -69,7 +69,9 @@ class Jit(Dispatcher):
         self._pending = threading.local()
         self._out_trees: dict[Any, Tree] = {}
         # an edit to the function, or to what it calls or reads by name, compiles again
-        super().__init__(self._compile_flat, watch=functools.partial(Watch, function))
+        super().__init__(
+            self._compile_flat, watch=functools.partial(Watch, function, native.digest)
+        )
 
     def _known_arguments(self) -> None:
         names = self._signature.parameters
@@ -151,8 +153,13 @@ class Jit(Dispatcher):
     # ---- compiling
 
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
+        loaded = self._compile_once(args, self.covers)
+        # an array that was read in place has been written to meanwhile: read copies instead
+        return loaded if self.undisturbed() else self._compile_once(args, None)
+
+    def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
         tree, static, key = self._pending.call
-        traced = self._trace(args, tree, static)
+        traced = self._trace(args, tree, static, stays)
         self.watch_arrays(traced.captured)
         self.watch_values(static.values())
         self._out_trees[key] = traced.out_tree
@@ -161,10 +168,16 @@ class Jit(Dispatcher):
             options = Options(options.pipeline, options.check, options.target, True)
         return Loaded(driver.compile_function(traced.function, options), threads=self.threads)
 
-    def _trace(self, leaves: Sequence[Any], tree: Tree, static: Mapping[str, Any]) -> Traced:
+    def _trace(
+        self,
+        leaves: Sequence[Any],
+        tree: Tree,
+        static: Mapping[str, Any],
+        stays: Callable[[Any], bool] | None = None,
+    ) -> Traced:
         specs, paths = self._specs(leaves, tree, static)
         args, kwargs = tree.unflatten(specs)
-        return trace(self.function, args, kwargs, static=static, paths=paths)
+        return trace(self.function, args, kwargs, static=static, paths=paths, stays=stays)
 
     def _specs(
         self, leaves: Sequence[Any], tree: Tree, static: Mapping[str, Any]

@@ -5,26 +5,23 @@ trace ──▶ check? ──▶ PIPELINE ──▶ generate (MLIR ▶ LLVM ▶ 
 
 from __future__ import annotations
 
-import hashlib
-import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
+from graphmill.codegen.constants import Array, complete, sources
 from graphmill.dumping import Recorder, recorder
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
+from graphmill.keys import cache_key
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, native, profiler
+from graphmill.runtime import knobs, native, profiler, threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
-
-FORMAT = "1"  # raise it when generated code changes its meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +75,10 @@ def compile_function(function: Function, options: Options) -> Artifact:
     store = disk.default() if knobs.dump() is None else None
     if store is None:
         return build(function, options)
-    key = cache_key(function, options)
+    key = cache_key(function, options, target(options))
     found = store.artifact(key)
     if found is not None:
-        return found
+        return complete(found, sources(function), threads.num_threads())
     artifact = build(function, options)
     store.put(key, artifact.to_bytes())
     return artifact
@@ -96,7 +93,7 @@ def build(function: Function, options: Options) -> Artifact:
         with profiler.stage(f"passes {function.name}", str(function.loc or "")):
             planned = optimise(function, options, record)
         with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
-            artifact = emit(planned, options, record)
+            artifact = emit(planned, options, record, sources(function))
         record.stage("memory", "text", lambda: _memory_text(planned), 0.0)
         kernels = [asdict(kernel) for kernel in artifact.kernels]
         record.stage("kernels", "text", lambda: _kernel_text(artifact), 0.0, kernels=kernels)
@@ -119,8 +116,13 @@ def optimise(
     return run_pipeline(function, options.passes, observer, stop)
 
 
-def emit(planned: Function, options: Options, record: Recorder | None = None) -> Artifact:
-    """Generate CPU code for a planned function."""
+def emit(
+    planned: Function,
+    options: Options,
+    record: Recorder | None = None,
+    sources: Sequence[Array] = (),
+) -> Artifact:
+    """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
 
     observer = None
@@ -130,7 +132,10 @@ def emit(planned: Function, options: Options, record: Recorder | None = None) ->
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    made = generate(planned, target(options), profiled=options.profiled, observer=observer)
+    made = generate(
+        planned, target(options), profiled=options.profiled, observer=observer, sources=sources,
+        threads=threads.num_threads(),
+    )  # fmt: skip
     return made.artifact
 
 
@@ -152,38 +157,6 @@ def target(options: Options) -> Target:
     from graphmill.codegen.cpu.target import target as named
 
     return named(options.target)
-
-
-def cache_key(function: Function, options: Options) -> str:
-    """A hash of all that the artifact depends on: IR with constants, options, CPU, compiler."""
-    chosen = target(options)
-    parts = [
-        FORMAT, _text(function), options.passes, str(options.profiled), chosen.triple, chosen.cpu,
-        chosen.features, str((chosen.l1, chosen.l2, chosen.l3)), _build_id(),
-    ]  # fmt: skip
-    return disk.key_of(*parts)
-
-
-@cache
-def _build_id() -> str:
-    """Our own sources and the compilers' versions: an edit of Graphmill invalidates the cache."""
-    from importlib.metadata import PackageNotFoundError, version
-    from pathlib import Path
-
-    import graphmill
-
-    digest = hashlib.sha256(platform.python_version().encode())
-    for package in ("llvmlite", "torch-mlir", "mlir", "numpy"):
-        try:
-            digest.update(f"{package}={version(package)}".encode())
-        except PackageNotFoundError:
-            digest.update(f"{package}=none".encode())
-    for root in graphmill.__path__:
-        for layer in ("ir", "passes", "codegen", "graphmill"):
-            for path in sorted(Path(root, layer).rglob("*.py")):
-                status = path.stat()
-                digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())
-    return digest.hexdigest()
 
 
 def _memory_text(planned: Function) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +13,8 @@ from graphmill.ir.graph import Function
 from graphmill.ir.printer import constants_of, print_function
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphmill.driver import Options
 
 
@@ -46,7 +45,9 @@ def reproducible(function: Function, options: Options) -> Iterator[None]:
 
 def write_reproducer(function: Function, options: Options, error: Exception) -> Path:
     """A folder with the IR, its constants, the options, versions and the traceback."""
+    import tempfile
     import traceback
+    from pathlib import Path
 
     folder = Path(tempfile.mkdtemp(prefix=f"graphmill-{function.name}-"))
     (folder / "function.gir").write_text(print_function(function, locations=True))
@@ -61,6 +62,8 @@ def write_reproducer(function: Function, options: Options, error: Exception) -> 
 
 
 def _versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     found = [f"python {platform.python_version()} on {platform.platform()}"]
     for package in ("graphmill", "numpy", "llvmlite", "torch-mlir", "mlir"):
         try:

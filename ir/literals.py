@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,16 @@ def format_value(value: Any) -> str:
     return f"opaque<{type(value).__name__}>"
 
 
-def format_elements(array: Array) -> str:
-    """Elements without their type: `1.0`, `[1, 2]`, `splat(0.5)` or `dense<sha256:…>`."""
+def format_elements(array: Array, content: Callable[[Array], str] | None = None) -> str:
+    """Elements without their type: `1.0`, `[1, 2]`, `splat(0.5)` or `dense<sha256:…>`.
+
+    With `content` it says what stands for large arrays; otherwise their `digest` does.
+    """
     if array.size <= FULL:
         return _nested(array)
     if _is_splat(array):
         return f"splat({format_element(array.reshape(-1)[0])})"
-    return f"dense<sha256:{digest(array)}>"
+    return f"dense<sha256:{(content or digest)(array)}>"
 
 
 def _nested(array: Array) -> str:

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from graphmill.ir.graph import Block, Bounds, Function, Location, Module, Op, Region, Value
 from graphmill.ir.literals import FULL, digest, format_elements, format_value
+
+Array = np.ndarray[Any, Any]
 
 _PLAIN = re.compile(r"[A-Za-z_][\w.$]*")
 
@@ -31,9 +33,14 @@ def print_module(module: Module, locations: bool = False) -> str:
     return text + "\n".join(print_function(f, locations) for f in module.functions.values())
 
 
-def print_function(function: Function, locations: bool = False) -> str:
-    """A function; `locations` adds the user's `file.py:line` to each op as a comment."""
-    return "\n".join(_Printer(Names(function), locations).function(function)) + "\n"
+def print_function(
+    function: Function, locations: bool = False, content: Callable[[Array], str] = digest
+) -> str:
+    """A function; `locations` adds the user's `file.py:line` to each op as a comment.
+
+    `content` says what stands for the elements of a large array.
+    """
+    return "\n".join(_Printer(Names(function), locations, content).function(function)) + "\n"
 
 
 def print_op(op: Op, names: Names | None = None, locations: bool = False) -> str:
@@ -103,9 +110,12 @@ class Names:
 
 
 class _Printer:
-    def __init__(self, names: Names, locations: bool) -> None:
+    def __init__(
+        self, names: Names, locations: bool, content: Callable[[Array], str] = digest
+    ) -> None:
         self.names = names
         self.locations = locations
+        self.content = content
         self.types: dict[int, str] = {}  # by identity: passes share types
 
     def function(self, function: Function) -> Iterator[str]:
@@ -160,7 +170,8 @@ class _Printer:
         for key in sorted(attrs):
             value = attrs[key]
             bare = kinds.get(key) == "array" and isinstance(value, np.ndarray)
-            parts.append(f"{key}={format_elements(value) if bare else format_value(value)}")
+            text = format_elements(value, self.content) if bare else format_value(value)
+            parts.append(f"{key}={text}")
         return f"{{{', '.join(parts)}}}"
 
     def comment(self, loc: Location | None, scope: str) -> str:

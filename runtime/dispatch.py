@@ -197,6 +197,14 @@ class Dispatcher:
             for native_function in natives:
                 native_function.guard(self._watch)
 
+    def covers(self, array: Array) -> bool:
+        """Whether a write to this array's memory drops the executables."""
+        return self._watch is not None and self._watch.covers(array)
+
+    def undisturbed(self) -> bool:
+        """Whether no watched array has been written to since the executables were dropped last."""
+        return self._watch is None or self._watch.arrays_valid()
+
     def watch_arrays(self, arrays: Sequence[Array]) -> None:
         """Compile again, too, when one of these arrays is written to; for `compile` to call."""
         if self._watch is not None:

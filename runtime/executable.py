@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError
+from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, Constant
 from graphmill.runtime import buffers, native, profiler, threads
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
@@ -99,7 +99,7 @@ class Executable:
             ]
         except DimError as error:
             raise ArtifactError(str(error)) from None
-        self.constants = [_aligned(np.frombuffer(c.data, np.uint8)) for c in artifact.constants]
+        self.constants = [_aligned(_bytes(c)) for c in artifact.constants]
         self._plans: dict[tuple[object, ...], _Plan] = {}
         first = _CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
@@ -292,6 +292,12 @@ class Executable:
                 return False
             work += kernel.flops + kernel.bytes
         return bool(self.artifact.kernels) and work < _SMALL_WORK
+
+
+def _bytes(constant: Constant) -> Array:
+    if constant.data is None:
+        raise ArtifactError(f"constant {constant.name} has no data: its source is to be applied")
+    return np.frombuffer(constant.data, np.uint8)
 
 
 def _aligned(array: Array) -> Array:

@@ -40,6 +40,8 @@ _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtyp
 }
 # items of lists, dicts and objects that one function is watched by; beyond, they are not
 _MAX_ITEMS = 2000
+# arrays from this size on are digested natively also where Python compares
+_MANY_BYTES = 1 << 20
 _MISSING = object()
 _FLAGS = HEAD + 48
 
@@ -154,15 +156,18 @@ def _frozen(array: np.ndarray[Any, Any]) -> _Frozen | None:
 
 
 class _Bytes:
-    """Memory that an array covers, and a digest of it."""
+    """Memory that an array covers, and a digest of it: the native one where that is given."""
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+    def __init__(self, array: np.ndarray[Any, Any], digest: Digest | None) -> None:
         self.array = array
         self.low, high = np.lib.array_utils.byte_bounds(array)
         self.size = high - self.low if array.size else 0
+        self.native = digest
         self.digest = self._digest()
 
-    def _digest(self) -> bytes:
+    def _digest(self) -> int | bytes:
+        if self.native is not None:
+            return self.native(self.low, self.size)
         import hashlib
 
         if self.array.flags.c_contiguous:
@@ -174,6 +179,12 @@ class _Bytes:
     def valid(self) -> bool:
         return self._digest() == self.digest
 
+    def block(self, digest: Digest) -> Block | None:
+        """Address, bytes and native digest; None if the contents have changed already."""
+        if isinstance(self.digest, int):  # what the native path compares with is from back then
+            return (self.low, self.size, self.digest)
+        return (self.low, self.size, digest(self.low, self.size)) if self.valid() else None
+
 
 _Fact = _Name | _Cell | _Function | _Items | _Class
 
@@ -181,7 +192,9 @@ _Fact = _Name | _Cell | _Function | _Items | _Class
 class Watch:
     """What a function's meaning depends on beside its arguments, as it was when this was made."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, digest: Callable[[], Digest | None] | None = None) -> None:
+        """`digest()` gives a function that digests memory fast, if there is any."""
+        self._fast = digest or (lambda: None)
         # where the walk begins: the function, and what `add_values` names
         self._roots: list[Any] = [function]
         self._arrays: dict[int, _Bytes | _Frozen] = {}
@@ -208,8 +221,21 @@ class Watch:
         """Watch the contents of arrays that a trace has captured."""
         for array in arrays:
             if id(array) not in self._arrays and not array.dtype.hasobject:
-                self._arrays[id(array)] = _frozen(array) or _Bytes(array)
+                fast = self._fast() if array.nbytes >= _MANY_BYTES else None
+                self._arrays[id(array)] = _frozen(array) or _Bytes(array, fast)
                 self.version += 1
+
+    def covers(self, array: np.ndarray[Any, Any]) -> bool:
+        """Whether a write to this array's memory would be noticed."""
+        while isinstance(array, np.ndarray):
+            if id(array) in self._arrays:
+                return True
+            array = array.base  # type: ignore[assignment]
+        return False
+
+    def arrays_valid(self) -> bool:
+        """Whether nobody has written to a watched array."""
+        return all(array.valid() for array in self._arrays.values())
 
     def add_values(self, values: Iterable[Any]) -> None:
         """Watch what is in these values (static arguments) too, from the next `look` on."""
@@ -218,8 +244,7 @@ class Watch:
 
     def valid(self) -> bool:
         """Whether everything is still as it was."""
-        facts = all(fact.valid() for fact in self._facts)
-        return facts and all(array.valid() for array in self._arrays.values())
+        return all(fact.valid() for fact in self._facts) and self.arrays_valid()
 
     def words(self) -> list[Pair] | None:
         """The same for the native path; None where this interpreter's structs are unknown."""
@@ -253,9 +278,8 @@ class Watch:
         if not watched:
             return []
         function = digest()
-        if function is None or not all(x.valid() for x in watched):
-            return None
-        return [(x.low, x.size, function(x.low, x.size)) for x in watched]
+        blocks = [x.block(function) for x in watched] if function is not None else [None]
+        return None if None in blocks else blocks  # type: ignore[return-value]
 
     # -- walking ---------------------------------------------------------------------------
     def _visit(self, value: Any) -> None:

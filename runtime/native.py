@@ -195,6 +195,7 @@ def call_path() -> CallPath | None:
                 path.set_host("HOST_PARALLEL_FOR", pool().parallel_for)
                 path.set_host("HOST_NOW", pool().now)
                 _call = path
+                _publish_digest()
                 from graphmill.runtime import buffers, threads
 
                 threads.publish()
@@ -216,14 +217,18 @@ class Digest:
 
 
 def digest() -> Digest | None:
-    """The digest of memory, loaded and told to the call path on first use; None without both."""
+    """The digest of memory, loaded on first use; None where no code was provided."""
     global _digest
-    path = call_path()
     with _lock:
-        if _digest is None and path is not None and _digest_code is not None:
+        if _digest is None and _digest_code is not None:
             _digest = Digest(_code("digest", _digest_code))
-            path.set_host("HOST_DIGEST", _digest.address)
+            _publish_digest()
         return _digest
+
+
+def _publish_digest() -> None:
+    if _call is not None and _digest is not None:
+        _call.set_host("HOST_DIGEST", _digest.address)
 
 
 def loaded_call_path() -> CallPath | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from graphmill.codegen.aot.files import replacing
 from graphmill.codegen.aot.signature import BuildError
-from graphmill.codegen.artifact import ITEMSIZES, Artifact, Constant
+from graphmill.codegen.artifact import Artifact, Constant
 
 MAGIC = int.from_bytes(b"GMWEIGHT", "little")
 VERSION = 1
@@ -49,26 +49,25 @@ def collect(artifacts: Sequence[Artifact]) -> Blob:
     for artifact in artifacts:
         row = []
         for constant in artifact.constants:
-            _verify(artifact, constant)
-            if constant.data not in places:
-                places[constant.data] = size
-                padding = -len(constant.data) % ALIGN
-                pieces += [constant.data, bytes(padding)]
-                size += len(constant.data) + padding
-            row.append(places[constant.data])
+            data = _verified(artifact, constant)
+            if data not in places:
+                places[data] = size
+                padding = -len(data) % ALIGN
+                pieces += [data, bytes(padding)]
+                size += len(data) + padding
+            row.append(places[data])
         offsets.append(tuple(row))
     return Blob(tuple(pieces), tuple(offsets), size, checksum(pieces))
 
 
-def _verify(artifact: Artifact, constant: Constant) -> None:
-    wanted = ITEMSIZES[constant.dtype]
-    for dim in constant.shape:
-        wanted *= dim
-    if len(constant.data) != wanted:
+def _verified(artifact: Artifact, constant: Constant) -> bytes:
+    data = bytes(constant.data or b"")
+    if len(data) != constant.nbytes:
         raise BuildError(
-            f"{artifact.name}: constant {constant.name} has {len(constant.data)} bytes, "
-            f"its shape needs {wanted}"
+            f"{artifact.name}: constant {constant.name} has {len(data)} bytes, "
+            f"its shape needs {constant.nbytes}"
         )
+    return data
 
 
 def checksum(pieces: Sequence[bytes]) -> int:

@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.artifact import KernelInfo, Step
 from graphmill.codegen.cpu import convert, memory
-from graphmill.codegen.cpu.contract.gemm import emit_gemm, pack_b
+from graphmill.codegen.cpu.contract.gemm import emit_gemm, packing_of_b
 from graphmill.codegen.cpu.contract.skinny import is_few
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, GemmSpec, Place, Sizes
 from graphmill.codegen.cpu.elem import Elem
@@ -69,7 +67,7 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
         a.order, "row" if packed else b.order, packed, _known(batch),
     )  # fmt: skip
     if packed:
-        b = _packed(host, y, attrs, y_free, spec, (k, n))
+        b = _packed(host, y, attrs, y_free, spec)
     kernel = host.kernel(label)
     work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
     gemm = host.once(
@@ -170,16 +168,16 @@ def _constant_right(value: Value, batch: DimLike) -> bool:
 
 
 def _packed(
-    host: Host, value: Value, attrs: dict[str, object], free: Sequence[int], spec: GemmSpec,
-    size: tuple[DimLike, DimLike],
-) -> Matrix:  # fmt: skip
+    host: Host, value: Value, attrs: dict[str, object], free: Sequence[int], spec: GemmSpec
+) -> Matrix:
     assert value.op is not None
-    array = value.op.attrs["value"]
     contract: Sequence[int] = attrs["y_contract"]  # type: ignore[assignment]
-    matrix = np.ascontiguousarray(np.transpose(array, [*contract, *free]).reshape(size))
-    key = ("packed", id(array), tuple(contract), spec.m, spec.a_order)
-    panels = host.once(key, lambda: pack_b(matrix, spec, host.target))
-    pointer, _ = host.constant_buffer(panels)
+    assert spec.k is not None and spec.n is not None
+    matrix: tuple[Step, ...] = (
+        ("transpose", (*contract, *free)), ("reshape", (spec.k, spec.n)),
+    )  # fmt: skip
+    panels, shape, dtype = packing_of_b(spec, host.target)
+    pointer, _ = host.constant_buffer(value.op.attrs["value"], (*matrix, *panels), shape, dtype)
     return Matrix(pointer, 0, 0, 0)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
+from graphmill.codegen.constants import Array, apply, fill
 from graphmill.codegen.cpu import (
     checks,
     control,
@@ -22,6 +25,7 @@ from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim
 from graphmill.codegen.cpu.target import Target
+from graphmill.codegen.workers import Workers
 from graphmill.ir.dims import Dim, DimLike
 from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
@@ -46,10 +50,13 @@ def generate(
     *,
     profiled: bool = False,
     observer: Observer | None = None,
+    sources: Sequence[Array] = (),
+    threads: int = 1,
 ) -> Generated:
     """Compile `function`, which the pipeline has fused and planned, for `target`.
 
-    With an `observer` the MLIR, LLVM IR and assembly texts are kept and reported. Raises
+    With an `observer` the MLIR, LLVM IR and assembly texts are kept and reported. `sources` are
+    the large constants of the function as it was traced, which the artifact may refer to. Raises
     `CodegenError` for an op without a lowering, `LoweringError` when generated text is malformed.
     """
     texts: dict[str, str] = {}
@@ -64,13 +71,15 @@ def generate(
     text = host.unit.text()
     report("module", "mlir", text, time.perf_counter() - start)
     start = time.perf_counter()
-    llvm_ir = mlir.lower(text)
-    report("translated", "llvm", llvm_ir, time.perf_counter() - start)
-    compiled = llvm.compile_ir(llvm_ir, target, keep_text=observer is not None)
+    with Workers(threads) as workers:
+        constants = fill(_constants(host, sources), sources, workers)
+        llvm_ir = mlir.lower(text)
+        report("translated", "llvm", llvm_ir, time.perf_counter() - start)
+        compiled = llvm.compile_ir(llvm_ir, target, keep_text=observer is not None)
     if observer is not None:
         report("optimised", "llvm", compiled.llvm_ir, compiled.seconds[0])
         report("assembly", "asm", compiled.assembly, compiled.seconds[1])
-    return Generated(_artifact(host, target, compiled.object), texts)
+    return Generated(_artifact(host, target, compiled.object, constants), texts)
 
 
 def write(function: Function, target: Target, profiled: bool) -> Host:
@@ -116,7 +125,21 @@ def _write_arena(host: Host) -> None:
     code.finish(code.add(code.add(total, most), code.i64(128)) if host.needs else total)
 
 
-def _artifact(host: Host, target: Target, code: bytes) -> Artifact:
+def _constants(host: Host, sources: Sequence[Array]) -> list[Constant]:
+    """The constant arguments: those made from a source without data, the others with it."""
+    numbers = {id(array): number for number, array in enumerate(sources)}
+    found = []
+    for i, (array, steps, shape, kind) in enumerate(host.finish_constants()):
+        name, source = dtype(kind).name, numbers.get(id(array))
+        if source is not None:
+            found.append(Constant(f"c{i}", name, shape, None, source, steps))
+            continue
+        whole = np.ascontiguousarray(apply(array, steps), kind).reshape(-1).view(np.uint8)
+        found.append(Constant(f"c{i}", name, shape, whole.data.toreadonly()))
+    return found
+
+
+def _artifact(host: Host, target: Target, code: bytes, constants: tuple[Constant, ...]) -> Artifact:
     function = host.function
     return Artifact(
         name=function.name,
@@ -130,10 +153,7 @@ def _artifact(host: Host, target: Target, code: bytes) -> Artifact:
         locations=tuple(host.locations),
         arena_bytes=None,
         profiled=host.profiled,
-        constants=tuple(
-            Constant(f"c{i}", dtype(c.dtype).name, c.shape, c.tobytes())
-            for i, c in enumerate(host.constants)
-        ),
+        constants=constants,
     )
 
 

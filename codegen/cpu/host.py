@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.artifact import KernelInfo, Step
+from graphmill.codegen.constants import LARGE
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
 from graphmill.codegen.cpu.launch import Launch
@@ -20,7 +21,8 @@ from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
 from graphmill.ir.graph import Function, Op, Value
 
-SMALL_CONSTANT = 4096  # bytes; larger constants stay outside the object
+TINY_CONSTANT = 64  # bytes; up to this constants stand in the code, the others beside it
+_LINE = 64
 
 T = TypeVar("T")
 
@@ -41,6 +43,15 @@ class Buffer:
     pointer: Val
     storage: Storage
     strides: tuple[Hashable, ...] | None = None  # keys of run-time strides; None: contiguous
+
+
+class Given(NamedTuple):
+    """A constant argument: an array of the graph, put through steps that give it this form."""
+
+    array: np.ndarray[Any, Any]
+    steps: tuple[Step, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class Buffers(dict[Value, Buffer]):
@@ -69,7 +80,7 @@ class Host:
     profiled: bool = False
     checked: bool = False
     buffers: Buffers = field(init=False)
-    constants: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    constants: list[Given] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
     arena_bytes: DimLike = 0
@@ -80,6 +91,10 @@ class Host:
     _made: dict[Hashable, Any] = field(default_factory=dict)
     _pointers: dict[Storage, Val] = field(default_factory=dict)
     _shared: dict[str, str] = field(default_factory=dict)
+    _small: bytearray = field(default_factory=bytearray)
+    _small_at: dict[bytes, int] = field(default_factory=dict)
+    _small_base: Val | None = None
+    _small_number: int = -1
 
     @property
     def ctx(self) -> Val:
@@ -170,24 +185,64 @@ class Host:
         raise CodegenError(f"{op.name}: unknown buffer {where!r}")
 
     def constant(self, op: Op) -> Buffer:
-        """The place of a block-level constant: in the object when small, else an argument."""
+        """The place of a block-level constant: in the object when tiny, else an argument.
+
+        Small ones share the first constant argument.
+        """
         array: np.ndarray[Any, Any] = np.ascontiguousarray(op.attrs["value"])
-        if array.nbytes <= SMALL_CONSTANT:
+        if array.nbytes <= TINY_CONSTANT:
             symbol = self.unit.constant_bytes(array.tobytes() or b"\0")
             pointer = self.code.first(f"llvm.mlir.addressof @{symbol} : !llvm.ptr", "!llvm.ptr")
             key: Hashable = ("constant", symbol)
+        elif array.nbytes <= LARGE:
+            pointer, key = self._small_constant(array.tobytes())
         else:
             pointer, key = self.constant_buffer(array)
         return Buffer(pointer, Storage(key))
 
-    def constant_buffer(self, array: np.ndarray[Any, Any]) -> tuple[Val, tuple[str, int]]:
-        """One more constant argument holding `array` (the same array gives the same one)."""
-        number = next((i for i, c in enumerate(self.constants) if c is array), None)
+    def _small_constant(self, data: bytes) -> tuple[Val, tuple[str, int]]:
+        if self._small_base is None:
+            self._small_number = len(self.constants)
+            self._small_base, _ = self.constant_buffer(np.empty(0, np.uint8))  # filled at the end
+        if data not in self._small_at:
+            self._small += bytes(-len(self._small) % _LINE)
+            self._small_at[data] = len(self._small)
+            self._small += data
+        at = self._small_at[data]
+        pointer = self.code.first(
+            f"llvm.getelementptr {self._small_base}[{at}] : (!llvm.ptr) -> !llvm.ptr, i8",
+            "!llvm.ptr",
+        )
+        return pointer, ("small", at)
+
+    def constant_buffer(
+        self,
+        array: np.ndarray[Any, Any],
+        steps: tuple[Step, ...] = (),
+        shape: tuple[int, ...] | None = None,
+        dtype: np.dtype[Any] | None = None,
+    ) -> tuple[Val, tuple[str, int]]:
+        """One more constant argument holding `array` (the same array gives the same one).
+
+        With `steps` (`codegen.constants`) it is the array after them, of this shape and dtype:
+        packed weights are made from the graph's own when the code is loaded.
+        """
+        number = next(
+            (i for i, c in enumerate(self.constants) if c.array is array and c.steps == steps), None
+        )
         if number is None:
             number = len(self.constants)
-            self.constants.append(array)
+            given = Given(array, steps, shape or array.shape, dtype or array.dtype)
+            self.constants.append(given)
         slot = len(self.function.params) + len(self.function.results) + number
         return self.argument(slot), ("weights", number)
+
+    def finish_constants(self) -> list[Given]:
+        """All constant arguments, once nothing more is added."""
+        if self._small_base is not None:
+            small = np.frombuffer(bytes(self._small), np.uint8)
+            self.constants[self._small_number] = Given(small, (), small.shape, small.dtype)
+        return self.constants
 
     def scratch(self, need: Need) -> Val:
         """Memory behind the plan's arena, which a kernel uses while it runs; all share it.

@@ -41,20 +41,29 @@ def _module(name: str) -> ModuleType:
 def parse(text: str) -> Any:
     """Parse and verify MLIR text; a malformed module raises `LoweringError`."""
     ir = _module("ir")
-    context = ir.Context()
-    context.enable_multithreading(False)
     try:
-        module = ir.Module.parse(text, context)
-        module.operation.verify()
+        return ir.Module.parse(text, _context())  # which verifies
     except ir.MLIRError as error:
         raise LoweringError(f"generated MLIR is malformed: {error}", text) from None
-    return module
+
+
+def _context() -> Any:
+    """A context of one thread that loads dialects as they are met: there are dozens of them."""
+    ir = _module("ir")
+    try:
+        context = ir.Context(load_on_create_dialects=[])
+    except TypeError:  # bindings that always load them all
+        context = ir.Context()
+    context.enable_multithreading(False)
+    return context
 
 
 def lower(text: str, pipeline: str = PIPELINE) -> str:
     """Verified LLVM IR text for the MLIR module `text`, through upstream passes."""
     module = parse(text)
     manager = _module("passmanager").PassManager.parse(pipeline, module.context)
+    # upstream's passes are trusted to keep a module valid; LLVM verifies what comes out
+    manager.enable_verifier(False)
     try:
         manager.run(module.operation)
     except _module("ir").MLIRError as error:
@@ -105,7 +114,16 @@ def _portable_floats(llvm_ir: str) -> str:
         return _portable_float(kind, match[2])
 
     lines = llvm_ir.splitlines(keepends=True)
-    return "".join(line if ' c"' in line else _FLOAT.sub(fix, line) for line in lines)
+    return "".join(_FLOAT.sub(fix, line) if _may_hold_float(line) else line for line in lines)
+
+
+_FRACTION = re.compile(r"\.\d")
+
+
+def _may_hold_float(line: str) -> bool:
+    """A quick test that leaves out nearly all lines."""
+    found = _FRACTION.search(line) or "0x" in line or "inf" in line or "qnan" in line
+    return bool(found) and ' c"' not in line
 
 
 def _portable_float(kind: str, number: str) -> str:

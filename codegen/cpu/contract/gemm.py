@@ -1,8 +1,9 @@
 """Matrix products: the public face of contraction on CPUs.
 
-`emit_gemm` writes the kernels of one product into a unit; `pack_b` packs a constant right operand
-at compile time. Work items are row tiles, or panels where C is wider than tall, times the batch, so
-any contiguous range of items is a block of C, blocked for the caches inside.
+`emit_gemm` writes the kernels of one product into a unit; `packing_of_b` says how a constant right
+operand is packed before the first call. Work items are row tiles, or panels where C is wider than
+tall, times the batch, so any contiguous range of items is a block of C, blocked for the caches
+inside.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from graphmill.codegen.artifact import Step
 from graphmill.codegen.cpu.contract.elements import ceil_div, most
 from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
-from graphmill.codegen.cpu.contract.packing import pack_b_array
+from graphmill.codegen.cpu.contract.packing import panel_dtype, panel_steps
 from graphmill.codegen.cpu.contract.plan import Plan, make_plan
 from graphmill.codegen.cpu.contract.simple import emit_simple
 from graphmill.codegen.cpu.contract.skinny import Skinny, emit_skinny, scratch_elements, skinny
@@ -34,7 +36,7 @@ from graphmill.codegen.cpu.target import Target
 
 __all__ = [
     "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Sizes", "emit_gemm",
-    "pack_b", "packed_size",
+    "packed_size", "packing_of_b",
 ]  # fmt: skip
 
 _WORTH_A_THREAD = 1 << 20  # multiply-adds: some ten microseconds, well above a fork and join
@@ -129,9 +131,16 @@ def _pack_phase(unit: Unit, symbol: str, spec: GemmSpec, plan: Plan) -> Phase:
     return Phase(name, items, grain)
 
 
-def pack_b(array: np.ndarray[Any, Any], spec: GemmSpec, target: Target) -> np.ndarray[Any, Any]:
-    """A constant `(k, n)` right operand in the panel format that `b_packed=True` reads."""
-    return pack_b_array(array, make_plan(spec, target).tile)
+def packing_of_b(
+    spec: GemmSpec, target: Target
+) -> tuple[tuple[Step, ...], tuple[int, int, int], np.dtype[Any]]:
+    """How a constant `(k, n)` right operand gets the panel format that `b_packed=True` reads.
+
+    Steps (`codegen.constants`), and shape and dtype of their result.
+    """
+    assert spec.n is not None and spec.k is not None, "a constant has static sizes"
+    tile = make_plan(spec, target).tile
+    return *panel_steps(spec.k, spec.n, tile), panel_dtype(tile)
 
 
 def packed_size(spec: GemmSpec, target: Target) -> int:

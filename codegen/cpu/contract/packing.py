@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from graphmill.codegen.artifact import Step
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import load_wide, memory_element
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -18,14 +19,18 @@ from graphmill.ir.dtypes import DType
 _K_BLOCK = 64  # rows of B read together, so that neighbouring panels share cache lines and pages
 
 
-def pack_b_array(array: np.ndarray[Any, Any], tile: Tile) -> np.ndarray[Any, Any]:
-    """A constant `(k, n)` matrix as panels `(ceil(n / columns), k, columns)`."""
-    k, n = array.shape
+def panel_steps(k: int, n: int, tile: Tile) -> tuple[tuple[Step, ...], tuple[int, int, int]]:
+    """How a constant `(k, n)` matrix becomes panels `(ceil(n / columns), k, columns)`; shape."""
     panels = -(-n // tile.columns)
-    dtype = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64}[tile.element]
-    padded = np.zeros((k, panels * tile.columns), dtype)
-    padded[:, :n] = array
-    return np.ascontiguousarray(padded.reshape(k, panels, tile.columns).transpose(1, 0, 2))
+    pad: tuple[Step, ...] = (("pad", (0, -n % tile.columns)),) if n % tile.columns else ()
+    split: Step = ("reshape", (k, panels, tile.columns))
+    return (*pad, split, ("transpose", (1, 0, 2))), (panels, k, tile.columns)
+
+
+def panel_dtype(tile: Tile) -> np.dtype[Any]:
+    """The dtype of packed panels."""
+    types = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64}
+    return np.dtype(types[tile.element])
 
 
 def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:

@@ -22,7 +22,7 @@ class GemmSpec:
 
     Sums are formed in `acc` (f16 and bf16 in f32; integers wrap) and stored as `out`. An order says
     which stride is 1: `row` (A's k, B's n), `col` (A's m, B's k), `strided` (neither).
-    `b_packed` says that B is in panels already (`gemm.pack_b`).
+    `b_packed` says that B is in panels already (`gemm.packing_of_b`).
     """
 
     a: DType

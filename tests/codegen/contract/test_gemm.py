@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphmill.codegen.constants import apply
 from graphmill.codegen.cpu.contract.gemm import (
     Epilogue,
     GemmSpec,
     Place,
-    pack_b,
     packed_size,
+    packing_of_b,
 )
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.target import native
@@ -148,8 +149,9 @@ def test_packed_constant(gemm: Gemm, static: bool) -> None:
     for m, n, k in [(1, 10, 64), (17, 40, 300), (100, 512, 784)]:
         spec = GemmSpec(f32, f32, f32, f32, m if static else None, n, k, b_packed=True)
         a, b = matrix(rng, (m, k), f32), matrix(rng, (k, n), f32)
-        panels = pack_b(b, spec, native())
-        assert panels.nbytes == packed_size(spec, native())
+        steps, shape, dtype = packing_of_b(spec, native())
+        panels = np.ascontiguousarray(apply(b, steps), dtype)
+        assert panels.shape == shape and panels.nbytes == packed_size(spec, native())
         check(gemm(spec, a, b, packed=panels, workers=2), a, b)
 
 

@@ -1,0 +1,79 @@
+"""Constants in the form that kernels read them: captured arrays, put through a few NumPy steps.
+
+The steps are data. So an artifact in the compile cache holds none of a model's weights: they are
+packed again, on several threads, from the arrays that the function captures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from graphmill.codegen.artifact import Artifact, Constant, Step
+from graphmill.codegen.workers import Workers
+from graphmill.ir.dtypes import dtype
+from graphmill.ir.graph import Function
+
+Array = np.ndarray[Any, Any]
+
+LARGE = 4096  # bytes beyond which a constant of the graph is an argument of the code
+ALIGN = 64
+
+
+def _pad(array: Array, widths: Sequence[int]) -> Array:
+    """Zeros behind the end of each axis."""
+    return np.pad(array, [(0, width) for width in widths])
+
+
+STEPS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "transpose": np.transpose, "reshape": np.reshape, "pad": _pad,
+}  # fmt: skip
+
+
+def apply(array: Array, steps: Iterable[Step]) -> Array:
+    """The array after the steps; a view of it where NumPy has one."""
+    for name, numbers in steps:
+        array = STEPS[name](array, numbers)
+    return array
+
+
+def sources(function: Function) -> list[Array]:
+    """The traced function's large constants in order: what `Constant.source` counts."""
+    arrays = [op.attrs["value"] for op in function.walk() if op.name == "constant"]
+    return [array for array in arrays if array.nbytes > LARGE]
+
+
+def complete(artifact: Artifact, sources: Sequence[Array], threads: int = 1) -> Artifact:
+    """The artifact with the data of all its constants, those with a source made from `sources`."""
+    with Workers(threads) as workers:
+        constants = fill(artifact.constants, sources, workers)
+    return replace(artifact, constants=constants)
+
+
+def fill(
+    constants: Sequence[Constant], sources: Sequence[Array], workers: Workers
+) -> tuple[Constant, ...]:
+    """The constants with their data, which lies in one block that `workers` are still filling."""
+    size = sum(c.nbytes + ALIGN for c in constants if c.data is None)
+    # large memory from NumPy is on huge pages where the system gives them
+    block = np.empty(size + ALIGN, np.uint8)
+    at = -block.__array_interface__["data"][0] % ALIGN
+    found = []
+    for constant in constants:
+        if constant.data is None:
+            assert constant.source is not None
+            place = block[at : at + constant.nbytes]
+            workers.start(partial(_fill_one, constant, sources[constant.source], place))
+            constant = replace(constant, data=place.data.toreadonly())
+            at += -(-constant.nbytes // ALIGN) * ALIGN
+        found.append(constant)
+    return tuple(found)
+
+
+def _fill_one(constant: Constant, source: Array, place: Array) -> None:
+    out = place.view(dtype(constant.dtype).numpy).reshape(constant.shape)
+    np.copyto(out, apply(source, constant.steps), casting="unsafe")

@@ -1,0 +1,96 @@
+"""Keys of the compile cache: a hash of all that an artifact depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import astuple
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphmill.ir.graph import Function
+from graphmill.ir.literals import digest
+from graphmill.ir.printer import print_function
+from graphmill.runtime import native
+from graphmill.runtime.cache import key_of
+
+if TYPE_CHECKING:
+    from graphmill.codegen.cpu.target import Target
+    from graphmill.driver import Options
+
+FORMAT = "2"  # raise it when generated code changes its meaning
+COMPILERS = ("llvmlite", "torch_mlir", "mlir", "numpy")
+LAYERS = ("ir", "passes", "codegen", "graphmill")
+_MANY_BYTES = 1 << 16  # from here on the content of a constant is read at memory's speed
+
+
+def cache_key(function: Function, options: Options, target: Target) -> str:
+    """The key of a traced function's artifact: IR with constants, options, CPU, compiler."""
+    text = print_function(function, locations=True, content=content)
+    return key_of(
+        FORMAT, text, options.passes, str(options.profiled), str(astuple(target)), _build_id()
+    )
+
+
+def content(array: np.ndarray[Any, Any]) -> str:
+    """A text that differs when the elements, dtype or shape of an array do."""
+    fast = native.digest() if array.nbytes >= _MANY_BYTES and array.flags.c_contiguous else None
+    if fast is None:
+        return digest(array)
+    number = fast(array.__array_interface__["data"][0], array.nbytes)
+    return f"{array.dtype}{array.shape}:{number:x}"
+
+
+@cache
+def _build_id() -> str:
+    """Our own sources and the compilers' versions: an edit of Graphmill invalidates the cache."""
+    import graphmill
+
+    parts = [platform.python_version(), *map(_version, COMPILERS)]
+    for root in graphmill.__path__:
+        for layer in LAYERS:
+            parts += sorted(_sources(os.path.join(root, layer)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _sources(folder: str) -> Iterator[str]:
+    """Path, size and time of change of every source file below a folder."""
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.name.endswith((".py", ".words")):
+            status = entry.stat()
+            yield f"{entry.path}:{status.st_size}:{status.st_mtime_ns}"
+        elif entry.is_dir() and entry.name != "__pycache__":
+            yield from _sources(entry.path)
+
+
+def _version(package: str) -> str:
+    """A package's version, from the name of its metadata's folder where that stands beside it.
+
+    `importlib.metadata` takes longer than all else in a start from the cache.
+    """
+    spec = find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    if not folders:
+        return f"{package}=none"
+    place = os.path.dirname(folders[0])
+    named = re.compile(rf"{package}-(.+)\.dist-info", re.IGNORECASE)
+    found = [m[1] for name in os.listdir(place) if (m := named.fullmatch(name))]
+    if found:
+        return f"{package}={'|'.join(sorted(found))}"
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package}={version(package)}"
+    except PackageNotFoundError:
+        status = os.stat(folders[0])
+        return f"{package}={status.st_size}:{status.st_mtime_ns}"
