@@ -91,7 +91,7 @@ def _many(places: object) -> bool:
 def _is_product(op: Op) -> bool:
     """Whether a window of one element makes it a matrix product on plain arrays."""
     plain = (1,) * len(op.attrs["strides"])
-    return tuple(op.operands[1].shape[2:]) == op.attrs["strides"] == plain
+    return tuple(op.operands[1].shape[2:]) == tuple(op.attrs["strides"]) == plain
 
 
 def _over_places(op: Op) -> bool:

@@ -13,12 +13,12 @@ from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.index import Index, Indices, zero
 from graphmill.codegen.cpu.lowering import structure
 from graphmill.ir.dims import DimLike
-from graphmill.ir.graph import Block, Op
+from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.blocked import is_depthwise
 
 
 def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
-    """Write and launch the kernel of a contract fusion around a `blocked_conv`, or of a bare one."""
+    """Write and launch the kernel of a `blocked_conv`, bare or with what is fused to it."""
     (output,) = host.place(op)
     root = next(o for o in block.ops if o.name == "blocked_conv")
     operands = dict(zip(block.args, op.operands, strict=True))
@@ -87,9 +87,9 @@ class _BlockedEpilogue(FusedEpilogue):
 
     def __init__(
         self, host: Host, name: str, block: Block, root: Op, spec: BlockedSpec,
-        operands: dict[object, object],
+        operands: dict[Value, Value],
     ) -> None:  # fmt: skip
-        super().__init__(host, name, block, root, spec.acc, operands)  # type: ignore[arg-type]
+        super().__init__(host, name, block, root, spec.acc, operands)
         self.spec = spec
 
     def index(self, kernel: Borrowed, place: Place) -> Indices:

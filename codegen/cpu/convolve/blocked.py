@@ -69,8 +69,8 @@ def emit_blocked(
     def scratch(into: Code, sizes: Sizes) -> Val:
         return into.i64(loops.scratch)
 
-    nothing = Phase(symbol, items, grain)
-    return GemmKernel((nothing,), lambda into, sizes: into.i64(0), scratch, SLOTS)
+    phase = Phase(symbol, items, grain)
+    return GemmKernel((phase,), lambda into, sizes: into.i64(0), scratch, SLOTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,7 @@ class _Loops:
         """Slices of the channels, one after the other over all lines of the item."""
         code, spec, depth = self.code, self.spec, self.cut.depth
         if spec.depthwise:
-            for _ in range(1):
-                self._lanes_lines(item)
+            self._lanes_lines(item)
             return
         if depth >= spec.channels:
             self._dense_lines(item, item.x, item.w, code.i64(spec.channels), code.i64(0), None)
@@ -324,8 +323,8 @@ class _Loops:
                     code.load(code.at(sums, index, shape.element), shape.vector, shape.bytes)
                 )
             buffer = code.alloca(shape.element, lanes * lanes)
-            for i, row in enumerate(transpose(code, rows)):
-                code.store(row, code.at(buffer, i * lanes, shape.element), shape.bytes)
+            for i, across in enumerate(transpose(code, rows)):
+                code.store(across, code.at(buffer, i * lanes, shape.element), shape.bytes)
             channel = code.add(code.mul(block, spec.w_block), first)
             room = minus(code, code.i64(spec.filters * spec.groups), channel)
             full = code.compare("arith.cmpi", "sge", left, code.i64(lanes))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from graphmill.codegen.cpu.contract.blocking import compute_element
+from graphmill.codegen.cpu.contract.blocking import Tile, compute_element
 from graphmill.codegen.cpu.emit import vector
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
@@ -177,9 +177,9 @@ class Shape:
         return int(self.element[1:]) // 8
 
     @property
-    def is_float(self) -> bool:
-        """Whether it holds floats, as `multiply_add` asks."""
-        return self.element.startswith("f")
+    def tile(self) -> Tile:
+        """One block of one place, as products know it."""
+        return Tile(self.element, self.bytes * 8, 1, self.parts, self.lanes)
 
 
 def shape_of(target: Target, acc: DType, block: int) -> Shape:

@@ -8,7 +8,7 @@ convolutions of a unit: sizes and strides of arrays are arguments.
 from __future__ import annotations
 
 from graphmill.codegen.cpu.contract.elements import load_wide
-from graphmill.codegen.cpu.contract.microkernel import multiply_add
+from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Run, Shape
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -79,9 +79,7 @@ class _Dense:
         self._store(block.results)
         code.finish()
 
-    def _channels(
-        self, x: Val, w: Val, w_filters: Val, inner: Val, sums: list[Val]
-    ) -> list[Val]:
+    def _channels(self, x: Val, w: Val, w_filters: Val, inner: Val, sums: list[Val]) -> list[Val]:
         """All channels of a block of x, for one row of the window."""
         code, spec = self.code, self.spec
         filters = [
@@ -127,7 +125,7 @@ class _Dense:
             left = code.splat(scalar, shape.lanes)
             for v, right in enumerate(loaded):
                 at = place * self.vectors + v
-                sums[at] = multiply_add(code, shape, left, right, sums[at])
+                sums[at] = multiply_add(code, shape.tile, left, right, sums[at])
         return sums
 
     def _store(self, sums: list[Val]) -> None:
@@ -144,17 +142,13 @@ class _Dense:
                         value = sums[place * self.vectors + j * shape.parts + part]
                         if accumulate:
                             old = code.load(address, shape.vector, shape.bytes)
-                            value = code.binary(_sum(shape), old, value)
+                            value = add(code, shape.tile, old, value)
                         code.store(value, address, shape.bytes)
 
         with code.when(code.compare("arith.cmpi", "ne", earlier, code.i64(0))):
             each(True)
         with code.otherwise():
             each(False)
-
-
-def _sum(shape: Shape) -> str:
-    return "arith.addf" if shape.is_float else "arith.addi"
 
 
 def lanes_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run) -> str:
@@ -198,5 +192,5 @@ def _lane_taps(
                     columns[column] = load_wide(
                         code, x, column * spec.x_block, kind, shape.element, size
                     )
-                sums[place] = multiply_add(code, shape, columns[column], weight, sums[place])
+                sums[place] = multiply_add(code, shape.tile, columns[column], weight, sums[place])
     return sums
