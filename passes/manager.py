@@ -21,11 +21,11 @@ Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = (
-    "inline,state,decompose,fold,simplify,layout,simplify,cse,dce,attention,fuse,memory"
+    "inline,state,decompose,fold,simplify,layout,simplify,absorb,block,cse,dce,attention,fuse,memory"
 )
 MODULES = (
-    "attention", "check", "cse", "dce", "decompose", "fold", "fuse", "inline", "layout", "memory",
-    "simplify", "specialise", "state",
+    "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "inline",
+    "layout", "memory", "simplify", "specialise", "state",
 )  # fmt: skip
 
 

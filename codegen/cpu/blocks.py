@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from graphmill.codegen.cpu import contraction, convolution, loops, reductions, tiles
+from graphmill.codegen.cpu import (
+    blocked_convolution,
+    contraction,
+    convolution,
+    loops,
+    reductions,
+    tiles,
+)
 from graphmill.codegen.cpu.attention.streaming import emit_attention
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.element import index_ops
@@ -68,12 +75,16 @@ def _reduce(host: Host, op: Op) -> None:
 
 @lowers("dot_general")
 @lowers("conv")
+@lowers("blocked_conv")
 def _contract(host: Host, op: Op) -> None:
     block = body_of(op)
-    emit = contraction.emit_contract
-    if any(inner.name == "conv" for inner in block.ops):
-        emit = convolution.emit_convolution
-    emit(host, op, block, label(op), info_of)
+    emit = {
+        "dot_general": contraction.emit_contract,
+        "conv": convolution.emit_convolution,
+        "blocked_conv": blocked_convolution.emit_blocked_convolution,
+    }
+    (root,) = (inner.name for inner in block.ops if inner.definition.fusion == "contract")
+    emit[root](host, op, block, label(op), info_of)
 
 
 def _attention(host: Host, op: Op) -> None:

@@ -1,6 +1,7 @@
 """All families; importing this registers every op."""
 
 from graphmill.ir.ops import (
+    blocked,
     contract,
     control,
     devices,
@@ -14,6 +15,6 @@ from graphmill.ir.ops import (
 )
 
 __all__ = [
-    "contract", "control", "devices", "effects", "elementwise", "indexing", "order", "random",
-    "reduce", "shape",
+    "blocked", "contract", "control", "devices", "effects", "elementwise", "indexing", "order",
+    "random", "reduce", "shape",
 ]  # fmt: skip

@@ -181,6 +181,24 @@ def _conv() -> Iterator[Case]:
     yield [tensor(f32, "n", 4, 5, 5), tensor(f32, 6, 2, 1, 3)], {**plain, "groups": 2}, ()
 
 
+def _blocked_conv() -> Iterator[Case]:
+    plain = {"strides": (1, 1), "low": (0, 0), "high": (0, 0), "dilation": (1, 1), "groups": 1,
+             "channels": 5, "filters": 6, "block": 4}  # fmt: skip
+    for of in (f32, f64, f16, bf16):
+        yield [tensor(of, 2, 2, 5, 6, 4), tensor(of, 2, 2, 3, 2, 4, 4)], plain, ()
+    for change in (
+        {"strides": (2, 1), "low": (1, 1), "high": (0, 2), "block": 1},
+        {"dilation": (2, 1)},
+    ):
+        yield [tensor(f32, "n", 2, 7, 6, 4), tensor(f32, 2, 2, 3, 2, 4, 4)], {**plain, **change}, ()
+    one = {key: value[:1] if isinstance(value, tuple) else value for key, value in plain.items()}
+    yield [tensor(f32, 1, 5, 9, 1), tensor(f32, 2, 5, 3, 1, 4)], one, ()
+    grouped = {**plain, "groups": 2, "channels": 16, "filters": 8}
+    yield [tensor(f32, 1, 4, 5, 5, 4), tensor(f32, 2, 2, 3, 3, 4, 4)], grouped, ()
+    lanes = {**plain, "groups": 6, "channels": 6}
+    yield [tensor(f32, 2, 2, 5, 6, 4), tensor(f32, 2, 1, 3, 2, 1, 4)], lanes, ()
+
+
 def _reduce() -> Iterator[Case]:
     for monoid, (_, kinds) in MONOIDS.items():
         for of in dtypes(kinds):
@@ -312,7 +330,8 @@ CASES: dict[str, Any] = {
     **{name: (lambda name=name: _shape_ops(name)) for name in
        ("broadcast", "reshape", "transpose", "pad", "slice", "reverse", "concat", "copy")},
     "complex": lambda: (([tensor(of, 3)] * 2, {}, ()) for of in (f32, f64)),
-    "dot_general": _dot, "conv": _conv, "reduce": _reduce, "argreduce": _argreduce,
+    "dot_general": _dot, "conv": _conv, "blocked_conv": _blocked_conv,
+    "reduce": _reduce, "argreduce": _argreduce,
     "cumulative": _cumulative, "window_reduce": _window_reduce, "gather": _gather,
     "scatter": _scatter, "dynamic_slice": lambda: _dynamic(False),
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,

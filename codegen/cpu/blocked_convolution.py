@@ -1,0 +1,101 @@
+"""Convolutions on blocked channels: a `blocked_conv` with what follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphmill.codegen.cpu.contract.spec import Place, Sizes
+from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator
+from graphmill.codegen.cpu.convolve.blocked import BlockedPlace, emit_blocked
+from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec
+from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.index import Index, Indices, zero
+from graphmill.codegen.cpu.lowering import structure
+from graphmill.ir.dims import DimLike
+from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.ops.blocked import is_depthwise
+
+
+def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
+    """Write and launch the kernel of a `blocked_conv`, bare or with what is fused to it."""
+    (output,) = host.place(op)
+    root = next(o for o in block.ops if o.name == "blocked_conv")
+    operands = dict(zip(block.args, op.operands, strict=True))
+    x, w = (operands[v] for v in root.operands)
+    spec = spec_of(root, op)
+    kernel = host.kernel(label)
+    bare = all(o is root or o.definition.terminator for o in block.ops)
+    work = _BlockedEpilogue(host, kernel.name, block, root, spec, operands)
+    made = host.once(
+        ("blocked", spec, structure(block), work.strided),
+        lambda: emit_blocked(
+            host.unit, kernel.name, spec, host.target, None if bare else work.epilogue()
+        ),
+    )
+    code, batch = host.code, x.shape[0]
+
+    def needed(into: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
+        return into.i64(0), made.scratch(into, _sizes(into, dim(batch)))
+
+    values = _sizes(code, host.dim(batch))
+    slots = [
+        host.buffers[x].pointer, host.buffers[w].pointer, output.pointer, values.batch,
+        host.scratch(needed), made.scratch(code, values), *work.captured(),
+    ]  # fmt: skip
+    data = code.alloca("i64", len(slots), 8)
+    for i, value in enumerate(slots):
+        code.store(value, code.at(data, i, "i64"), 8)
+    start = host.stamp()
+    for phase in made.phases:
+        host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
+    host.record(start)
+    host.kernels.append(info(op, kernel.name, True))
+
+
+def _sizes(code: Code, batch: Val) -> Sizes:
+    one = code.i64(1)
+    return Sizes(one, one, one, batch)
+
+
+def spec_of(root: Op, op: Op) -> BlockedSpec:
+    """The spec of a `blocked_conv` that ends as the result of `op`."""
+    x, w, attrs = root.operands[0].tensor, root.operands[1].tensor, root.attrs
+    depthwise, groups = is_depthwise(attrs), attrs["groups"]
+    each = 1 if depthwise else groups
+    given, block = x.shape[-1], w.shape[-1]
+    assert isinstance(given, int) and isinstance(block, int)
+    dtype = x.dtype
+    return BlockedSpec(
+        dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
+        attrs["filters"] // each, each, given, block, attrs["block"],
+        _two(x.shape[2:-1], 1), _two(root.result.shape[2:-1], 1), _two(w.shape[2:-2], 1),
+        _two(attrs["strides"], 1), _two(attrs["low"], 0), _two(attrs["dilation"], 1),
+        depthwise, len(attrs["strides"]) == 1,
+    )  # fmt: skip
+
+
+def _two(sizes: tuple[DimLike, ...], lead: int) -> tuple[int, int]:
+    """Two axes from one or two."""
+    first, last = (lead, *sizes)[-2:]
+    assert isinstance(first, int) and isinstance(last, int)
+    return first, last
+
+
+class _BlockedEpilogue(FusedEpilogue):
+    """The rest of the fusion at a place of the result `[image, block, *spatial, lane]`."""
+
+    def __init__(
+        self, host: Host, name: str, block: Block, root: Op, spec: BlockedSpec,
+        operands: dict[Value, Value],
+    ) -> None:  # fmt: skip
+        super().__init__(host, name, block, root, spec.acc, operands)
+        self.spec = spec
+
+    def index(self, kernel: Borrowed, place: Place) -> Indices:
+        assert isinstance(place, BlockedPlace)
+        code, plain = kernel.code, self.spec.block == 1
+        at = Index(place.col, 1 if plain else 0)
+        spatial = (at,) if self.spec.flat else (Index(place.line), at)
+        lane = zero(code) if plain else Index(code.i64(place.lane), 1)
+        return (Index(place.batch), Index(place.row), *spatial, lane)

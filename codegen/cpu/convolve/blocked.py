@@ -1,0 +1,345 @@
+"""Convolution on blocked channels: the loops around the tiles, and what follows the sums.
+
+A work item is a chunk of lines of one image for a few blocks of filters. Its filters stay in the
+second cache level while its lines go by; where they do not fit, the channels are cut into slices
+and partial sums are added up in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu import memory
+from graphmill.codegen.cpu.contract.elements import is_plain, least, minus, store_as
+from graphmill.codegen.cpu.contract.finish import apply, extra_slots
+from graphmill.codegen.cpu.contract.packing import transpose
+from graphmill.codegen.cpu.contract.slots import BODY
+from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Phase, Place, Sizes
+from graphmill.codegen.cpu.convolve.blocked_spec import (
+    BlockedSpec,
+    Run,
+    Tap,
+    runs,
+    shape_of,
+    tiling,
+)
+from graphmill.codegen.cpu.convolve.blocked_tiles import dense_tile, lanes_tile
+from graphmill.codegen.cpu.elem import memory_type
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.target import Target
+
+SLOTS = ("x", "w", "y", "batch", "scratch", "scratch_bytes")
+_WORTH_A_THREAD = 1 << 20  # multiply-adds
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedPlace(Place):
+    """Where finished sums go: `row` is the block of channels (the channel in a plain result),
+    `col` the place in its line (of the first lane in a plain result), `lane` the first in its
+    block."""
+
+    line: Val
+    lane: int
+
+
+def emit_blocked(
+    unit: Unit, symbol: str, spec: BlockedSpec, target: Target, epilogue: Epilogue | None = None
+) -> GemmKernel:
+    """Write the kernel of `spec` into `unit`; of the sizes only the batch counts.
+
+    The epilogue gets a `BlockedPlace`, and the sums of one block's channels at one place, or in a
+    plain result those of one channel at neighbouring places.
+    """
+    code = Code(unit, symbol, BODY, internal=False)
+    loops = _Loops(code, symbol, spec, target, epilogue)
+    if loops.items:
+        loops.body()
+    code.finish()
+    places = spec.out_sizes[0] * spec.out_sizes[1]
+    taps = spec.window[0] * spec.window[1] * (1 if spec.depthwise else spec.channels)
+    each = places * spec.filters * spec.groups * taps // max(1, loops.items)
+
+    def items(into: Code, sizes: Sizes) -> Val:
+        return into.mul(sizes.batch, into.i64(loops.items))
+
+    def grain(into: Code, sizes: Sizes) -> Val:
+        return into.i64(max(1, _WORTH_A_THREAD // max(1, each)))
+
+    def scratch(into: Code, sizes: Sizes) -> Val:
+        return into.i64(loops.scratch)
+
+    phase = Phase(symbol, items, grain)
+    return GemmKernel((phase,), lambda into, sizes: into.i64(0), scratch, SLOTS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What one work item computes: `together` blocks of filters from `first` on (in all groups),
+    the lines `low`..`high` of an image; x and w of its group."""
+
+    image: Val
+    first: Val
+    together: int
+    low: Val
+    high: Val
+    x: Val
+    w: Val
+
+
+class _Loops:
+    """The kernel being written."""
+
+    def __init__(
+        self, code: Code, symbol: str, spec: BlockedSpec, target: Target,
+        epilogue: Epilogue | None,
+    ) -> None:  # fmt: skip
+        self.code, self.spec, self.epilogue = code, spec, epilogue
+        self.shape, self.cut = shape_of(target, spec.acc, spec.w_block), tiling(spec, target)
+        height, width = spec.out_sizes
+        self.chunks = -(-height // self.cut.lines)
+        self.items = self.chunks * self.cut.parts * spec.groups if width else 0
+        self.in_place = is_plain(spec.out, self.shape.element) and spec.block == spec.w_block
+        self.together = -(-spec.w_blocks // self.cut.parts)
+        self.line = width * spec.w_block  # elements of sums of one block
+        pad = 0 if self.in_place else self.together * self.cut.lines * self.line
+        self.scratch = -(-pad * self.shape.bytes // 64) * 64 + (64 if pad else 0)
+        column = Tap(
+            spec.window[1], spec.strides[1], spec.dilation[1], spec.low[1], spec.sizes[1]
+        )  # fmt: skip
+        self.tap = column
+        self.runs: list[Run] = list(runs(width, self.cut.tiles, column)) if width else []
+        data, self.begin, self.end, worker = code.args
+        self.data = data
+        self.slots = {
+            name: code.load(
+                code.at(data, i, "i64"), "i64" if name in SLOTS[3::2] else "!llvm.ptr", 8
+            )
+            for i, name in enumerate(SLOTS)
+        }
+        offset = code.mul(worker, self.slots["scratch_bytes"])
+        self.memory = code.at(self.slots["scratch"], offset, "i8")
+        self.extra = extra_slots(code, data, epilogue, len(SLOTS))
+
+    # ---- work items
+
+    def body(self) -> None:
+        """Items are numbered image by image, chunk by chunk, the parts of the filters fastest."""
+        code, spec, cut = self.code, self.spec, self.cut
+        parts = code.i64(cut.parts * spec.groups)
+        with code.loop(self.begin, self.end) as item:
+            outer = code.binary("arith.divui", item.i, parts)
+            part = code.binary("arith.remui", item.i, parts)
+            image = code.binary("arith.divui", outer, code.i64(self.chunks))
+            chunk = code.binary("arith.remui", outer, code.i64(self.chunks))
+            group = code.binary("arith.divui", part, code.i64(cut.parts))
+            own = code.binary("arith.remui", part, code.i64(cut.parts))
+            low = code.mul(chunk, cut.lines)
+            high = least(code, code.add(low, cut.lines), code.i64(spec.out_sizes[0]))
+            base, extra = divmod(spec.w_blocks, cut.parts)
+            offset = code.add(code.mul(own, base), least(code, own, code.i64(extra)))
+            first = code.add(code.mul(group, spec.w_blocks), offset)
+            x_first = code.mul(group, spec.x_blocks)
+            if spec.depthwise:
+                x_first = first
+            in_image = spec.x_blocks * spec.groups * spec.plane
+            x_at = code.add(code.mul(image, in_image), code.mul(x_first, spec.plane))
+            x = code.at(self.slots["x"], x_at, memory_type(spec.x))
+            w = code.at(self.slots["w"], code.mul(first, spec.filter_block), memory_type(spec.x))
+            larger = code.compare("arith.cmpi", "slt", own, code.i64(extra))
+            if extra:
+                with code.when(larger):
+                    self._slices(_Item(image, first, base + 1, low, high, x, w))
+                with code.otherwise():
+                    self._slices(_Item(image, first, base, low, high, x, w))
+            else:
+                self._slices(_Item(image, first, base, low, high, x, w))
+
+    def _slices(self, item: _Item) -> None:
+        """Slices of the channels, one after the other over all lines of the item."""
+        code, spec, depth = self.code, self.spec, self.cut.depth
+        if spec.depthwise:
+            self._lanes_lines(item)
+            return
+        if depth >= spec.channels:
+            self._dense_lines(item, item.x, item.w, code.i64(spec.channels), code.i64(0), None)
+            return
+        row = spec.window[0] * spec.window[1] * spec.w_block
+        with code.loop(0, spec.channels, depth) as first:
+            left = minus(code, code.i64(spec.channels), first.i)
+            count = least(code, left, code.i64(depth))
+            block = code.binary("arith.divui", first.i, code.i64(spec.x_block))
+            x = code.at(item.x, code.mul(block, spec.plane), memory_type(spec.x))
+            w = code.at(item.w, code.mul(first.i, row), memory_type(spec.x))
+            last = code.compare("arith.cmpi", "sle", left, code.i64(depth))
+            self._dense_lines(item, x, w, count, first.i, last)
+
+    # ---- lines
+
+    def _window_rows(self, line: Val) -> tuple[Val, Val, Val]:
+        """The rows of the window that lie inside x: the first, how many, and x's line there."""
+        code, spec = self.code, self.spec
+        size, by, room = spec.window[0], spec.dilation[0], spec.sizes[0]
+        if size == 1 and spec.low[0] == 0 and (spec.out_sizes[0] - 1) * spec.strides[0] < room:
+            return code.i64(0), code.i64(1), code.mul(line, spec.strides[0])
+        start = code.add(code.mul(line, spec.strides[0]), -spec.low[0])
+        zero, spread = code.i64(0), code.i64(by)
+        before = minus(code, code.i64(by - 1), start)  # by - 1 - start, rounded down below
+        first = code.binary("arith.divsi", code.binary("arith.maxsi", before, zero), spread)
+        until = minus(code, code.i64(room + by - 1), start)
+        past = code.binary("arith.divsi", code.binary("arith.maxsi", until, zero), spread)
+        past = least(code, past, code.i64(size))
+        first = least(code, first, past)
+        at = code.add(start, code.mul(first, by))
+        at = least(code, code.binary("arith.maxsi", at, zero), code.i64(max(0, room - 1)))
+        return first, minus(code, past, first), at
+
+    def _dense_lines(
+        self, item: _Item, x: Val, w: Val, channels: Val, earlier: Val, last: Val | None
+    ) -> None:
+        code, spec = self.code, self.spec
+        row = spec.window[1] * spec.inner * spec.w_block
+        with code.loop(item.low, item.high) as line:
+            first, count, at = self._window_rows(line.i)
+            here = code.at(x, code.mul(at, spec.sizes[1] * spec.x_block), memory_type(spec.x))
+            filters = code.at(w, code.mul(first, row), memory_type(spec.x))
+            out, out_block = self._sums(item, line.i)
+            for run, column, target in self._tiles(here, out):
+                tile = dense_tile(code.unit, spec, self.shape, run, item.together)
+                x_line = spec.dilation[0] * spec.sizes[1] * spec.x_block
+                code.call(tile, [
+                    column, code.i64(spec.plane), code.i64(x_line), filters,
+                    code.i64(spec.filter_block), code.i64(spec.window[0] * row), channels, count,
+                    target, out_block, earlier,
+                ])  # fmt: skip
+            self._finish_if(last, item, line.i, out, out_block)
+
+    def _lanes_lines(self, item: _Item) -> None:
+        code, spec = self.code, self.spec
+        row = spec.window[1] * spec.w_block
+        with code.loop(item.low, item.high) as line:
+            first, count, at = self._window_rows(line.i)
+            out, out_block = self._sums(item, line.i)
+            for j in range(item.together):
+                plane = code.add(code.mul(at, spec.sizes[1] * spec.x_block), j * spec.plane)
+                here = code.at(item.x, plane, memory_type(spec.x))
+                filters = code.add(code.mul(first, row), j * spec.filter_block)
+                w = code.at(item.w, filters, memory_type(spec.x))
+                target = code.at(out, code.mul(out_block, j), self.shape.element) if j else out
+                for run, column, sums in self._tiles(here, target):
+                    tile = lanes_tile(code.unit, spec, self.shape, run)
+                    x_line = code.i64(spec.dilation[0] * spec.sizes[1] * spec.x_block)
+                    code.call(tile, [column, x_line, w, count, sums])
+            self._finish_if(None, item, line.i, out, out_block)
+
+    def _tiles(self, x: Val, out: Val) -> Iterator[tuple[Run, Val, Val]]:
+        """Each run of tiles, with the addresses of a tile's first column and of its sums.
+
+        The body is written once per run, inside the loop over its tiles.
+        """
+        code, spec, tap = self.code, self.spec, self.tap
+        for run in self.runs:
+            column = run.first * tap.stride - tap.low - run.shift
+            if run.count == 1:
+                here = code.at(x, column * spec.x_block, memory_type(spec.x))
+                yield run, here, code.at(out, run.first * spec.w_block, self.shape.element)
+                continue
+            with code.loop(0, run.count) as number:
+                step = code.mul(number.i, run.places * tap.stride * spec.x_block)
+                here = code.at(x, code.add(step, column * spec.x_block), memory_type(spec.x))
+                place = code.add(code.mul(number.i, run.places), run.first)
+                yield run, here, code.at(out, code.mul(place, spec.w_block), self.shape.element)
+
+    def _sums(self, item: _Item, line: Val) -> tuple[Val, Val]:
+        """Where a line's sums go, in the result or beside it, and the distance of the blocks."""
+        code, spec = self.code, self.spec
+        if not self.in_place:
+            at = code.mul(minus(code, line, item.low), self.line)
+            distance = code.i64(self.cut.lines * self.line)
+            return code.at(self.memory, at, self.shape.element), distance
+        return self._result(item, item.first, line), code.i64(spec.out_sizes[0] * self.line)
+
+    def _result(self, item: _Item, block: Val, line: Val) -> Val:
+        """The address of a line of the result's block."""
+        code, spec = self.code, self.spec
+        height = spec.out_sizes[0]
+        total = -(-spec.filters * spec.groups // spec.block)
+        if spec.block != 1:
+            total = spec.w_blocks * spec.groups
+        width = spec.out_sizes[1] * spec.block
+        index = code.add(code.mul(item.image, total), block)
+        index = code.add(code.mul(index, height), line)
+        return code.at(self.slots["y"], code.mul(index, width), memory_type(spec.out))
+
+    # ---- what follows the sums
+
+    def _finish_if(
+        self, last: Val | None, item: _Item, line: Val, out: Val, out_block: Val
+    ) -> None:
+        if self.in_place and self.epilogue is None:
+            return
+        if last is None:
+            self._finish(item, line, out, out_block)
+            return
+        with self.code.when(last):
+            self._finish(item, line, out, out_block)
+
+    def _finish(self, item: _Item, line: Val, out: Val, out_block: Val) -> None:
+        code, spec = self.code, self.spec
+        with code.loop(0, item.together) as number:
+            sums = code.at(out, code.mul(number.i, out_block), self.shape.element)
+            block = code.add(item.first, number.i)
+            if spec.block == 1:
+                self._finish_plain(item, block, line, sums)
+            else:
+                self._finish_blocked(item, block, line, sums)
+
+    def _finish_blocked(self, item: _Item, block: Val, line: Val, sums: Val) -> None:
+        code, spec, shape = self.code, self.spec, self.shape
+        target = self._result(item, block, line)
+        with code.loop(0, spec.out_sizes[1]) as place:
+            for part in range(shape.parts):
+                lane = part * shape.lanes
+                at = code.add(code.mul(place.i, spec.w_block), lane)
+                value = code.load(code.at(sums, at, shape.element), shape.vector, shape.bytes)
+                where = BlockedPlace(
+                    block, place.i, item.image, shape.lanes, None, self.extra, line, lane
+                )
+                done = apply(code, self.epilogue, value, spec.acc, where)
+                store_as(code, done, target, at, spec.out)
+
+    def _finish_plain(self, item: _Item, block: Val, line: Val, sums: Val) -> None:
+        """Squares of places and channels are transposed on their way into the result."""
+        code, spec, shape = self.code, self.spec, self.shape
+        lanes, width = shape.lanes, spec.out_sizes[1]
+        with code.loop(0, shape.parts) as part, code.loop(0, width, lanes) as at:
+            left = minus(code, code.i64(width), at.i)
+            first = code.mul(part.i, lanes)
+            rows = []
+            for i in range(lanes):
+                place = least(code, code.add(at.i, i), code.i64(width - 1))
+                index = code.add(code.mul(place, spec.w_block), first)
+                rows.append(
+                    code.load(code.at(sums, index, shape.element), shape.vector, shape.bytes)
+                )
+            buffer = code.alloca(shape.element, lanes * lanes)
+            for i, across in enumerate(transpose(code, rows)):
+                code.store(across, code.at(buffer, i * lanes, shape.element), shape.bytes)
+            channel = code.add(code.mul(block, spec.w_block), first)
+            room = minus(code, code.i64(spec.filters * spec.groups), channel)
+            full = code.compare("arith.cmpi", "sge", left, code.i64(lanes))
+            with code.loop(0, least(code, room, code.i64(lanes))) as row:
+                own = code.add(channel, row.i)
+                target = self._result(item, own, line)
+                value = code.load(
+                    code.at(buffer, code.mul(row.i, lanes), shape.element), shape.vector,
+                    shape.bytes,
+                )  # fmt: skip
+                for masked in (False, True):
+                    with code.otherwise() if masked else code.when(full):
+                        mask = memory.tail_mask(code, left, lanes) if masked else None
+                        where = BlockedPlace(
+                            own, at.i, item.image, lanes, mask, self.extra, line, 0
+                        )
+                        done = apply(code, self.epilogue, value, spec.acc, where)
+                        store_as(code, done, target, at.i, spec.out, mask)

@@ -1,0 +1,263 @@
+"""What a convolution on blocked channels is, and how its results are cut into tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from graphmill.codegen.cpu.contract.blocking import Tile, compute_element
+from graphmill.codegen.cpu.emit import vector
+from graphmill.codegen.cpu.target import Target
+from graphmill.ir.dtypes import DType
+from graphmill.ir.ops.blocked import blocks
+
+_LATENCY = 8  # accumulators that keep two FMA units of latency 4 busy
+_STEP = 2.0  # what a turn of the innermost loop costs besides, in multiply-adds
+_LOAD = 0.15  # what a load costs that the multiply-adds do not hide
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedSpec:
+    """`x [n, c/b, h, w, b]` with `w [o/k, c/groups/b, *window, b, k]` into `[n, o/block, *out,
+    block]`, all sizes but the batch static.
+
+    Channels and filters are those of one group. `depthwise`: each channel has its own filter, and
+    `channels` counts them all. `flat`: the lines and places stand for one axis of the result.
+    """
+
+    x: DType
+    acc: DType
+    out: DType
+    channels: int
+    filters: int
+    groups: int
+    x_block: int
+    w_block: int
+    block: int
+    sizes: tuple[int, int]
+    out_sizes: tuple[int, int]
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    low: tuple[int, int]
+    dilation: tuple[int, int]
+    depthwise: bool = False
+    flat: bool = False
+
+    @property
+    def x_blocks(self) -> int:
+        """Blocks of x that one group reads."""
+        return blocks(self.channels, self.x_block)
+
+    @property
+    def w_blocks(self) -> int:
+        """Blocks of filters in one group."""
+        return blocks(self.filters, self.w_block)
+
+    @property
+    def plane(self) -> int:
+        """Elements of one block of x."""
+        return self.sizes[0] * self.sizes[1] * self.x_block
+
+    @property
+    def inner(self) -> int:
+        """The block of channels in w."""
+        return 1 if self.depthwise else self.x_block
+
+    @property
+    def filter_block(self) -> int:
+        """Elements of one block of filters."""
+        count = 1 if self.depthwise else self.x_blocks
+        return count * self.window[0] * self.window[1] * self.inner * self.w_block
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One axis of a window: size, step of the window, spread of its taps, padding before x."""
+
+    size: int
+    stride: int
+    dilation: int
+    low: int
+    room: int  # elements of x along the axis
+
+    def valid(self, place: int) -> tuple[int, int]:
+        """The taps `first`..`past` of a place that lie inside x."""
+        start = place * self.stride - self.low
+        past = max(0, min(self.size, -((start - self.room) // self.dilation)))
+        return min(max(0, -(start // self.dilation)), past), past
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`count` tiles of equal form, side by side from place `first` on.
+
+    `taps` are the taps of each place that lie inside x; `shift` is the distance of the first tap
+    of the first place from the column that the tile's address names.
+    """
+
+    first: int
+    count: int
+    taps: tuple[tuple[int, int], ...]
+    shift: int
+
+    @property
+    def places(self) -> int:
+        """Places of one tile."""
+        return len(self.taps)
+
+    def spans(self, window: int) -> Iterator[tuple[int, int, list[int]]]:
+        """Taps `first`..`past` that lie inside x for the same places, and those places."""
+        inside = [
+            [i for i, (low, high) in enumerate(self.taps) if low <= tap < high]
+            for tap in range(window)
+        ]
+        first = 0
+        for past in range(1, window + 1):
+            if past == window or inside[past] != inside[first]:
+                if inside[first]:
+                    yield first, past, inside[first]
+                first = past
+
+    @property
+    def form(self) -> str:
+        """The tile's form as part of a symbol: runs of equal taps."""
+        text, at = "", 0
+        while at < len(self.taps):
+            end = at
+            while end < len(self.taps) and self.taps[end] == self.taps[at]:
+                end += 1
+            low, high = self.taps[at]
+            text += f"_{end - at}t{low}t{high}"
+            at = end
+        return f"{text}_{'m' if self.shift < 0 else ''}{abs(self.shift)}"
+
+
+def runs(length: int, tiles: int, tap: Tap) -> Iterator[Run]:
+    """A line of `length` places in `tiles` tiles of sizes that differ by one at most."""
+    base, extra = divmod(length, tiles)
+    found: list[Run] = []
+    at = 0
+    for number in range(tiles):
+        size = base + (number < extra)
+        taps = tuple(tap.valid(at + i) for i in range(size))
+        column = at * tap.stride - tap.low
+        made = Run(at, 1, taps, column - column_of(column, tap))
+        last = found[-1] if found else None
+        if last is not None and (last.taps, last.shift) == (made.taps, made.shift):
+            found[-1] = Run(last.first, last.count + 1, last.taps, last.shift)
+        else:
+            found.append(made)
+        at += size
+    yield from found
+
+
+def column_of(column: int, tap: Tap) -> int:
+    """The nearest column inside x."""
+    return max(0, min(column, tap.room - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The register tile of one target: `lanes` of MLIR type `element`, `parts` vectors a block."""
+
+    element: str
+    lanes: int
+    parts: int
+    registers: int
+
+    @property
+    def vector(self) -> str:
+        """The MLIR type of one register."""
+        return vector(self.element, self.lanes)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one element."""
+        return int(self.element[1:]) // 8
+
+    @property
+    def tile(self) -> Tile:
+        """One block of one place, as products know it."""
+        return Tile(self.element, self.bytes * 8, 1, self.parts, self.lanes)
+
+
+def shape_of(target: Target, acc: DType, block: int) -> Shape:
+    """The registers for sums of `acc` in blocks of channels."""
+    element = compute_element(acc)
+    lanes = min(block, target.lanes(int(element[1:])))
+    return Shape(element, lanes, block // lanes, target.registers)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How the results of one group are cut: `tiles` along a line, `parts` of the filter blocks,
+    chunks of `lines`, slices of `depth` channels."""
+
+    tiles: int
+    parts: int
+    lines: int
+    depth: int
+
+
+@cache
+def tiling(spec: BlockedSpec, target: Target) -> Tiling:
+    """The cut with the least estimated time, its slices and chunks sized for the caches."""
+    shape = shape_of(target, spec.acc, spec.w_block)
+    width, count = spec.out_sizes[1], spec.w_blocks
+    best: tuple[float, int, int] | None = None
+    for together in range(1, max(1, 4 // shape.parts) + 1):
+        vectors = together * shape.parts
+        most = (shape.registers - 2 - vectors) // vectors
+        for tiles in range(-(-width // max(most, 1)), width + 1):
+            parts = -(-count // together)
+            cost = _cost(width, tiles, count, parts, shape)
+            if best is None or cost < best[0]:
+                best = cost, tiles, parts
+            if tiles > 2 * -(-width // max(most, 1)):
+                break
+    assert best is not None or width == 0
+    _, tiles, parts = best or (0.0, 0, 1)
+    together = -(-count // parts)
+    depth = _depth(spec, together, shape, target)
+    return Tiling(tiles, parts, _lines(spec, parts, target), depth)
+
+
+def _cost(width: int, tiles: int, count: int, parts: int, shape: Shape) -> float:
+    """Multiply-adds' time of one tap for a line of all filters."""
+    total = 0.0
+    for places, n in _sizes(width, tiles):
+        for together, m in _sizes(count, parts):
+            vectors = together * shape.parts
+            work = max(places * vectors, _LATENCY) + _LOAD * (places + vectors) + _STEP
+            total += work * n * m
+    return total
+
+
+def _sizes(length: int, parts: int) -> Iterator[tuple[int, int]]:
+    """The sizes of even parts, and how many have each."""
+    base, extra = divmod(length, parts)
+    if extra:
+        yield base + 1, extra
+    if base:
+        yield base, parts - extra
+
+
+def _depth(spec: BlockedSpec, together: int, shape: Shape, target: Target) -> int:
+    """Channels of one slice: its filters stay in the second level while the lines go by."""
+    each = spec.window[0] * spec.window[1] * together * spec.w_block * shape.bytes
+    fit = max(1, target.l2 * 3 // 8 // (each * spec.x_block))
+    slices = -(-spec.x_blocks // fit)
+    return -(-spec.x_blocks // slices) * spec.x_block
+
+
+def _lines(spec: BlockedSpec, parts: int, target: Target) -> int:
+    """Lines of one chunk: what they read stays in the second level, and threads have enough."""
+    height = spec.out_sizes[0]
+    line = spec.x_blocks * spec.sizes[1] * spec.x_block * spec.x.itemsize
+    fit = max(1, target.l2 * 3 // 8 // max(1, line * spec.strides[0]))
+    chunks = max(-(-height // fit), -(-_ITEMS // (parts * spec.groups)))
+    return max(1, -(-height // max(1, min(chunks, height))))
+
+
+_ITEMS = 8  # of one image, so that threads end at about the same time

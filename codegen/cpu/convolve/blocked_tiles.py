@@ -1,0 +1,196 @@
+"""Micro-kernels of convolutions on blocked channels: a tile of places of one line of results.
+
+Sums stay in registers over all channels and taps. A tile knows which taps of its places lie
+inside x, so that padding costs nothing and needs no branch. Tiles of one form are shared by all
+convolutions of a unit: sizes and strides of arrays are arguments.
+"""
+
+from __future__ import annotations
+
+from graphmill.codegen.cpu.contract.elements import load_wide
+from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
+from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Run, Shape
+from graphmill.codegen.cpu.elem import memory_type
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+
+_DENSE = (
+    ("x", "!llvm.ptr"), ("x_block", "i64"), ("x_line", "i64"), ("w", "!llvm.ptr"),
+    ("w_filters", "i64"), ("w_channels", "i64"), ("channels", "i64"), ("lines", "i64"),
+    ("out", "!llvm.ptr"), ("out_block", "i64"), ("earlier", "i64"),
+)  # fmt: skip
+_LANES = (
+    ("x", "!llvm.ptr"), ("x_line", "i64"), ("w", "!llvm.ptr"), ("lines", "i64"),
+    ("out", "!llvm.ptr"),
+)  # fmt: skip
+
+
+def _symbol(kind: str, spec: BlockedSpec, shape: Shape, run: Run) -> str:
+    stride, spread = spec.strides[1], spec.dilation[1]
+    return (
+        f"gm.conv_{kind}_{spec.x}_{shape.element}x{shape.lanes}_b{spec.x_block}x{spec.w_block}"
+        f"_w{spec.window[1]}s{stride}d{spread}{run.form}"
+    )
+
+
+def dense_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, together: int) -> str:
+    """Symbol of the tile of `together` blocks of filters.
+
+    `(x, x_block, x_line, w, w_filters, w_channels, channels, lines, out, out_block, earlier)`:
+    distances of x's blocks and of the lines that the window's rows read, of w's blocks of filters
+    and of channels; how many channels and rows of the window; where the sums go, how far apart
+    their blocks are, and whether to add what is there from earlier channels.
+    """
+    symbol = _symbol(f"dense{together}", spec, shape, run)
+    if unit.once(symbol):
+        _Dense(unit, symbol, spec, shape, run, together).write()
+    return symbol
+
+
+class _Dense:
+    """The dense tile being written."""
+
+    def __init__(
+        self, unit: Unit, symbol: str, spec: BlockedSpec, shape: Shape, run: Run, together: int
+    ) -> None:
+        self.code = Code(unit, symbol, _DENSE, attrs='passthrough = ["noinline", "nounwind"]')
+        self.spec, self.shape, self.run, self.together = spec, shape, run, together
+        self.vectors = together * shape.parts
+
+    def write(self) -> None:
+        code, spec = self.code, self.spec
+        x, x_block, x_line, w, w_filters, w_channels, channels, lines = code.args[:8]
+        row = spec.window[1] * spec.inner * spec.w_block
+        zero = code.const(0, self.shape.vector)
+        start = [zero] * (self.run.places * self.vectors)
+        count = channels
+        if spec.x_block > 1:
+            more = code.add(channels, spec.x_block - 1)
+            count = code.binary("arith.divui", more, code.i64(spec.x_block))
+        with code.loop(0, count, 1, start) as block:
+            xs = code.at(x, code.mul(block.i, x_block), memory_type(spec.x))
+            ws = code.at(w, code.mul(block.i, w_channels), memory_type(spec.x))
+            left = code.binary("arith.subi", channels, code.mul(block.i, spec.x_block))
+            inner = code.binary("arith.minsi", left, code.i64(spec.x_block))
+            with code.loop(0, lines, 1, block.carried) as line:
+                here = code.at(xs, code.mul(line.i, x_line), memory_type(spec.x))
+                first = code.at(ws, code.mul(line.i, row), memory_type(spec.x))
+                line.next = self._channels(here, first, w_filters, inner, line.carried)
+            block.next = line.results
+        self._store(block.results)
+        code.finish()
+
+    def _channels(self, x: Val, w: Val, w_filters: Val, inner: Val, sums: list[Val]) -> list[Val]:
+        """All channels of a block of x, for one row of the window."""
+        code, spec = self.code, self.spec
+        filters = [
+            code.at(w, code.mul(w_filters, j), memory_type(spec.x)) if j else w
+            for j in range(self.together)
+        ]
+        for first, past, inside in self.run.spans(spec.window[1]):
+            with code.loop(first, past, 1, sums) as tap:
+                column = code.mul(tap.i, spec.dilation[1] * spec.x_block)
+                here = code.at(x, column, memory_type(spec.x))
+                at = code.mul(tap.i, spec.inner * spec.w_block)
+                there = [code.at(w, at, memory_type(spec.x)) for w in filters]
+                tap.next = self._tap(inside, here, there, inner, tap.carried)
+            sums = tap.results
+        return sums
+
+    def _tap(
+        self, inside: list[int], x: Val, filters: list[Val], inner: Val, sums: list[Val]
+    ) -> list[Val]:
+        """All channels of a block at one tap, for the places `inside` x there."""
+        code, spec = self.code, self.spec
+        if spec.x_block == 1:
+            return self._step(inside, x, filters, sums)
+        with code.loop(0, inner, 1, sums) as channel:
+            at = code.mul(channel.i, spec.w_block)
+            here = code.at(x, channel.i, memory_type(spec.x))
+            moved = [code.at(w, at, memory_type(spec.x)) for w in filters]
+            channel.next = self._step(inside, here, moved, channel.carried)
+        return channel.results
+
+    def _step(self, inside: list[int], x: Val, filters: list[Val], sums: list[Val]) -> list[Val]:
+        """One channel: the outer product of the places' elements and a vector of filters."""
+        code, spec, shape = self.code, self.spec, self.shape
+        sums = list(sums)
+        loaded = [
+            load_wide(code, w, part * shape.lanes, spec.x, shape.element, shape.lanes)
+            for w in filters
+            for part in range(shape.parts)
+        ]
+        for place in inside:
+            column = place * spec.strides[1] + self.run.shift
+            scalar = load_wide(code, x, column * spec.x_block, spec.x, shape.element)
+            left = code.splat(scalar, shape.lanes)
+            for v, right in enumerate(loaded):
+                at = place * self.vectors + v
+                sums[at] = multiply_add(code, shape.tile, left, right, sums[at])
+        return sums
+
+    def _store(self, sums: list[Val]) -> None:
+        code, shape, spec = self.code, self.shape, self.spec
+        out, out_block, earlier = code.args[8:]
+
+        def each(accumulate: bool) -> None:
+            for j in range(self.together):
+                base = code.at(out, code.mul(out_block, j), shape.element) if j else out
+                for place in range(self.run.places):
+                    for part in range(shape.parts):
+                        at = place * spec.w_block + part * shape.lanes
+                        address = code.at(base, at, shape.element)
+                        value = sums[place * self.vectors + j * shape.parts + part]
+                        if accumulate:
+                            old = code.load(address, shape.vector, shape.bytes)
+                            value = add(code, shape.tile, old, value)
+                        code.store(value, address, shape.bytes)
+
+        with code.when(code.compare("arith.cmpi", "ne", earlier, code.i64(0))):
+            each(True)
+        with code.otherwise():
+            each(False)
+
+
+def lanes_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run) -> str:
+    """Symbol of the tile of a depthwise convolution: each lane has its own channel and filter.
+
+    `(x, x_line, w, lines, out)`: as for `dense_tile`.
+    """
+    symbol = _symbol("lanes", spec, shape, run)
+    if not unit.once(symbol):
+        return symbol
+    code = Code(unit, symbol, _LANES, attrs='passthrough = ["noinline", "nounwind"]')
+    x, x_line, w, lines, out = code.args
+    window, block, size = spec.window[1], spec.w_block, shape.lanes
+    with code.loop(0, shape.parts) as part:
+        lane = code.mul(part.i, size)
+        start = [code.const(0, shape.vector)] * run.places
+        with code.loop(0, lines, 1, start) as line:
+            here = code.at(x, code.add(code.mul(line.i, x_line), lane), memory_type(spec.x))
+            row = code.add(code.mul(line.i, window * block), lane)
+            ws = code.at(w, row, memory_type(spec.x))
+            line.next = _lane_taps(code, spec, shape, run, here, ws, line.carried)
+        for place, value in enumerate(line.results):
+            address = code.at(out, code.add(lane, place * block), shape.element)
+            code.store(value, address, shape.bytes)
+    code.finish()
+    return symbol
+
+
+def _lane_taps(
+    code: Code, spec: BlockedSpec, shape: Shape, run: Run, x: Val, w: Val, sums: list[Val]
+) -> list[Val]:
+    """One row of the window; each column of x is loaded once."""
+    sums, columns = list(sums), dict[int, Val]()
+    kind, size = spec.x, shape.lanes
+    for first, past, inside in run.spans(spec.window[1]):
+        for tap in range(first, past):
+            weight = load_wide(code, w, tap * spec.w_block, kind, shape.element, size)
+            for place in inside:
+                column = place * spec.strides[1] + tap * spec.dilation[1] + run.shift
+                if column not in columns:
+                    columns[column] = load_wide(
+                        code, x, column * spec.x_block, kind, shape.element, size
+                    )
+                sums[place] = multiply_add(code, shape.tile, columns[column], weight, sums[place])
+    return sums

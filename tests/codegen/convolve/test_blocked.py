@@ -1,0 +1,199 @@
+"""Convolutions on blocked channels against the plain op's reference: forms, targets, threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphmill import driver
+from graphmill.codegen.cpu.convolve.blocked_spec import Tap, runs
+from graphmill.ir.builder import Builder, function
+from graphmill.ir.dtypes import dtype
+from graphmill.ir.graph import Function, Value
+from graphmill.ir.ops.blocked import blocked, blocked_weights, unblocked
+from graphmill.ir.ops.contract import CONV
+from graphmill.ir.types import tensor
+from graphmill.passes.manager import run_pipeline
+from graphmill.runtime.executable import Executable
+
+Array = np.ndarray[Any, Any]
+TARGETS = ("native", "x86-64-v3", "x86-64-v2")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution; `given` and `block` are the blocks of x and of the result."""
+
+    channels: int
+    filters: int
+    sizes: tuple[int, ...]
+    window: int = 3
+    stride: int = 1
+    pad: int = 1
+    dilation: int = 1
+    groups: int = 1
+    given: int = 16
+    block: int = 16
+    of: str = "f32"
+    width: int = 16  # of the weights' blocks
+
+    @property
+    def lanes(self) -> bool:
+        return self.groups == self.channels != 1
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        every = {"strides": self.stride, "low": self.pad, "high": self.pad,
+                 "dilation": self.dilation}  # fmt: skip
+        return {key: (n,) * len(self.sizes) for key, n in every.items()}
+
+
+CASES = {
+    "3x3": Case(20, 24, (9, 11)),
+    "3x3-plain-result": Case(20, 24, (9, 11), block=1),
+    "3x3-plain": Case(20, 24, (9, 18), given=1, block=1),
+    "7x7-stride-2": Case(3, 40, (31, 33), window=7, stride=2, pad=3, given=1),
+    "1x1": Case(40, 70, (6, 13), window=1, pad=0),
+    "1x1-stride-2": Case(40, 16, (7, 13), window=1, pad=0, stride=2),
+    "dilated": Case(17, 33, (12, 13), pad=2, dilation=2),
+    "stride-3": Case(33, 16, (15, 16), stride=3, pad=0),
+    "groups": Case(64, 32, (8, 9), groups=2),
+    "depthwise": Case(40, 40, (9, 35), groups=40),
+    "depthwise-5x5-stride-2": Case(40, 40, (9, 19), window=5, stride=2, pad=2, groups=40),
+    "depthwise-plain-result": Case(40, 40, (9, 19), groups=40, block=1),
+    "1d": Case(20, 24, (40,), window=5, pad=2),
+    "slices": Case(1024, 48, (5, 5)),
+    "slices-plain-result": Case(1024, 48, (5, 5), block=1),
+    "all-padding": Case(5, 16, (2, 3), pad=4),
+    "one-place": Case(5, 16, (1, 1)),
+    "f64": Case(20, 24, (9, 11), of="f64", given=8, block=8, width=8),
+    "f16": Case(20, 24, (9, 11), of="f16"),
+}
+
+
+def program(case: Case, batch: int | str, follow: bool) -> Function:
+    kind, rank = dtype(case.of), len(case.sizes)
+    n = batch
+    x = (n, -(-case.channels // case.given), *case.sizes, case.given)
+    inner = 1 if case.lanes else case.given
+    depth = 1 if case.lanes else -(-case.channels // case.groups // case.given)
+    w = (-(-case.filters // case.width), depth, *(case.window,) * rank, inner, case.width)
+
+    def body(b: Builder, x: Value, w: Value, shift: Value) -> Value:
+        y = b.op(
+            "blocked_conv", x, w, **case.attrs, groups=case.groups, channels=case.channels,
+            filters=case.filters, block=case.block,
+        )  # fmt: skip
+        if not follow:
+            return y
+        moved = b.op("add", y, b.broadcast(shift, y.shape, (1, rank + 2)))
+        return b.op("max", moved, b.full(y.shape, 0, kind))
+
+    types = {
+        "x": tensor(kind, *x), "w": tensor(kind, *w),
+        "shift": tensor(kind, -(-case.filters // case.block), case.block),
+    }  # fmt: skip
+    return function("f", types, body)
+
+
+def operands(case: Case, batch: int) -> tuple[Array, Array, Array]:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, case.channels, *case.sizes))
+    taps = (case.channels // case.groups, *(case.window,) * len(case.sizes))
+    w = rng.standard_normal((case.filters, *taps)) / np.sqrt(np.prod(taps))
+    shift = rng.standard_normal((-(-case.filters // case.block), case.block))
+    of = dtype(case.of).numpy
+    return x.astype(of), w.astype(of), shift.astype(of)
+
+
+def reference(case: Case, x: Array, w: Array, shift: Array, follow: bool) -> Array:
+    assert CONV.reference is not None
+    one = (1,) * len(case.sizes)
+    y = CONV.reference(
+        x.astype(np.float64), w.astype(np.float64), **case.attrs, input_dilation=one,
+        groups=case.groups,
+    )  # fmt: skip
+    if follow:
+        flat = shift.reshape(-1)[: case.filters].astype(np.float64)
+        y = np.maximum(y + flat.reshape(-1, *one), 0)
+    return np.asarray(y)
+
+
+def check(
+    case: Case, batch: int, target: str = "native", *, threads: int = 1, symbolic: bool = False,
+    follow: bool = True,
+) -> None:  # fmt: skip
+    x, w, shift = operands(case, batch)
+    made = program(case, "n" if symbolic else batch, follow)
+    artifact = driver.emit(run_pipeline(made), driver.Options(target=target))
+    given = blocked(x, case.given)
+    packed = blocked_weights(w, 1 if case.lanes else case.given, case.width)
+    (y,) = Executable(artifact, threads=threads).run(given, packed, shift)
+    want = reference(case, x, w, shift, follow)
+    tolerance = {"f32": 1e-5, "f64": 1e-13, "f16": 2e-3}[case.of]
+    np.testing.assert_allclose(unblocked(y, case.filters), want, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases(name: str) -> None:
+    check(CASES[name], 2, follow=False)
+    check(CASES[name], 3, threads=2, symbolic=True)
+
+
+@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("name", ["3x3", "3x3-plain", "7x7-stride-2", "1x1", "depthwise", "f64"])
+def test_targets(name: str, target: str) -> None:
+    check(CASES[name], 1, target)
+
+
+def test_empty_batch() -> None:
+    check(CASES["3x3"], 0, symbolic=True)
+
+
+def test_other_architecture_compiles() -> None:
+    made = run_pipeline(program(CASES["3x3"], 1, follow=True))
+    assert driver.emit(made, driver.Options(target="aarch64")).object
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_special_values_stay_where_the_window_sees_them(bad: float) -> None:
+    case = replace(CASES["3x3"], channels=16, filters=16)
+    x, w, shift = operands(case, 1)
+    x[0, 3, 4, 5] = bad
+    artifact = driver.emit(run_pipeline(program(case, 1, follow=False)), driver.Options())
+    (y,) = Executable(artifact).run(blocked(x, 16), blocked_weights(w, 16, 16), shift)
+    wrong = ~np.isfinite(unblocked(y, 16))
+    seen = np.zeros_like(wrong)
+    seen[:, :, 3:6, 4:7] = True
+    np.testing.assert_array_equal(wrong, seen)
+
+
+def test_lanes_without_a_channel_are_not_read() -> None:
+    case = CASES["3x3"]
+    x, w, shift = operands(case, 1)
+    given = blocked(x, 16)
+    given[:, 1, :, :, 4:] = np.nan
+    artifact = driver.emit(run_pipeline(program(case, 1, follow=True)), driver.Options())
+    (y,) = Executable(artifact).run(given, blocked_weights(w, 16, 16), shift)
+    want = reference(case, x, w, shift, follow=True)
+    np.testing.assert_allclose(unblocked(y, 24), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 2), (1, 3)])
+def test_taps_are_those_inside(size: int, stride: int, dilation: int) -> None:
+    for low, room, place in np.ndindex(7, 9, 12):
+        first, past = Tap(size, stride, dilation, low, room + 1).valid(place)
+        columns = [place * stride - low + tap * dilation for tap in range(size)]
+        inside = [tap for tap, column in enumerate(columns) if 0 <= column <= room]
+        assert list(range(first, past)) == inside
+
+
+def test_tiles_cover_a_line_once() -> None:
+    for width, tiles in [(56, 4), (7, 1), (15, 2), (13, 13)]:
+        found = list(runs(width, tiles, Tap(3, 1, 1, 1, width)))
+        covered = [p for r in found for p in range(r.first, r.first + r.count * r.places)]
+        assert covered == list(range(width))
