@@ -181,7 +181,7 @@ def extras(function: Form, n: int, m: int) -> list[Array]:
     ]
 
 
-@pytest.mark.parametrize(("n", "m"), [(3, 5), (70, 100), (20, 300)])
+@pytest.mark.parametrize(("n", "m"), [(3, 5), (70, 100), (20, 300), (1, 1030)])
 @pytest.mark.parametrize("form", [biased, masked, cached])
 def test_masks(form: Form, n: int, m: int) -> None:
     check(form, [*operands((2, 2, n, m, 8, 8)), *extras(form, n, m)])
@@ -201,6 +201,13 @@ def attended(q: Array, k: Array, v: Array) -> Array:
     seen = visible.any(-1, keepdims=True)
     e = np.exp(s - np.where(seen, s.max(-1, keepdims=True, initial=-np.inf), 0))
     return e / np.where(seen, e.sum(-1, keepdims=True), 1) @ v
+
+
+@pytest.mark.parametrize("rows", [1, 3, 11])
+@pytest.mark.parametrize("form", [plain, keys_first, grouped, window, shared_keys])
+def test_few_queries(form: Form, rows: int) -> None:
+    """Decoding: one chunk of keys, or several."""
+    check(form, operands((1, 4, rows, 1100 if rows == 1 else 37, 20, 36)))
 
 
 def test_symbolic_sizes() -> None:
