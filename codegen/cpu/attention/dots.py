@@ -102,9 +102,9 @@ def lane_sums(code: Code, vectors: Sequence[Val], tile: Tile) -> Val:
 
 def _pair(code: Code, a: Val, b: Val, tile: Tile) -> Val:
     """Neighbouring lanes added: those of a, then those of b."""
+    kinds = f"{a.type}, {b.type}"
     even, odd = (
-        code.op(f"vector.shuffle {a}, {b} {list(range(start, 2 * a.lanes, 2))} : {a.type}, {b.type}",
-                a.type)
+        code.op(f"vector.shuffle {a}, {b} {list(range(start, 2 * a.lanes, 2))} : {kinds}", a.type)
         for start in (0, 1)
-    )  # fmt: skip
+    )
     return add(code, tile, even, odd)

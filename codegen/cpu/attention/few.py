@@ -26,7 +26,7 @@ from graphmill.codegen.cpu.expr import Num, Scope, where
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.index import Index, unravel
 from graphmill.codegen.cpu.launch import Launch, grain
-from graphmill.codegen.cpu.math_exp import exp
+from graphmill.codegen.cpu.math_exp import exp, exp_falling
 from graphmill.codegen.cpu.memory import load_strided, tail_mask
 from graphmill.ir.dims import DimLike, floordiv, product
 
@@ -35,7 +35,9 @@ CHUNK = 512  # keys of one work item
 LARGEST, TOTAL, START = 0, 1, 16  # a row of partial results: where its parts begin
 
 
-def emit_few(host: Host, begin: Callable[[str], Problem], info: Callable[[str], KernelInfo]) -> None:
+def emit_few(
+    host: Host, begin: Callable[[str], Problem], info: Callable[[str], KernelInfo]
+) -> None:
     """Write and launch the kernel, and the merging one; `begin` begins one of a given name."""
     first = begin("")
     few = _Few(host, first)
@@ -45,8 +47,8 @@ def emit_few(host: Host, begin: Callable[[str], Problem], info: Callable[[str], 
         few.item(head, chunk)
         if few.chunks == 1:
             few.merge(head)
-    work = min(few.typical, CHUNK) * (first.depth + first.width) * few.rows // first.tile.lanes
-    host.launch(first.kernel, Launch(heads * few.chunks, grain(4 * work)), info(first.kernel.name))
+    work = min(few.typical, CHUNK) * (first.depth + first.width) * few.rows
+    host.launch(first.kernel, Launch(heads * few.chunks, grain(work)), info(first.kernel.name))
     if few.chunks == 1:
         return
     last = _Few(host, begin("_merge"))
@@ -163,7 +165,7 @@ class _Few:
             with code.loop(0, count, self.tile.lanes, [zero]) as loop:
                 offset = code.add(loop.i, row * self.span)
                 x = self._num(self._get(self.scores, offset, self.tile.vector))
-                power = exp(x - self._num(shift) if self.found.shifted else x)
+                power = exp_falling(x - self._num(shift)) if self.found.shifted else exp(x)
                 self._put(power.val, self.scores, offset)
                 loop.next = [(self._num(loop.carried[0]) + power).val]
             totals.append(self._across(loop.results[0], lambda a, b: a + b))
@@ -190,8 +192,8 @@ class _Few:
                 key.next = sums
             for row in range(self.rows):
                 for n, vector in enumerate(some):
-                    place = row * self.pitch + START + vector * tile.lanes
-                    self._put(key.results[row * len(some) + n], out, place)
+                    to = row * self.pitch + START + vector * tile.lanes
+                    self._put(key.results[row * len(some) + n], out, to)
 
     # ---- all chunks of a head
 
@@ -213,7 +215,7 @@ class _Few:
                 scale = code.const(1, self.tile.element)
                 if self.found.shifted:
                     top = self._get(partial, row * self.pitch + LARGEST)
-                    scale = exp(self._num(top) - self._num(shift)).val
+                    scale = exp_falling(self._num(top) - self._num(shift)).val
                 values = [self._get(partial, row * self.pitch + TOTAL)]
                 for vector in range(self.vectors):
                     place = row * self.pitch + START + vector * lanes
@@ -259,7 +261,9 @@ class _Few:
         if mask is None and operand.across == 1:
             return load_wide(code, line, start, operand.dtype, tile.element, tile.lanes)
         first = times(code, code.i64(start), operand.across)
-        value = load_strided(code, line, first, operand.across, operand.dtype, tile.lanes, mask=mask)
+        value = load_strided(
+            code, line, first, operand.across, operand.dtype, tile.lanes, mask=mask
+        )
         assert isinstance(value, Val)
         return resize(code, value, tile.element)
 
