@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from graphmill.codegen.cpu import polynomials as fit
 from graphmill.codegen.cpu.expr import Num, fast_two_sum, fma, where
 
-_LOG2E = 1.4426950408889634
+LOG2E = 1.4426950408889634
 _LN2 = {  # high part with trailing zeros, so that k times it is exact; FDLIBM
     32: (0.693359375, -2.12194440e-4),
     64: (6.93147180369123816490e-01, 1.90821492927058770002e-10),
@@ -55,7 +55,7 @@ def _reduce(x: Num, low: Num | None = None, offset: int = 0) -> _Reduced:
     """Reduce `x` (or `x + low`), which must be in or near the range; bits hold k + offset."""
     high_ln2, low_ln2 = _LN2[x.bits]
     magic = _MAGIC[x.bits] + offset
-    shifted = fma(x, _LOG2E, magic)
+    shifted = fma(x, LOG2E, magic)
     k = shifted - magic
     r = fma(k, -low_ln2, fma(k, -high_ln2, x))
     if low is not None:
@@ -80,6 +80,26 @@ def exp_of_sum(x: Num, low: Num) -> Num:
 def exp_normal(x: Num) -> Num:
     """e^x where the caller knows that the result is a normal number; garbage for NaN."""
     return _reduce(x).normal()
+
+
+def exp_falling(x: Num) -> Num:
+    """e^x within 1 ulp for x <= 0; 0 where it is no normal number; NaN stays NaN."""
+    lowest = {32: -88.0, 64: -709.0}[x.bits]  # its k is -BIAS, whose power of two comes out as 0
+    return _biased(_reduce(x.const(lowest).max(x), offset=BIAS[x.bits]))
+
+
+def exp2_falling(x: Num) -> Num:
+    """2^x within 1.5 ulp for x <= 0; 0 where it is no normal number; NaN stays NaN."""
+    x, magic = x.const(-BIAS[x.bits]).max(x), _MAGIC[x.bits] + BIAS[x.bits]
+    shifted = x + magic
+    r = (x - (shifted - magic)) * 0.6931471805599453
+    return _biased(_Reduced(fma(fit.fitted(fit.EXP, r), r * r, r), shifted.as_int()))
+
+
+def _biased(reduced: _Reduced) -> Num:
+    """exp(x) from bits that hold k + BIAS."""
+    power = (reduced.bits << SIGNIFICAND[reduced.bits.bits]).as_float()
+    return fma(reduced.tail, power, power)
 
 
 def exp2(x: Num) -> Num:

@@ -29,11 +29,11 @@ from graphmill.codegen.cpu.expr import Num, Scope, where
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.index import Index, unravel
 from graphmill.codegen.cpu.launch import Launch, grain
-from graphmill.codegen.cpu.math_exp import exp
+from graphmill.codegen.cpu.math_exp import LOG2E, exp, exp2_falling, exp_falling
 from graphmill.codegen.cpu.memory import tail_mask
-from graphmill.ir.dims import floordiv, product
+from graphmill.ir.dims import DimLike, floordiv, product
 
-BLOCK = 96  # keys of a block: their scores stay in the first levels of cache
+BLOCK = 132  # keys of a block: their scores stay in the first levels of cache
 TYPICAL = 256  # keys where their number is known at run time only
 
 
@@ -51,6 +51,15 @@ def emit_panels(host: Host, problem: Problem) -> Launch:
     return Launch(product([*problem.items, count]), grain(work))
 
 
+def _block(keys: DimLike, rows: int) -> tuple[int, int]:
+    """Keys of a block, all about equally many, and of a tile."""
+    if not isinstance(keys, int):
+        return BLOCK // rows * rows, rows
+    rows = max(1, min(rows, keys))
+    even = -(-keys // max(1, -(-keys // BLOCK)))
+    return max(1, min(-(-even // rows) * rows, keys)), rows
+
+
 class _Panels:
     """The loops over one item: a panel of at most `tile.columns` queries."""
 
@@ -58,10 +67,10 @@ class _Panels:
         self.problem, self.code, self.tile = problem, problem.code, problem.tile
         self.unit, self.found = problem.kernel.unit, problem.found
         self.scope = Scope.of(self.code, problem.kernel.target)
-        keys = problem.keys
-        self.block = min(BLOCK, keys) if isinstance(keys, int) else BLOCK
-        self.height = min(self.tile.rows, keys) if isinstance(keys, int) else self.tile.rows
-        self.height = max(self.height, 1)
+        scale = problem.scale()
+        self.scale = 1.0 if scale is None else scale
+        self.factor = None if scale is None else scale * LOG2E
+        self.block, self.height = _block(problem.keys, self.tile.rows)
         tile, slack, columns = self.tile, self.height, self.tile.columns
         self.scratch = Scratch(problem.kernel)
         self.queries = self._array(problem.depth * columns)
@@ -241,65 +250,66 @@ class _Panels:
 
     def _prepare(self, key: Val, count: Val) -> None:
         """Apply masks and biases; find the largest scores and scale what was summed before."""
-        code, problem = self.code, self.problem
-        if problem.scores_are_cheap() and not self.found.shifted:
+        code, width = self.code, self.problem.width
+        if not self.found.shifted and self.factor is not None:
             return
         before = [self._get(self.largest, step) for step in self.steps]
         with code.loop(0, count, 1, before) as row:
-            row.next = [
-                self._score(key, row.i, v, state, problem.scores_are_cheap())
-                for v, state in enumerate(row.carried)
-            ]
+            row.next = [self._score(key, row.i, v, top) for v, top in enumerate(row.carried)]
         if not self.found.shifted:
             return
         scales = []
         for step, old, new in zip(self.steps, before, row.results, strict=True):
             self._put(new, self.largest, step)
-            scale = exp(self._num(old) - self._shift(new)).val
-            self._put((self._num(self._get(self.totals, step)) * self._num(scale)).val,
-                      self.totals, step)  # fmt: skip
-            scales.append(self._num(scale))
-        with code.loop(0, problem.width * self.tile.columns, self.tile.columns) as at:
+            scale = self._power(self._num(old), self._shift(new))
+            total = self._num(self._get(self.totals, step)) * scale
+            self._put(total.val, self.totals, step)
+            scales.append(scale)
+        with code.loop(0, width * self.tile.columns, self.tile.columns) as at:
             for step, by in zip(self.steps, scales, strict=True):
                 place = code.add(at.i, step)
                 self._put((self._num(self._get(self.sums, place)) * by).val, self.sums, place)
 
-    def _score(self, key: Val, row: Val, v: int, state: Val, cheap: bool) -> Val:
-        """The score of a key for a vector of queries, stored unless it is cheap; the maximum."""
-        place = self.code.add(self.code.mul(row, self.tile.columns), self.steps[v])
-        value = self._computed(key, row, v, self._get(self.scores, place))
-        if not cheap:
-            self._put(value, self.scores, place)
-        return self._num(value).max(self._num(state)).val
-
-    def _computed(self, key: Val, row: Val, v: int, product: Val) -> Val:
+    def _score(self, key: Val, row: Val, v: int, largest: Val) -> Val:
+        """The score of a key for a vector of queries goes in its product's place; the largest."""
         code, problem = self.code, self.problem
-        with problem.elements.scope(self.tails[v]):
-            queries = Index(code.add(self.first, self.steps[v]), 1)
-            self.turned.row, self.turned.vector = row, v
-            return problem.score(
-                product, problem.index(self.at, queries, Index(code.add(key, row)))
-            )
+        place = code.add(code.mul(row, self.tile.columns), self.steps[v])
+        value = self._get(self.scores, place)
+        if self.factor is None:
+            with problem.elements.scope(self.tails[v]):
+                queries = Index(code.add(self.first, self.steps[v]), 1)
+                self.turned.row, self.turned.vector = row, v
+                index = problem.index(self.at, queries, Index(code.add(key, row)))
+                value = problem.score(value, index)
+            self._put(value, self.scores, place)
+        return self._num(value).max(self._num(largest)).val
 
     def _powers(self, count: Val) -> None:
         """Scores become exponentials, which are summed."""
-        code, cheap = self.code, self.problem.scores_are_cheap()
+        code = self.code
         shifts = [self._shift(self._get(self.largest, step)) for step in self.steps]
-        zero = code.i64(0)
         with code.loop(0, count, 1, [self._get(self.totals, s) for s in self.steps]) as row:
             sums = []
-            for v, (step, total) in enumerate(zip(self.steps, row.carried, strict=True)):
+            for step, shift, total in zip(self.steps, shifts, row.carried, strict=True):
                 place = code.add(code.mul(row.i, self.tile.columns), step)
-                score = self._get(self.scores, place)
-                if cheap:
-                    score = self._computed(zero, row.i, v, score)
-                x = self._num(score)
-                power = exp(x - shifts[v] if self.found.shifted else x)
+                power = self._power(self._num(self._get(self.scores, place)), shift)
                 self._put(power.val, self.scores, place)
                 sums.append((self._num(total) + power).val)
             row.next = sums
         for step, total in zip(self.steps, row.results, strict=True):
             self._put(total, self.totals, step)
+
+    def _power(self, score: Num, shift: Num) -> Num:
+        """The exponential of a score less `shift`.
+
+        Where scores are plainly scaled they are still products here, and the scale goes into the
+        one multiplication that changes the base to 2.
+        """
+        if self.factor is None:
+            return exp_falling(score - shift) if self.found.shifted else exp(score)
+        if not self.found.shifted:
+            return exp(score * self.scale)
+        return exp2_falling((score - shift) * self.factor)
 
     def _add(self, key: Val, count: Val) -> None:
         """Add the values, weighted by the exponentials."""

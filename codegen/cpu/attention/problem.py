@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphmill.codegen.cpu import convert
 from graphmill.codegen.cpu.attention.operands import Operand, operand, output_view
 from graphmill.codegen.cpu.attention.visible import Bound, Shown, bounds
@@ -90,15 +92,20 @@ class Problem:
         assert isinstance(result, Val)
         return result
 
-    def scores_are_cheap(self) -> bool:
-        """Whether a score is a product, scaled at most: computed again rather than stored."""
+    def scale(self) -> float | None:
+        """c > 0 where a score is c times the product of query and key; None for anything else."""
         op, first = self.found.scores.op, self.found.first
-        if op is None or op is first:
-            return True
+        if first.result.tensor.dtype is not self.acc or op is None:
+            return None
+        if op is first:
+            return 1.0
         if op.name != "mul" or op.operands[0] is not first.result:
-            return False
-        factor = Shown(op.operands[1], (None,) * self.found.scores.tensor.rank).source().value
-        return not factor.shape
+            return None
+        source = Shown(op.operands[1], (None,) * op.result.tensor.rank).source().value.op
+        if source is None or source.name != "constant" or source.attrs["value"].size != 1:
+            return None
+        factor = float(source.attrs["value"].flat[0])
+        return factor if 0 < factor < np.inf else None
 
     def distance(self, bound: Bound, at: At) -> Val:
         """d of a bound `key relation query + d` between positions, for an item."""

@@ -53,15 +53,14 @@ def _rows(problem: Problem, sums: Val, out: Val, count: Val, stage: Val) -> None
             panel, inside = divmod(start, columns)
             source = code.add(code.mul(row.i, columns), panel * columns * columns + inside)
             value = code.load(code.at(stage, source, tile.element), tile.vector, tile.bytes)
-            left = width - start
-            mask = (
-                None if left >= tile.lanes else memory.tail_mask(code, code.i64(left), tile.lanes)
-            )
-            _store(problem, value, target, start, mask)
+            store_vector(problem, value, target, start)
 
 
-def _store(problem: Problem, value: Val, target: Val, start: int, mask: Val | None) -> None:
-    code, out = problem.code, problem.out
+def store_vector(problem: Problem, value: Val, target: Val, start: int) -> None:
+    """Store results of one query from element `start` of the head on, as many as there are."""
+    code, out, lanes = problem.code, problem.out, problem.tile.lanes
+    left = problem.width - start
+    mask = None if left >= lanes else memory.tail_mask(code, code.i64(left), lanes)
     if out.across == 1:
         store_as(code, value, target, start, out.dtype, mask)
         return

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.cpu.attention.few import FEW, emit_few
 from graphmill.codegen.cpu.attention.panels import emit_panels
-from graphmill.codegen.cpu.attention.problem import problem
-from graphmill.codegen.cpu.contract.blocking import register_tile
+from graphmill.codegen.cpu.attention.problem import Problem, problem
+from graphmill.codegen.cpu.contract.blocking import Tile, register_tile
 from graphmill.codegen.cpu.host import Host
 from graphmill.ir.attention import attention_in
+from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import f32, f64
 from graphmill.ir.graph import Block, Op
+
+MOST_ROWS = 12  # of the tile where panels are narrow
 
 Info = Callable[[Op, str, bool], KernelInfo]
 
 
 def emit_attention(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
-    """Write and launch the kernel of an attention fusion."""
+    """Write and launch the kernels of an attention fusion."""
     host.place(op)
-    acc = f64 if attention_in(block).q.tensor.dtype is f64 else f32
-    kernel = host.kernel(label)
-    made = problem(host, kernel, op, block, acc, register_tile(host.target, acc))
+    found = attention_in(block)
+    rows: DimLike = 1 if found.rows is None else found.scores.shape[found.rows]
+    acc = f64 if found.q.tensor.dtype is f64 else f32
+    tile = fitting(register_tile(host.target, acc), rows)
+
+    def begin(suffix: str) -> Problem:
+        return problem(host, host.kernel(label + suffix), op, block, acc, tile)
+
+    if isinstance(rows, int) and rows <= FEW:
+        emit_few(host, begin, lambda name: info(op, name, True))
+        return
+    made = begin("")
     launch = emit_panels(host, made)
-    host.launch(kernel, launch, info(op, kernel.name, True))
+    host.launch(made.kernel, launch, info(op, made.kernel.name, True))
+
+
+def fitting(tile: Tile, rows: DimLike) -> Tile:
+    """The tile, narrower and taller where it is wider than there are queries."""
+    if not isinstance(rows, int):
+        return tile
+    vectors = max(1, min(tile.vectors, -(-rows // tile.lanes)))
+    height = min(MOST_ROWS, tile.rows * tile.vectors // vectors)
+    return replace(tile, vectors=vectors, rows=height) if vectors < tile.vectors else tile

@@ -124,7 +124,8 @@ RNG = np.random.default_rng(3)
 def operands(sizes: tuple[int, ...], dtype: Any = np.float32) -> list[Array]:
     """q, k and v of batch, heads, queries, keys, depth, width."""
     b, h, n, m, d, w = sizes
-    return [np.asarray(RNG.normal(size=s)).astype(dtype)
+    rng = np.random.default_rng(sizes)
+    return [np.asarray(rng.normal(size=s)).astype(dtype)
             for s in ((b, h, n, d), (b, h, m, d), (b, h, m, w))]  # fmt: skip
 
 
@@ -175,13 +176,13 @@ def extras(function: Form, n: int, m: int) -> list[Array]:
     bias = np.asarray(RNG.normal(size=(2, n, m)), np.float32)
     padding = np.arange(m) < np.array([[m], [m // 2 + 1]])
     mask = (RNG.random((2, 1, n, m)) < 0.5) | (np.arange(m) == 0)
-    slopes = np.float32([0.5, -0.25])
+    slopes = np.float32([0.02, -0.01])
     return {"biased": [bias, padding], "masked": [mask, slopes], "cached": [np.array(m // 3)]}[
         function.__name__
     ]
 
 
-@pytest.mark.parametrize(("n", "m"), [(3, 5), (70, 100), (20, 300)])
+@pytest.mark.parametrize(("n", "m"), [(3, 5), (70, 100), (20, 300), (1, 1030)])
 @pytest.mark.parametrize("form", [biased, masked, cached])
 def test_masks(form: Form, n: int, m: int) -> None:
     check(form, [*operands((2, 2, n, m, 8, 8)), *extras(form, n, m)])
@@ -201,6 +202,13 @@ def attended(q: Array, k: Array, v: Array) -> Array:
     seen = visible.any(-1, keepdims=True)
     e = np.exp(s - np.where(seen, s.max(-1, keepdims=True, initial=-np.inf), 0))
     return e / np.where(seen, e.sum(-1, keepdims=True), 1) @ v
+
+
+@pytest.mark.parametrize("rows", [1, 3, 11])
+@pytest.mark.parametrize("form", [plain, keys_first, grouped, window, shared_keys])
+def test_few_queries(form: Form, rows: int) -> None:
+    """Decoding: one chunk of keys, or several."""
+    check(form, operands((1, 4, rows, 1100 if rows == 1 else 37, 20, 36)))
 
 
 def test_symbolic_sizes() -> None:
