@@ -88,6 +88,18 @@ def jax_call(workload: Workload, threads: int) -> Call:
     return lambda: compiled(*arrays).block_until_ready()
 
 
+def tensors(*arrays: Any) -> list[Any]:
+    """Arrays as torch's tensors; it takes no bfloat16 from NumPy, but its bits."""
+    import torch
+
+    return [
+        torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
+        if a.dtype.name == "bfloat16"
+        else torch.from_numpy(a)
+        for a in arrays
+    ]
+
+
 def torch_call(workload: Workload, threads: int) -> Call:
     import torch
 
@@ -97,8 +109,7 @@ def torch_call(workload: Workload, threads: int) -> Call:
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     inputs, constants = workload.data()
-    tensors = [torch.from_numpy(a) for a in (*inputs.values(), *constants)]
-    return partial(call, *tensors)
+    return partial(call, *tensors(*inputs.values(), *constants))
 
 
 def inductor_call(workload: Workload, threads: int) -> Call:
@@ -109,15 +120,14 @@ def inductor_call(workload: Workload, threads: int) -> Call:
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     inputs, constants = workload.data()
-    tensors = [torch.from_numpy(a) for a in inputs.values()]
-    weights = [torch.from_numpy(c) for c in constants]
+    given, weights = tensors(*inputs.values()), tensors(*constants)
     torch.compiler.reset()  # else the lambda's eighth workload runs uncompiled
     if compile_parts := workload.variant("inductor"):
         assert callable(compile_parts)
-        return partial(compile_parts(torch), *tensors, *weights)
+        return partial(compile_parts(torch), *given, *weights)
     call = function(workload, ("torch",), torch, with_torch)
     compiled = torch.compile(lambda *xs: call(*xs, *weights), dynamic=False)
-    return partial(compiled, *tensors)
+    return partial(compiled, *given)
 
 
 def onnx_model(workload: Workload) -> bytes:

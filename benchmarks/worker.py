@@ -42,6 +42,12 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
+def array(result: Any) -> np.ndarray[Any, Any]:
+    """A framework's result as an array; NumPy cannot read torch's bfloat16."""
+    narrow = "torch.bfloat16" in str(getattr(result, "dtype", ""))
+    return np.asarray(result.float() if narrow else result)
+
+
 def samples(call: Call, seconds: float) -> list[float]:
     """Seconds per call: at least two samples, each long enough for the clock."""
     start = time.perf_counter_ns()
@@ -80,7 +86,7 @@ class Worker:
         first = time.perf_counter() - start
         answer: dict[str, Any] = {"first": first}
         if checked:
-            error = workload.error(np.asarray(first_result), reference(workload, self.scratch))
+            error = workload.error(array(first_result), reference(workload, self.scratch))
             answer["error"] = error
             if not error <= workload.tolerance:
                 return {"wrong": f"deviates by {error:.2g}, allowed {workload.tolerance:.2g}"}
