@@ -30,6 +30,8 @@ class Workload:
 
     `constants` are arrays that a user would close over (weights), `flops` and `bytes` count the
     least work that the mathematics needs (every input read once, the result written once).
+    Tags: `cold` (first results in fresh processes are timed, too), `memory` (their memory is
+    measured), `model` (a whole network).
     """
 
     name: str

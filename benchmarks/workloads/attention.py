@@ -25,6 +25,7 @@ def attention(
         {"layers": call},
         flops=4.0 * seen * DIM,
         bytes=8.0 * heads * (queries + keys) * DIM,
+        tags=frozenset({"memory"} if name == "attention_1024" else ()),
     )
 
 

@@ -168,6 +168,6 @@ WORKLOADS = (
     product("gemv", (4096, 4096), (4096,)),
     *NARROW,
     linear("linear", 32, 768, 3072),
-    network("mlp", 128, 784, 512, 512, 10),
+    network("mlp", 128, 784, 512, 512, 10, tags=frozenset({"memory"})),
     network("digits_mlp", 64, 64, 64, 10, tags=frozenset({"cold"})),
 )
