@@ -1,13 +1,17 @@
-"""Command line: `python -m benchmarks [--quick] [--only NAME,…] [--frameworks …] [--out DIR]`."""
+"""Command line: `python -m benchmarks [--quick] [--only NAME,…] [--frameworks …] [--out DIR]`.
+
+An interrupted run goes on with `--resume`; `--page docs/benchmarks.md` brings the page up to date.
+"""
 
 import argparse
+import dataclasses
 import datetime
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, report, session
+from benchmarks import machine, pictures, report, session
 from benchmarks.frameworks import FRAMEWORKS
 from benchmarks.workloads import WORKLOADS
 
@@ -32,6 +36,9 @@ def arguments() -> argparse.Namespace:
         default=str(ROOT / ".peers" / "bin" / "python"),
         help="the peers' interpreter (benchmarks/install_peers.sh makes .peers)",
     )
+    parser.add_argument("--resume", action="store_true", help="measure only what --out lacks")
+    parser.add_argument("--report", action="store_true", help="measure nothing, report --out anew")
+    parser.add_argument("--page", type=Path, help="a page whose tables and pictures are replaced")
     parser.add_argument("--list", action="store_true", help="list workloads and frameworks")
     return parser.parse_args()
 
@@ -79,37 +86,52 @@ def line(name: str, row: report.Row) -> str:
     return f"{name:20} {f'{share:5.2f}' if share else '    –'}  {', '.join(cells)}"
 
 
-def run(plan: session.Plan, out: Path) -> None:
-    """Measure everything in the plan, telling the terminal and `out` as it goes."""
+def begin(plan: session.Plan, out: Path, resume: bool) -> dict[str, Any]:
+    """The results to add to: an earlier run's, if asked for and of the same versions."""
+    described = machine.describe()
     found = session.versions(plan)
-    results: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine.describe(),
-        "versions": found,
-        "throughput": {},
-    }
-    plan = session.Plan(**(vars(plan) | {"frameworks": [f for f in plan.frameworks if found[f]]}))
+    path = out / "results.json"
+    if resume and path.exists():
+        earlier: dict[str, Any] = json.loads(path.read_text())
+        same = [earlier["versions"].get(f) == v for f, v in found.items()]
+        if all(same) and earlier["machine"] == described:
+            return earlier
+        sys.exit(f"{path} is of another machine or of other versions; move it away")
+    today = datetime.date.today().isoformat()
+    empty: dict[str, Any] = {"throughput": {}, "limits": {}, "fresh": {}, "imports": {}}
+    return {"date": today, "machine": described, "versions": found} | empty
+
+
+def run(plan: session.Plan, out: Path, resume: bool) -> None:
+    """Measure everything in the plan, telling the terminal and `out` as it goes."""
+    results = begin(plan, out, resume)
+    present = [f for f in plan.frameworks if results["versions"][f]]
+    plan = dataclasses.replace(plan, frameworks=present)
     for threads in plan.threads:
         print(f"\n{threads} thread(s): workload, ratio to the best peer, medians")
-        rows = results["throughput"][str(threads)] = {}
-        for name, row in session.throughput(plan, threads):
+        results["limits"].setdefault(str(threads), session.limits(plan, threads))
+        rows = results["throughput"].setdefault(str(threads), {})
+        for name, row in session.throughput(plan, threads, done=rows):
             rows[name] = row
             print(line(name, row), flush=True)
             write(results, out)
     if plan.cold:
         print("\ncold compile: workload, ratio to the best peer, medians")
-        results["cold"] = {}
-        for name, cells in session.cold(plan):
-            results["cold"][name] = cells
-            print(line(name, cells), flush=True)
-        results["imports"] = session.imports(plan)
+        results["imports"] = results["imports"] or session.imports(plan)
+        for name in plan.workloads:
+            if name not in results["fresh"] and WORKLOADS[name].tags & {"cold", "memory"}:
+                results["fresh"][name] = session.fresh(plan, name)
+                print(line(name, results["fresh"][name]), flush=True)
+                write(results, out)
     write(results, out)
 
 
 def write(results: dict[str, Any], out: Path) -> None:
     """The results so far: a run that is cut short loses only its last row."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    partial = out / "results.json.partial"
+    partial.write_text(json.dumps(results, indent=1) + "\n")
+    partial.replace(out / "results.json")
     (out / "results.md").write_text(report.markdown(results))
 
 
@@ -120,10 +142,13 @@ def main() -> None:
             print(f"{workload.name:20} {workload.title}")
         print("\nframeworks: " + ", ".join(FRAMEWORKS))
         return
-    run(plan_from(options), options.out)
-    drawn = report.picture(options.out / "results.json", options.out / "results.png")
-    if not drawn:
-        print("no picture: matplotlib is not installed here", file=sys.stderr)
+    if not options.report:
+        run(plan_from(options), options.out, options.resume)
+    results = json.loads((options.out / "results.json").read_text())
+    if not pictures.draw(results, options.out):
+        print("no pictures: matplotlib is not installed here", file=sys.stderr)
+    if options.page:
+        report.update_page(results, options.page, options.out)
     print(f"\nwritten to {options.out}")
 
 

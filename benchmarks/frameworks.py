@@ -32,10 +32,12 @@ class Framework:
     module: str
     title: str
     prepare: Callable[[Workload, int], Call]
+    package: str = ""  # asked for the version where the module does not tell
 
     def version(self) -> str:
         """The installed version; ImportError where there is none."""
-        return str(importlib.import_module(self.module).__version__)
+        module = importlib.import_module(self.module)
+        return str(getattr(module, "__version__", None) or importlib.metadata.version(self.package))
 
 
 def written(workload: Workload, *names: str) -> Any:
@@ -88,6 +90,18 @@ def jax_call(workload: Workload, threads: int) -> Call:
     return lambda: compiled(*arrays).block_until_ready()
 
 
+def tensors(*arrays: Any) -> list[Any]:
+    """Arrays as torch's tensors; it takes no bfloat16 from NumPy, but its bits."""
+    import torch
+
+    return [
+        torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
+        if a.dtype.name == "bfloat16"
+        else torch.from_numpy(a)
+        for a in arrays
+    ]
+
+
 def torch_call(workload: Workload, threads: int) -> Call:
     import torch
 
@@ -97,8 +111,7 @@ def torch_call(workload: Workload, threads: int) -> Call:
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     inputs, constants = workload.data()
-    tensors = [torch.from_numpy(a) for a in (*inputs.values(), *constants)]
-    return partial(call, *tensors)
+    return partial(call, *tensors(*inputs.values(), *constants))
 
 
 def inductor_call(workload: Workload, threads: int) -> Call:
@@ -109,15 +122,26 @@ def inductor_call(workload: Workload, threads: int) -> Call:
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     inputs, constants = workload.data()
-    tensors = [torch.from_numpy(a) for a in inputs.values()]
-    weights = [torch.from_numpy(c) for c in constants]
+    given, weights = tensors(*inputs.values()), tensors(*constants)
     torch.compiler.reset()  # else the lambda's eighth workload runs uncompiled
     if compile_parts := workload.variant("inductor"):
         assert callable(compile_parts)
-        return partial(compile_parts(torch), *tensors, *weights)
+        return partial(compile_parts(torch), *given, *weights)
     call = function(workload, ("torch",), torch, with_torch)
-    compiled = torch.compile(lambda *xs: call(*xs, *weights), dynamic=False)
-    return partial(compiled, *tensors)
+
+    class Closed(torch.nn.Module):
+        """The constants as parameters: what freezing folds, packs and lays out."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            frozen = (torch.nn.Parameter(w, requires_grad=False) for w in weights)
+            self.weights = torch.nn.ParameterList(frozen)
+
+        def forward(self, *xs: Any) -> Any:
+            return call(*xs, *self.weights)
+
+    torch._inductor.config.freezing = True
+    return partial(torch.compile(Closed().eval(), dynamic=False), *given)
 
 
 def onnx_model(workload: Workload) -> bytes:
@@ -168,6 +192,34 @@ def openvino_call(workload: Workload, threads: int) -> Call:
     return lambda: request.infer(arrays, share_inputs=True, share_outputs=True)[0]
 
 
+def iree_call(workload: Workload, threads: int) -> Call:
+    """What JAX traces, compiled by IREE for this CPU; constants are arguments on its device."""
+    import iree.compiler
+    import iree.runtime
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks.layers import with_jax
+
+    call = function(workload, ("jax", "array"), jnp, with_jax)
+    inputs, constants = workload.data()
+    arrays = [np.asarray(jnp.asarray(a)) for a in (*inputs.values(), *constants)]
+    traced = str(jax.jit(call).lower(*arrays).compiler_ir("stablehlo"))
+    binary = iree.compiler.compile_str(
+        traced,
+        input_type="stablehlo",
+        target_backends=["llvm-cpu"],
+        extra_args=["--iree-llvmcpu-target-cpu=host"],
+    )
+    iree.runtime.flags.parse_flags(f"--task_topology_group_count={threads}")
+    config = iree.runtime.Config("local-sync" if threads == 1 else "local-task")
+    context = iree.runtime.SystemContext(config=config)
+    module = iree.runtime.VmModule.copy_buffer(context.instance, binary)
+    context.add_vm_module(module)
+    on_device = [iree.runtime.asdevicearray(config.device, a) for a in arrays]
+    return partial(context.modules[module.name]["main"], *on_device)
+
+
 def graphmill_call(workload: Workload, threads: int) -> Call:
     import graphmill as gm
 
@@ -190,6 +242,7 @@ FRAMEWORKS: dict[str, Framework] = {
         Framework("inductor", "torch", "torch.compile", inductor_call),
         Framework("onnxruntime", "onnxruntime", "ONNX Runtime", onnxruntime_call),
         Framework("openvino", "openvino", "OpenVINO", openvino_call),
+        Framework("iree", "iree.compiler", "IREE", iree_call, "iree-base-compiler"),
     )
 }
 
@@ -221,6 +274,8 @@ def environment(threads: int, scratch: str) -> dict[str, str]:
         | {
             "GRAPHMILL_CACHE_DIR": f"{scratch}/graphmill",
             "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
+            "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PLATFORMS": "cpu",
         }
     )

@@ -1,23 +1,9 @@
-"""What the machine is and how fast it copies, measured in the same run as the table."""
+"""What the machine is."""
 
 import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
-
-BANDWIDTH = """
-import time
-import numpy as np
-a, b = np.ones((2, 1 << 26), np.float32)
-times = []
-for _ in range(9):
-    start = time.perf_counter()
-    np.copyto(b, a)
-    times.append(time.perf_counter() - start)
-print(2 * a.nbytes / min(times) / 1e9)
-"""
 
 
 def model() -> str:
@@ -36,12 +22,6 @@ def vector_extensions() -> list[str]:
     return [name for name in names if name in flags]
 
 
-def copy_bandwidth() -> float:
-    """GB/s of one thread copying 256 MB into memory that is already mapped (read + write)."""
-    run = subprocess.run([sys.executable, "-c", BANDWIDTH], capture_output=True, text=True)
-    return float(run.stdout) if run.returncode == 0 else 0.0
-
-
 def describe() -> dict[str, Any]:
     return {
         "cpu": model(),
@@ -49,5 +29,4 @@ def describe() -> dict[str, Any]:
         "vectors": vector_extensions(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "copy_gb_per_s": copy_bandwidth(),
     }

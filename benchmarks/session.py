@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,33 +136,66 @@ def measure(processes: dict[str, Process], name: str, plan: Plan) -> dict[str, d
     return {f: answer for f, answer in row.items() if "absent" not in answer}
 
 
-def throughput(plan: Plan, threads: int) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+def throughput(
+    plan: Plan, threads: int, done: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """The rows of the plan's workloads, but for those that are done."""
     with plan.scratch() as scratch, started(plan, threads, scratch) as processes:
         for name in plan.workloads:
-            yield name, measure(processes, name, plan)
+            if name not in done:
+                yield name, measure(processes, name, plan)
 
 
-def cold(plan: Plan) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
-    """Seconds from a prepared import to the first result, each time in a fresh process."""
-    for name in plan.workloads:
-        if "cold" not in WORKLOADS[name].tags:
+def fresh(plan: Plan, name: str) -> dict[str, dict[str, float]]:
+    """Per framework, of processes that did nothing before: first results and memory.
+
+    `median` and `minimum` are seconds from a prepared import to the first result, `warm` the same
+    with what the framework left in its caches on disk, `memory` the bytes above the import's.
+    """
+    timed = "cold" in WORKLOADS[name].tags
+    firsts: dict[str, list[dict[str, float]]] = {}
+    warm: dict[str, float] = {}
+    for turn in range(COLD_RUNS if timed else 1):
+        for framework in plan.frameworks:
+            earlier = firsts.setdefault(framework, [])
+            if earlier and earlier[0]["first"] > SLOW_COMPILE:
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                earlier += first_result(plan, framework, name, scratch)
+                if timed and turn == 0 and earlier:
+                    for answer in first_result(plan, framework, name, scratch):
+                        warm[framework] = answer["first"]
+    row: dict[str, dict[str, float]] = {}
+    for framework, answers in firsts.items():
+        if not answers:
             continue
-        firsts: dict[str, list[float]] = {}
-        for _ in range(COLD_RUNS):
-            for framework in plan.frameworks:
-                if firsts.get(framework, [0.0])[0] > SLOW_COMPILE:
-                    continue
-                with tempfile.TemporaryDirectory() as scratch:
-                    process = Process(plan, framework, 1, scratch)
-                    process.ask("hello")
-                    answer = process.ask("prepare", name, False)
-                    process.close()
-                if "first" in answer:
-                    firsts.setdefault(framework, []).append(answer["first"])
-        yield (
-            name,
-            {f: {"median": statistics.median(v), "minimum": min(v)} for f, v in firsts.items()},
-        )
+        cell = row[framework] = {"memory": statistics.median(a["memory"] for a in answers)}
+        if timed:
+            seconds = [a["first"] for a in answers]
+            cell |= {"median": statistics.median(seconds), "minimum": min(seconds)}
+            cell |= {"warm": warm[framework]} if framework in warm else {}
+    return row
+
+
+def first_result(plan: Plan, framework: str, name: str, scratch: str) -> list[dict[str, float]]:
+    """What a new process answers; nothing where the framework cannot do the workload."""
+    process = Process(plan, framework, 1, scratch)
+    process.ask("hello")
+    answer = process.ask("fresh", name)
+    process.close()
+    return [answer] if "first" in answer else []
+
+
+def limits(plan: Plan, threads: int) -> dict[str, float]:
+    """What the machine can do at best, measured in a process of its own."""
+    run = subprocess.run(
+        [plan.python, "-m", "benchmarks.limits", str(threads)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(run.stdout) if run.returncode == 0 else {}
+    return found
 
 
 IMPORT = "import time, numpy; t = time.perf_counter(); import {0}; print(time.perf_counter() - t)"

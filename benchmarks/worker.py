@@ -1,6 +1,7 @@
 """One process per framework: takes orders as JSON lines, answers with times.
 
-Orders: hello · prepare WORKLOAD · round SECONDS · drop · quit. Started by `benchmarks.session`.
+Orders: hello · prepare WORKLOAD · round SECONDS · drop · fresh WORKLOAD · quit. They come from
+`benchmarks.session`.
 """
 
 import functools
@@ -42,6 +43,36 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
+def memory_reset() -> int:
+    """Bytes in use now; from here on the peak is counted anew, where Linux lets us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return memory_peak()
+    return status("VmRSS")
+
+
+def memory_peak() -> int:
+    """The most bytes that were in use at once."""
+    if Path("/proc/self/status").exists():
+        return status("VmHWM")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+def status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+def array(result: Any) -> np.ndarray[Any, Any]:
+    """A framework's result as an array; NumPy cannot read torch's bfloat16."""
+    narrow = "torch.bfloat16" in str(getattr(result, "dtype", ""))
+    return np.asarray(result.float() if narrow else result)
+
+
 def samples(call: Call, seconds: float) -> list[float]:
     """Seconds per call: at least two samples, each long enough for the clock."""
     start = time.perf_counter_ns()
@@ -72,6 +103,14 @@ class Worker:
     def hello(self) -> dict[str, Any]:
         return {"version": self.framework.version()}
 
+    def fresh(self, name: str) -> dict[str, Any]:
+        """Seconds to the first result of a process that prepared nothing before, and memory."""
+        before = memory_reset()
+        answer = self.prepare(name, checked=False)
+        if self.call is not None:
+            self.call()
+        return answer | {"memory": memory_peak() - before}
+
     def prepare(self, name: str, checked: bool = True) -> dict[str, Any]:
         workload = WORKLOADS[name]
         start = time.perf_counter()
@@ -80,7 +119,7 @@ class Worker:
         first = time.perf_counter() - start
         answer: dict[str, Any] = {"first": first}
         if checked:
-            error = workload.error(np.asarray(first_result), reference(workload, self.scratch))
+            error = workload.error(array(first_result), reference(workload, self.scratch))
             answer["error"] = error
             if not error <= workload.tolerance:
                 return {"wrong": f"deviates by {error:.2g}, allowed {workload.tolerance:.2g}"}

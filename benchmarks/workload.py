@@ -13,6 +13,7 @@ Arrays = tuple[np.ndarray[Any, Any], ...]
 
 # How a framework writes a workload:
 #   array, numpy, jax, graphmill   function (xp, *inputs, *constants) in NumPy style
+#   reference                      the same, to be compared with, where NumPy is no peer
 #   torch                          function (torch, *inputs, *constants); also for torch.compile
 #   inductor                       function (torch) -> compiled function, where that differs
 #   numba                          function (numba) -> compiled function (*inputs, *constants)
@@ -29,6 +30,8 @@ class Workload:
 
     `constants` are arrays that a user would close over (weights), `flops` and `bytes` count the
     least work that the mathematics needs (every input read once, the result written once).
+    Tags: `cold` (first results in fresh processes are timed, too), `memory` (their memory is
+    measured), `model` (a whole network).
     """
 
     name: str
@@ -55,7 +58,7 @@ class Workload:
         """The result in NumPy with every float in float64."""
         inputs, constants = self.data()
         arrays = [wide(a) for a in (*inputs.values(), *constants)]
-        function = self.function(("numpy", "array"), np, with_numpy)
+        function = self.function(("reference", "numpy", "array"), np, with_numpy)
         assert function is not None
         return np.asarray(function(*arrays))
 
@@ -76,7 +79,7 @@ class Workload:
 
 
 def wide(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return array.astype(np.float64) if array.dtype == np.float32 else array
+    return array if array.dtype.kind in "biu" else array.astype(np.float64)
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:

@@ -62,10 +62,24 @@ def call(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[st
         raise failure(
             "GM011", f"np.{ufunc.__name__}({name}=…)", inputs, hint="leave the argument out."
         )
+    if special and of is not None:
+        inputs = _in_dtype(ufunc, inputs, as_dtype(of))
     result = special(*inputs, **axis) if special else evaluate(ufunc, *inputs, of=of)
     if out is None and where is True:
         return result
     return _into(ufunc, result, out, where, inputs)
+
+
+def _in_dtype(ufunc: np.ufunc, inputs: Sequence[Any], to: DType) -> tuple[Tracer, ...]:
+    """Operands cast to the dtype that `dtype=` names: what the loop computes in."""
+    operands = [as_tracer(x) for x in inputs]
+    for x in operands:
+        if not np.can_cast(x.dtype, to.numpy, "same_kind"):
+            raise failure(
+                "GM015", f"np.{ufunc.__name__}(dtype={to}) of {x.element}", inputs,
+                why=f"{x.element} is no {to} without loss.", hint="cast the operand with .astype.",
+            )  # fmt: skip
+    return tuple(astype(x, to) for x in operands)
 
 
 def _into(ufunc: np.ufunc, result: Result, out: Any, where: Any, inputs: Sequence[Any]) -> Result:

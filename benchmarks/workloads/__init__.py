@@ -1,8 +1,10 @@
-"""All workloads, by name, in the order of the table."""
+"""All workloads, by name and family, in the order of the table."""
 
 from benchmarks.workload import Workload
 from benchmarks.workloads import (
+    attention,
     contraction,
+    convolution,
     elementwise,
     loops,
     memory,
@@ -11,8 +13,16 @@ from benchmarks.workloads import (
     vision,
 )
 
+FAMILIES: dict[str, tuple[Workload, ...]] = {
+    "elementwise": elementwise.WORKLOADS,
+    "rows": rows.WORKLOADS,
+    "memory": memory.WORKLOADS,
+    "contraction": contraction.WORKLOADS,
+    "convolution": convolution.WORKLOADS,
+    "attention": attention.WORKLOADS,
+    "loops": loops.WORKLOADS,
+    "models": (*vision.WORKLOADS, *transformers.WORKLOADS),
+}
 WORKLOADS: dict[str, Workload] = {
-    workload.name: workload
-    for family in (elementwise, rows, memory, contraction, loops, vision, transformers)
-    for workload in family.WORKLOADS
+    workload.name: workload for family in FAMILIES.values() for workload in family
 }

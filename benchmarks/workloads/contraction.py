@@ -1,34 +1,117 @@
-"""Contraction: square matmul, matrix × vector, a small network forward."""
+"""Contraction: products of matrices, a layer, small networks forward."""
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 
 from benchmarks.workload import Arrays, Workload, normal
 
-GEMV = 4096
-
 
 def matmul(xp: Any, x: Any, y: Any) -> Any:
     return x @ y
 
 
-def square(n: int) -> Workload:
-    shape = f"float[{n},{n}]"
+def text(*sizes: int) -> str:
+    return f"float[{','.join(map(str, sizes))}]"
+
+
+def product(
+    name: str, x: tuple[int, ...], y: tuple[int, ...], tags: frozenset[str] = frozenset()
+) -> Workload:
+    """The product of two inputs."""
+    out = (*x[:-1], *y[len(x) - 1 :])
     return Workload(
-        f"matmul_{n}",
-        f"matmul {n} × {n} × {n}",
-        lambda rng: {"x": normal(rng, n, n), "y": normal(rng, n, n)},
+        name,
+        f"matmul {' × '.join(map(str, x))} by {' × '.join(map(str, y))}",
+        lambda rng: {"x": normal(rng, *x), "y": normal(rng, *y)},
         {
             "array": matmul,
             "torch": matmul,
-            "onnx": f"f ({shape} x, {shape} y) => ({shape} out) {{ out = MatMul(x, y) }}",
+            "onnx": f"f ({text(*x)} x, {text(*y)} y) => ({text(*out)} out){{ out = MatMul(x, y) }}",
         },
-        flops=2.0 * n**3,
-        bytes=12.0 * n * n,
-        tags=frozenset({"cold"} if n == 512 else ()),
+        flops=2.0 * math.prod(out) * x[-1],
+        bytes=4.0 * (math.prod(x) + math.prod(y) + math.prod(out)),
+        tags=tags,
     )
+
+
+def square(n: int) -> Workload:
+    return product(f"matmul_{n}", (n, n), (n, n), frozenset({"cold"} if n == 512 else ()))
+
+
+def linear(name: str, rows: int, inputs: int, outputs: int) -> Workload:
+    """A layer: the matrix is a constant, so that a compiler may pack it once."""
+    return Workload(
+        name,
+        f"linear layer, {rows} rows, {inputs} to {outputs}",
+        lambda rng: {"x": normal(rng, rows, inputs)},
+        {"layers": lambda xp, nn, x, *w: nn.linear(x, *w)},
+        constants=lambda rng: (
+            normal(rng, inputs, outputs) * np.float32(inputs**-0.5),
+            normal(rng, outputs),
+        ),
+        flops=2.0 * rows * inputs * outputs,
+        bytes=4.0 * (rows * inputs + inputs * outputs + rows * outputs),
+    )
+
+
+def exact(xp: Any, x: Any, y: Any) -> Any:
+    """In float64, which holds the sums of 8-bit products."""
+    return x.astype(np.float64) @ y.astype(np.float64)
+
+
+def matmul_int8(xp: Any, x: Any, y: Any) -> Any:
+    return x.astype(np.int32) @ y.astype(np.int32)
+
+
+def matmul_int8_jax(xp: Any, x: Any, y: Any) -> Any:
+    return xp.matmul(x, y, preferred_element_type=np.int32)
+
+
+def matmul_int8_torch(torch: Any, x: Any, y: Any) -> Any:
+    return torch._int_mm(x, y)
+
+
+def bytes_of(rng: np.random.Generator) -> Any:
+    return rng.integers(-128, 128, (SMALL, SMALL), dtype=np.int8)
+
+
+def bfloats(rng: np.random.Generator) -> Any:
+    import ml_dtypes
+
+    return normal(rng, SMALL, SMALL).astype(ml_dtypes.bfloat16)
+
+
+SMALL = 1024
+NARROW = (
+    Workload(
+        "matmul_int8",
+        f"matmul of int8 to int32, {SMALL} × {SMALL}",
+        lambda rng: {"x": bytes_of(rng), "y": bytes_of(rng)},
+        {
+            "reference": exact,
+            "graphmill": matmul_int8,
+            "jax": matmul_int8_jax,
+            "torch": matmul_int8_torch,
+            "onnx": f"f (int8[{SMALL},{SMALL}] x, int8[{SMALL},{SMALL}] y)"
+            f" => (int32[{SMALL},{SMALL}] out) {{ out = MatMulInteger(x, y) }}",
+        },
+        flops=2.0 * SMALL**3,
+        bytes=6.0 * SMALL**2,
+        tolerance=0.0,
+    ),
+    Workload(
+        "matmul_bf16",
+        f"matmul of bf16, {SMALL} × {SMALL}",
+        lambda rng: {"x": bfloats(rng), "y": bfloats(rng)},
+        {"reference": exact, "graphmill": matmul, "jax": matmul, "torch": matmul},
+        flops=2.0 * SMALL**3,
+        bytes=6.0 * SMALL**2,
+        tolerance=4e-3,
+    ),
+)
 
 
 def mlp(xp: Any, x: Any, *weights: Any) -> Any:
@@ -77,22 +160,14 @@ def network(name: str, batch: int, *widths: int, tags: frozenset[str] = frozense
 
 
 WORKLOADS = (
-    square(256),
-    square(512),
-    square(1024),
-    Workload(
-        "gemv",
-        f"matrix × vector, {GEMV} × {GEMV}",
-        lambda rng: {"x": normal(rng, GEMV, GEMV), "y": normal(rng, GEMV)},
-        {
-            "array": matmul,
-            "torch": matmul,
-            "onnx": f"f (float[{GEMV},{GEMV}] x, float[{GEMV}] y) => (float[{GEMV}] out)"
-            "{ out = MatMul(x, y) }",
-        },
-        flops=2.0 * GEMV * GEMV,
-        bytes=4.0 * GEMV * GEMV,
-    ),
-    network("mlp", 128, 784, 512, 512, 10),
+    *(square(n) for n in (64, 128, 256, 512, 1024, 2048)),
+    product("matmul_odd", (7, 511), (511, 333)),
+    product("matmul_tall", (16_384, 64), (64, 64)),
+    product("matmul_deep", (64, 16_384), (16_384, 64)),
+    product("matmul_batched", (16, 128, 64), (16, 64, 128)),
+    product("gemv", (4096, 4096), (4096,)),
+    *NARROW,
+    linear("linear", 32, 768, 3072),
+    network("mlp", 128, 784, 512, 512, 10, tags=frozenset({"memory"})),
     network("digits_mlp", 64, 64, 64, 10, tags=frozenset({"cold"})),
 )

@@ -45,7 +45,7 @@ f (float[{n}] x) => (float[{n}] out) <float a = {{{A}}}, float b = {{{B}}}, floa
 """
 
 
-def sizes(name: str, n: int) -> Workload:
+def sizes(name: str, n: int, tags: frozenset[str] = frozenset()) -> Workload:
     return Workload(
         name,
         f"gelu(x·a+b)·c, {n:,} elements",
@@ -59,6 +59,7 @@ def sizes(name: str, n: int) -> Workload:
         },
         flops=20.0 * n,
         bytes=8.0 * n,
+        tags=tags,
     )
 
 
@@ -113,7 +114,7 @@ f (float[4096] x, float[4096] y) => (float[4096] out) <float one = {1.0}> {
 ADD_ONNX = "f (float[4] x, float[4] y) => (float[4] out) { out = Add(x, y) }"
 
 WORKLOADS = (
-    sizes("gelu_16m", 1 << 24),
+    sizes("gelu_16m", 1 << 24, frozenset({"memory"})),
     sizes("gelu_4k", 1 << 12),
     Workload(
         "add_4",

@@ -36,6 +36,30 @@ def sum0_numba(numba: Any) -> Any:
     return run
 
 
+def sum1(xp: Any, x: Any) -> Any:
+    return xp.sum(x, axis=1)
+
+
+def sum1_torch(torch: Any, x: Any) -> Any:
+    return torch.sum(x, 1)
+
+
+def sum1_numba(numba: Any) -> Any:
+    prange = numba.prange
+
+    @numba.njit(parallel=True, fastmath=True)
+    def run(x: Any) -> Any:
+        out = np.empty(x.shape[0], x.dtype)
+        for i in prange(x.shape[0]):
+            total = np.float32(0)
+            for j in range(x.shape[1]):
+                total += x[i, j]
+            out[i] = total
+        return out
+
+    return run
+
+
 def argmax(xp: Any, x: Any) -> Any:
     return xp.argmax(x, axis=1)
 
@@ -134,6 +158,20 @@ WORKLOADS = (
             "torch": sum0_torch,
             "numba": sum0_numba,
             "onnx": f"f ({SQUARE} x) => (float[{N}] out) <int64[1] axis = {{0}}>"
+            "{ out = ReduceSum <keepdims = 0> (x, axis) }",
+        },
+        flops=1.0 * N * N,
+        bytes=4.0 * N * N,
+    ),
+    Workload(
+        "sum_axis1",
+        f"sum over axis 1, {N} × {N}",
+        lambda rng: {"x": normal(rng, N, N)},
+        {
+            "array": sum1,
+            "torch": sum1_torch,
+            "numba": sum1_numba,
+            "onnx": f"f ({SQUARE} x) => (float[{N}] out) <int64[1] axis = {{1}}>"
             "{ out = ReduceSum <keepdims = 0> (x, axis) }",
         },
         flops=1.0 * N * N,

@@ -146,6 +146,6 @@ WORKLOADS = (
         flops=2.0 * (MATRICES + GPT_WORDS * WIDTH) + 4.0 * LAYERS * CACHED * WIDTH,
         bytes=4.0 * (MATRICES + GPT_WORDS * WIDTH + 2 * LAYERS * CACHED * WIDTH),
         tolerance=1e-4,
-        tags=TAGS,
+        tags=TAGS | {"memory"},
     ),
 )

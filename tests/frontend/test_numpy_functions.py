@@ -147,6 +147,8 @@ np.einsum("ij,ij", a, b) | np.einsum("bij,jk->bki", c, m) | np.einsum("i,i,i->i"
 np.einsum("...i->...", c) | np.einsum(a, [0, 1], m, [1, 2], [2, 0]) | np.einsum("ij,j->i", a, v)
 np.linalg.multi_dot([a, m, m, v]) | np.linalg.matrix_power(m, 5) | np.linalg.matrix_power(m, 0)
 np.linalg.outer(v, w) | np.linalg.trace(m) | np.linalg.matmul(a, m)
+np.matmul(i, i.T, dtype=np.float64) | np.matmul(b, b.T, dtype=np.float64)
+np.vecdot(i, i, dtype=np.int64) | np.matmul(i.astype("i1"), i.T.astype("i1"), dtype=np.int32)
 np.linalg.tensordot(a, m, axes=1) | np.linspace(s, 9.0, 5) | np.linspace(v, 1.0, 3)
 np.linspace(s, 3, 4, endpoint=False) | np.linspace(0, v, 3, axis=1) | np.logspace(s, 3.0, 4)
 np.geomspace(s, 100.0, 4) | np.angle(z) | np.angle(a, deg=True) | np.sinc(a) | np.trapezoid(w)
