@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphmill.codegen.cpu import contraction, convolution, loops, reductions, tiles
 from graphmill.codegen.cpu.attention.streaming import emit_attention
 from graphmill.codegen.cpu.collapse import collapse
@@ -15,7 +17,12 @@ def emit_block(host: Host, block: Block) -> None:
     """Emit every op of a block in order."""
     for op in block.ops:
         if not op.definition.terminator:
-            emitter_of(op)(host, op)
+            first = len(host.kernels)
+            with host.unit.lowering(op):
+                emitter_of(op)(host, op)
+            for number, kernel in enumerate(host.kernels[first:], first):
+                if not kernel.location:  # a copy that the lowering needs
+                    host.kernels[number] = replace(kernel, location=str(op.loc or ""))
 
 
 def emitter_of(op: Op) -> Emitter:
@@ -73,7 +80,9 @@ def _contract(host: Host, op: Op) -> None:
     emit = contraction.emit_contract
     if any(inner.name == "conv" for inner in block.ops):
         emit = convolution.emit_convolution
-    emit(host, op, block, label(op), info_of)
+    root = next(inner for inner in block.ops if inner.definition.fusion == "contract")
+    with host.code.located(root):
+        emit(host, op, block, label(op), info_of)
 
 
 def _attention(host: Host, op: Op) -> None:
