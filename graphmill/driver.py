@@ -132,11 +132,10 @@ def emit(
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    made = generate(
+    return generate(
         planned, target(options), profiled=options.profiled, observer=observer, sources=sources,
         threads=threads.num_threads(),
     )  # fmt: skip
-    return made.artifact
 
 
 def texts(planned: Function, options: Options) -> dict[str, str]:

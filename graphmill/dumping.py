@@ -21,15 +21,31 @@ from typing import Any, Protocol
 import numpy as np
 
 from graphmill.ir.dtypes import bf16, dtype
-from graphmill.ir.graph import Function
+from graphmill.ir.graph import Bounds, Function
 from graphmill.ir.printer import constants_of
 from graphmill.runtime import knobs
 
 # Bytes of constants that a dump keeps at most.
 MOST_CONSTANTS = 256 << 20
 
-# The report shows this many of the newest compilations.
+# The report shows this many of the newest compilations, with this much text in all.
 MOST_REPORTED = 40
+MOST_TEXT = 64 << 20
+
+# What `run.py` runs named dims of unknown size with.
+SAMPLE_SIZE = 8
+
+REPRODUCER = '''\
+"""Compiles and runs the function as it was traced, on random arrays, and compares the results with
+the reference evaluator. Further options are those of `graphmill run`: --seed 1, --repeat 100, …"""
+
+import sys
+from pathlib import Path
+
+from graphmill.cli import main
+
+main(["run", str(Path(__file__).with_name("{file}")), "--check", *{sizes}, *sys.argv[1:]])
+'''
 
 # Stages whose file has their name alone, and the file ending of each kind of stage.
 PLAIN = ("memory", "kernels")
@@ -169,6 +185,7 @@ class DumpRecorder:
             for s in self.compilation.stages
         ]
         self._constants()
+        self._reproducer()
         text = json.dumps({"function": self.compilation.name, "stages": timings}, indent=1)
         (self.folder / "timings.json").write_text(text + "\n", encoding="utf-8")
         self._report()
@@ -180,10 +197,19 @@ class DumpRecorder:
             if stage.function is not None:
                 arrays |= constants_of(stage.function)
         if arrays and sum(a.nbytes for a in arrays.values()) <= MOST_CONSTANTS:
-            raw: dict[str, Any] = {
-                f"{key}.{dtype(a.dtype)}": _storable(a) for key, a in arrays.items()
-            }
-            np.savez(self.folder / "constants.npz", **raw)
+            save_constants(self.folder / "constants.npz", arrays)
+
+    def _reproducer(self) -> None:
+        """A program that runs the first stage again, on random arrays."""
+        first = self.compilation.stages[0] if self.compilation.stages else None
+        if first is not None and first.function is not None:
+            sizes = [
+                argument
+                for name, bounds in first.function.dims.items()
+                for argument in ("--size", f"{name}={_size_within(bounds)}")
+            ]
+            text = REPRODUCER.format(file=first.file, sizes=sizes)
+            (self.folder / "run.py").write_text(text, encoding="utf-8")
 
     def _report(self) -> None:
         """Write `report.html` anew, with this compilation and those before it."""
@@ -193,7 +219,7 @@ class DumpRecorder:
         for stage in self.compilation.stages:  # the report has all that is still needed
             stage.text, stage.function = "", None
         with _lock:
-            pages = [done.report for done in _dumped[self.root] if done.report][-MOST_REPORTED:]
+            pages = _newest([done.report for done in _dumped[self.root] if done.report])
             made = self.root / f".report-{os.getpid()}-{threading.get_ident()}.html"
             made.write_text(report.render(pages), encoding="utf-8")
             os.replace(made, self.root / "report.html")
@@ -214,6 +240,23 @@ class DumpRecorder:
                 loc = loc.caller
 
 
+def _newest(reports: list[str]) -> list[str]:
+    """The newest reports that a page can hold, at least one."""
+    total, first = 0, len(reports)
+    while first > 0 and len(reports) - first < MOST_REPORTED:
+        total += len(reports[first - 1])
+        if total > MOST_TEXT and first < len(reports):
+            break
+        first -= 1
+    return reports[first:]
+
+
+def save_constants(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    """Write arrays under `hash.dtype` names, for `graphmill opt` and `run` to read."""
+    raw: dict[str, Any] = {f"{key}.{dtype(a.dtype)}": _storable(a) for key, a in arrays.items()}
+    np.savez(path, **raw)
+
+
 def _fresh_folder(root: Path, name: str) -> Path:
     """`root/name`, or `root/name-2` … where this process has dumped that; emptied of old stages."""
     taken = _dumped.setdefault(root, [])
@@ -226,9 +269,16 @@ def _fresh_folder(root: Path, name: str) -> Path:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
-        if re.match(r"\d\d-|(timings\.json|memory\.txt|kernels\.txt|constants\.npz)$", file.name):
+        if re.match(
+            r"\d\d-|(timings\.json|memory\.txt|kernels\.txt|constants\.npz|run\.py)$", file.name
+        ):
             file.unlink()
     return folder
+
+
+def _size_within(bounds: Bounds) -> int:
+    size = max(SAMPLE_SIZE, bounds.low)
+    return size if bounds.high is None else min(size, bounds.high)
 
 
 def _safe(name: str) -> str:

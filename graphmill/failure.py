@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from graphmill.dumping import save_constants
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import constants_of, print_function
 
@@ -52,7 +51,7 @@ def write_reproducer(function: Function, options: Options, error: Exception) -> 
     folder = Path(tempfile.mkdtemp(prefix=f"graphmill-{function.name}-"))
     (folder / "function.gir").write_text(print_function(function, locations=True))
     arrays = {k: a for k, a in constants_of(function).items() if a.nbytes <= 1 << 20}
-    np.savez(folder / "constants.npz", allow_pickle=False, **arrays)
+    save_constants(folder / "constants.npz", arrays)
     text = "".join(traceback.format_exception(error))
     generated = getattr(error, "text", "")
     if generated:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphmill.codegen.cpu import (
     blocked_convolution,
     contraction,
@@ -22,7 +24,12 @@ def emit_block(host: Host, block: Block) -> None:
     """Emit every op of a block in order."""
     for op in block.ops:
         if not op.definition.terminator:
-            emitter_of(op)(host, op)
+            first = len(host.kernels)
+            with host.unit.lowering(op):
+                emitter_of(op)(host, op)
+            for number, kernel in enumerate(host.kernels[first:], first):
+                if not kernel.location:  # a copy that the lowering needs
+                    host.kernels[number] = replace(kernel, location=str(op.loc or ""))
 
 
 def emitter_of(op: Op) -> Emitter:
@@ -83,8 +90,9 @@ def _contract(host: Host, op: Op) -> None:
         "conv": convolution.emit_convolution,
         "blocked_conv": blocked_convolution.emit_blocked_convolution,
     }
-    (root,) = (inner.name for inner in block.ops if inner.definition.fusion == "contract")
-    emit[root](host, op, block, label(op), info_of)
+    (root,) = (inner for inner in block.ops if inner.definition.fusion == "contract")
+    with host.code.located(root):
+        emit[root.name](host, op, block, label(op), info_of)
 
 
 def _attention(host: Host, op: Op) -> None:

@@ -50,6 +50,7 @@ class Elements:
         self.lanes = kernel.lanes
         self.tail: Val | None = None
         self._memo: list[Memo] = [{}]
+        self._origins: dict[Elem, Op] = {}  # for dumps: which op a register holds
 
     @contextmanager
     def scope(self, tail: Val | None = None) -> Iterator[None]:
@@ -73,6 +74,8 @@ class Elements:
                 return memo[key]
         result = self._compute(value, index, guard)
         self._memo[-1][key] = result
+        if self.code.unit.places is not None and value.op is not None:
+            self._origins[result] = value.op
         return result
 
     def vector(self, value: Value, index: Indices) -> Elem:
@@ -86,9 +89,10 @@ class Elements:
             return self.load(self.sources[value], index, guard)
         op = value.op
         assert op is not None, f"{value} is bound to nothing"
-        if op.definition.family == "elementwise":
-            return self._elementwise(op, index, guard)
-        return _INDEX[op.name](self, op, index, guard)
+        with self.code.located(op):
+            if op.definition.family == "elementwise":
+                return self._elementwise(op, index, guard)
+            return _INDEX[op.name](self, op, index, guard)
 
     def _elementwise(self, op: Op, index: Indices, guard: Val | None) -> Elem:
         code = self.code
@@ -122,6 +126,10 @@ class Elements:
 
     def store(self, source: Source, index: Indices, value: Elem, *, stream: bool = False) -> None:
         """Store lanes (or a scalar) at `index`; `stream` bypasses the caches (aligned)."""
+        with self.code.located(self._origins.get(value)):
+            self._store(source, index, value, stream)
+
+    def _store(self, source: Source, index: Indices, value: Elem, stream: bool) -> None:
         code = self.code
         offset, step = self._offset(source, index)
         if is_uniform(index):

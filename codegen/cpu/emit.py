@@ -9,10 +9,13 @@ as a Python exception (`codegen.cpu.mlir.lower`).
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+
+from graphmill.codegen.cpu.literals import literal
+from graphmill.codegen.cpu.places import Places, plain
+from graphmill.ir.graph import Op
 
 _VECTOR = re.compile(r"vector<(\d+)x([a-z0-9]+)>")
 
@@ -45,43 +48,21 @@ def vector(element: str, lanes: int) -> str:
     return f"vector<{lanes}x{element}>" if lanes else element
 
 
-def literal(value: bool | int | float, element: str) -> str:
-    """`value` as an MLIR attribute of scalar type `element` (floats by their exact bits)."""
-    if element == "i1":
-        return "true" if value else "false"
-    if element in ("f16", "bf16", "f32", "f64"):
-        return _float_literal(float(value), element)
-    bits = 64 if element == "index" else int(element[1:])
-    number = int(value) & ((1 << bits) - 1)
-    return str(number - (1 << bits) if number >> (bits - 1) else number)
-
-
-def _float_literal(value: float, element: str) -> str:
-    if element == "f64":
-        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-    import ml_dtypes
-    import numpy as np
-
-    dtype, word = {
-        "f32": (np.dtype(np.float32), np.uint32),
-        "f16": (np.dtype(np.float16), np.uint16),
-        "bf16": (np.dtype(ml_dtypes.bfloat16), np.uint16),
-    }[element]
-    with np.errstate(over="ignore", invalid="ignore"):
-        bits = int(np.array(value).astype(dtype).view(word))
-    return f"0x{bits:0{dtype.itemsize * 2}X}"
+_ANYWHERE: AbstractContextManager[None] = nullcontext()
 
 
 @dataclass(slots=True)
 class Unit:
     """One MLIR module: functions, globals and declarations, in the order they were added.
 
-    `vector_bits` is the width of the target's vector registers, 0 where it does not matter.
+    `vector_bits` is the width of the target's vector registers, 0 where it does not matter;
+    `places`, where a dump wants them, note which op each line is written for.
     """
 
     vector_bits: int = 0
     parts: list[str] = field(default_factory=list)
     half: bool = True  # whether the target converts f16 in hardware
+    places: Places | None = None
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
 
@@ -96,6 +77,8 @@ class Unit:
         """Whether `symbol` is asked for the first time: shared functions are written once."""
         first = symbol not in self._declared
         self._declared.add(symbol)
+        if self.places is not None:
+            self.places.use(symbol)
         return first
 
     def constant_bytes(self, data: bytes, align: int = 64) -> str:
@@ -111,7 +94,12 @@ class Unit:
 
     def text(self) -> str:
         """The whole module as MLIR text."""
-        return "module {\n" + "\n".join(self.parts) + "\n}\n"
+        text = "module {\n" + "\n".join(self.parts) + "\n}\n"
+        return text if self.places is None else plain(text)
+
+    def lowering(self, op: Op) -> AbstractContextManager[None]:
+        """What is written inside lowers `op` of a block."""
+        return _ANYWHERE if self.places is None else self.places.lowering(op)
 
 
 class Loop:
@@ -170,8 +158,15 @@ class Code:
         self._next += 1
         return Val(f"%{self._next}", kind)
 
+    def located(self, op: Op | None) -> AbstractContextManager[None]:
+        """What is written inside computes `op`, for dumps."""
+        places = self.unit.places
+        return _ANYWHERE if places is None or op is None else places.at(op)
+
     def line(self, text: str) -> None:
         """Append one line of MLIR text."""
+        if self.unit.places is not None:
+            text = self.unit.places.mark(text)
         self._lines.append("  " * self._depth + text)
 
     def op(self, text: str, kind: str) -> Val:
@@ -384,7 +379,7 @@ class Code:
     @contextmanager
     def otherwise(self) -> Iterator[None]:
         """The `else:` of the `when` that was just closed."""
-        assert self._lines[-1].strip() == "}", "otherwise() follows when()"
+        assert plain(self._lines[-1]).strip() == "}", "otherwise() follows when()"
         self._lines[-1] = "  " * self._depth + "} else {"
         self._depth += 1
         yield
@@ -475,4 +470,6 @@ class Code:
         arrow = f" -> {self._result}" if self._result else ""
         head = f"  llvm.func {self._linkage}@{self.name}({', '.join(self._signature)}){arrow}"
         head += f"{self._attrs} {{"
+        if self.unit.places is not None:
+            self.unit.places.use(self.name)
         self.unit.parts.append("\n".join([head, *self._head, *self._lines, "  }"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from graphmill.codegen.cpu import (
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim
+from graphmill.codegen.cpu.places import Places, without_made_up
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.workers import Workers
 from graphmill.ir.dims import Dim, DimLike
@@ -36,14 +36,6 @@ LOWERINGS = (checks, control, foreign, scans, scatters, sorting, windows)
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """An artifact and the texts it came through (empty unless asked for)."""
-
-    artifact: Artifact
-    texts: dict[str, str] = field(default_factory=dict)
-
-
 def generate(
     function: Function,
     target: Target,
@@ -52,39 +44,48 @@ def generate(
     observer: Observer | None = None,
     sources: Sequence[Array] = (),
     threads: int = 1,
-) -> Generated:
+) -> Artifact:
     """Compile `function`, which the pipeline has fused and planned, for `target`.
 
-    With an `observer` the MLIR, LLVM IR and assembly texts are kept and reported. `sources` are
-    the large constants of the function as it was traced, which the artifact may refer to. Raises
-    `CodegenError` for an op without a lowering, `LoweringError` when generated text is malformed.
+    An `observer` is told the MLIR, LLVM IR and assembly texts, whose comments name the user's line
+    and the op of each instruction. `sources` are the large constants of the function as it was
+    traced, which the artifact may refer to. Raises `CodegenError` for an op without a lowering,
+    `LoweringError` when generated text is malformed.
     """
-    texts: dict[str, str] = {}
-
-    def report(stage: str, kind: str, text: str, seconds: float) -> None:
-        texts[kind] = text
-        if observer is not None:
-            observer(stage, kind, text, seconds)
-
     start = time.perf_counter()
-    host = write(function, target, profiled)
+    host = write(function, target, profiled, Places(function) if observer is not None else None)
     text = host.unit.text()
-    report("module", "mlir", text, time.perf_counter() - start)
-    start = time.perf_counter()
+    written = time.perf_counter()
     with Workers(threads) as workers:
         constants = fill(_constants(host, sources), sources, workers)
         llvm_ir = mlir.lower(text)
-        report("translated", "llvm", llvm_ir, time.perf_counter() - start)
-        compiled = llvm.compile_ir(llvm_ir, target, keep_text=observer is not None)
+        lowered = time.perf_counter()
+        compiled = llvm.compile_ir(llvm_ir, target)
     if observer is not None:
-        report("optimised", "llvm", compiled.llvm_ir, compiled.seconds[0])
-        report("assembly", "asm", compiled.assembly, compiled.seconds[1])
-    return Generated(_artifact(host, target, compiled.object, constants), texts)
+        seconds = (written - start, lowered - written, *compiled.seconds)
+        _report(host.unit, target, seconds, observer)
+    return _artifact(host, target, compiled.object, constants)
 
 
-def write(function: Function, target: Target, profiled: bool) -> Host:
+def _report(unit: Unit, target: Target, seconds: Sequence[float], observer: Observer) -> None:
+    """Lower the module once more, with debug locations, for texts that say where they are from."""
+    places = unit.places
+    assert places is not None
+    llvm_ir = without_made_up(mlir.lower(places.located(unit.parts)))
+    compiled = llvm.compile_ir(llvm_ir, target, keep_text=True)
+    texts = (
+        ("module", "mlir", places.mlir(unit.parts)),
+        ("translated", "llvm", places.llvm(llvm_ir)),
+        ("optimised", "llvm", places.llvm(compiled.llvm_ir)),
+        ("assembly", "asm", places.assembly(compiled.assembly, target.comment)),
+    )
+    for (stage, kind, text), spent in zip(texts, seconds, strict=True):
+        observer(stage, kind, text, spent)
+
+
+def write(function: Function, target: Target, profiled: bool, places: Places | None = None) -> Host:
     """Write the MLIR module of `function`."""
-    unit = Unit(target.vector_bits, half=target.converts_half)
+    unit = Unit(target.vector_bits, half=target.converts_half, places=places)
     entry = Code(
         unit,
         f"gm_{function.name}",

@@ -17,6 +17,7 @@ from graphmill.codegen.constants import LARGE
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
 from graphmill.codegen.cpu.launch import Launch
+from graphmill.codegen.cpu.places import plain
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
 from graphmill.ir.graph import Function, Op, Value
@@ -95,6 +96,7 @@ class Host:
     _small_at: dict[bytes, int] = field(default_factory=dict)
     _small_base: Val | None = None
     _small_number: int = -1
+    _written: dict[Hashable, list[str]] = field(default_factory=dict)  # for places
 
     @property
     def ctx(self) -> Val:
@@ -264,8 +266,15 @@ class Host:
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gave for this key the first time: a packed constant, an equal kernel."""
+        places = self.unit.places
         if key not in self._made:
+            mark = len(places.used) if places is not None else 0
             self._made[key] = make()
+            if places is not None:
+                self._written[key] = places.used[mark:]
+        elif places is not None:
+            for symbol in self._written[key]:
+                places.use(symbol)
         return self._made[key]  # type: ignore[no-any-return]
 
     def adopt(self, buffer: Buffer) -> None:
@@ -338,8 +347,13 @@ class Host:
     def _deduplicate(self, kernel: Kernel, mark: int) -> str:
         """Reuse an equal kernel written before; returns the symbol to call."""
         text = "\n".join(self.unit.parts[mark:]).replace(kernel.name, "")
+        if self.unit.places is not None:
+            text = plain(text)
         if text in self._shared:
             del self.unit.parts[mark:]
+            if self.unit.places is not None:
+                for part in ("", "_body"):
+                    self.unit.places.merge(self._shared[text] + part, kernel.name + part)
             return self._shared[text]
         self._shared[text] = kernel.name
         return kernel.name

@@ -123,7 +123,7 @@ _FRACTION = re.compile(r"\.\d")
 def _may_hold_float(line: str) -> bool:
     """A quick test that leaves out nearly all lines."""
     found = _FRACTION.search(line) or "0x" in line or "inf" in line or "qnan" in line
-    return bool(found) and ' c"' not in line
+    return bool(found) and ' c"' not in line and not line.startswith("!")
 
 
 def _portable_float(kind: str, number: str) -> str:

@@ -127,10 +127,11 @@ class Accumulator:
 
     monoid: str
     dtype: DType
+    op: Op | None = None  # what it computes, for dumps
 
     @staticmethod
     def of(op: Op) -> Accumulator:
-        return Accumulator(op.attrs["monoid"], op.operands[0].tensor.dtype)
+        return Accumulator(op.attrs["monoid"], op.operands[0].tensor.dtype, op)
 
     @property
     def parts(self) -> int:
@@ -146,11 +147,11 @@ class Accumulator:
         lanes = state[0].lanes
         left, right = unpack(state), splat(kernel.code, value, lanes)
         types = [self.dtype, self.dtype]
-        return pack(
-            scalar.apply(
-                kernel.code, kernel.target, _COMBINE[self.monoid], [left, right], types, self.dtype
+        name = _COMBINE[self.monoid]
+        with kernel.code.located(self.op):
+            return pack(
+                scalar.apply(kernel.code, kernel.target, name, [left, right], types, self.dtype)
             )
-        )
 
     def masked(self, kernel: Kernel, state: Sequence[Val], value: Elem, mask: Val) -> list[Val]:
         """The state after `value` where the mask holds."""

@@ -43,6 +43,11 @@ class Target:
         return self.has("fma") or self.triple.startswith("aarch64")
 
     @property
+    def comment(self) -> str:
+        """What starts a comment in assembly."""
+        return "//" if self.triple.startswith("aarch64") else "#"
+
+    @property
     def converts_half(self) -> bool:
         """Whether f16 converts to and from f32 by an instruction."""
         return self.has("f16c") or self.triple.startswith("aarch64")

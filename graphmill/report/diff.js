@@ -13,17 +13,20 @@ function longestCommon(a, b) {
   return pairs;
 }
 
+const MOST_CHANGES = 4000;
+
 function myers(a, b) {
-  const most = Math.min(a.length + b.length, 1500);
-  const reach = new Map([[1, 0]]);
+  const most = Math.min(a.length + b.length, MOST_CHANGES);
+  const reach = new Int32Array(2 * most + 3); // how far down `a` each diagonal k has got, at most + 1 + k
+  const at = most + 1;
   const trace = [];
   for (let d = 0; d <= most; d++) {
-    trace.push(new Map(reach));
+    trace.push(reach.slice(at - d - 1, at + d + 2)); // diagonals -d - 1 to d + 1
     for (let k = -d; k <= d; k += 2) {
-      const down = k === -d || (k !== d && (reach.get(k - 1) ?? -1) < (reach.get(k + 1) ?? -1));
-      let x = down ? reach.get(k + 1) ?? 0 : reach.get(k - 1) + 1;
+      const down = k === -d || (k !== d && reach[at + k - 1] < reach[at + k + 1]);
+      let x = down ? reach[at + k + 1] : reach[at + k - 1] + 1;
       while (x < a.length && x - k < b.length && a[x] === b[x - k]) x++;
-      reach.set(k, x);
+      reach[at + k] = x;
       if (x >= a.length && x - k >= b.length) return walkBack(trace, a, b, d);
     }
   }
@@ -35,11 +38,11 @@ function walkBack(trace, a, b, last) {
   let x = a.length;
   let y = b.length;
   for (let d = last; d >= 0; d--) {
-    const reach = trace[d];
+    const reach = (k) => trace[d][k + d + 1];
     const k = x - y;
-    const down = k === -d || (k !== d && (reach.get(k - 1) ?? -1) < (reach.get(k + 1) ?? -1));
+    const down = k === -d || (k !== d && reach(k - 1) < reach(k + 1));
     const before = down ? k + 1 : k - 1;
-    const fromX = d ? reach.get(before) ?? 0 : 0;
+    const fromX = d ? reach(before) : 0;
     const fromY = d ? fromX - before : 0;
     while (x > fromX && y > fromY) pairs.push([--x, --y]);
     x = fromX;
@@ -157,7 +160,7 @@ function colourChange(text, other, kind) {
 }
 
 // A pane with the difference between two texts.
-function diffPane(title, detail, before, after, kind, locs, onPick) {
+function diffPane(title, detail, before, after, kind, from) {
   const element = pane(title, detail);
   const rows = pairRows(kind === "ir" ? diffRows(before, after) : plainRows(before, after));
   const body = element.lastElementChild;
@@ -174,13 +177,14 @@ function diffPane(title, detail, before, after, kind, locs, onPick) {
         continue;
       }
       const line = document.createElement("div");
-      const found = item.i === undefined ? null : locs[item.i];
-      line.className = `ln ${{ "+": "add", "-": "del", " ": "" }[item.sign]} ${found && found.size ? "can" : ""}`;
+      const found = item.i === undefined ? NOWHERE : from[item.i];
+      line.dataset.sign = { "+": "add", "-": "del", " ": "" }[item.sign];
       if (item.i !== undefined) line.dataset.i = item.i;
+      line.className = `${classes(found, false)} ${line.dataset.sign}`;
       const number = item.i === undefined ? "" : item.i + 1;
       const html = item.other === undefined ? colour(item.text, kind) : colourChange(item.text, item.other, kind);
       line.innerHTML = `<span class="n">${number}</span><span class="sign">${item.sign}</span><span>${html}</span>`;
-      if (found && found.size) line.onclick = () => !String(getSelection()) && onPick(found, element);
+      if (found !== NOWHERE) line.onclick = () => !String(getSelection()) && pick(found, element);
       code.append(line);
     }
     return code;
@@ -188,6 +192,13 @@ function diffPane(title, detail, before, after, kind, locs, onPick) {
   const changed = rows.some((row) => row.sign !== " ");
   if (changed) body.append(show(foldRows(rows, 3)));
   else body.innerHTML = '<p class="note">Nothing changed.</p>';
-  element.locs = locs;
+  element.mark = (scroll) => {
+    let first = null;
+    for (const line of body.querySelectorAll("[data-i]")) {
+      line.className = `${classes(from[line.dataset.i], false)} ${line.dataset.sign}`;
+      first = first || (line.classList.contains("sel") && line);
+    }
+    if (first && scroll) first.scrollIntoView({ block: "center" });
+  };
   return element;
 }

@@ -3,7 +3,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const VIEWS = ["text", "diff", "graph", "memory", "timings"];
 const KINDS = { ir: "Graphmill IR", mlir: "MLIR", llvm: "LLVM IR", asm: "machine code", text: "notes" };
-const state = { function: 0, stage: 0, view: "text", source: true, asm: false, selected: new Set() };
+const state = { function: 0, stage: 0, view: "text", source: true, asm: innerWidth >= 1500, locs: new Set(), names: new Set(), near: new Set() };
 const find = (id) => document.getElementById(id);
 const compilation = () => DATA[state.function];
 const stage = () => compilation().stages[state.stage];
@@ -28,22 +28,36 @@ function changes(of, number) {
   return one.changes;
 }
 
-function pick(locs, from) {
-  const again = locs.size && [...locs].every((loc) => state.selected.has(loc)) && locs.size === state.selected.size;
-  state.selected = again ? new Set() : new Set(locs);
+const same = (a, b) => a.size === b.size && [...a].every((one) => b.has(one));
+
+// Select what a line comes from (again: nothing), and show it in the panes other than `from`.
+function pick(origin, from) {
+  const locs = origin.locs.size ? origin.locs : origin.around;
+  if (!locs.size && from) return;
+  const again = same(locs, state.locs) && same(origin.names, state.names);
+  Object.assign(state, again ? NOWHERE : { locs, names: origin.names });
   mark(from);
 }
 
+function hover(origin) {
+  if (same(origin.locs, state.near)) return;
+  state.near = origin.locs;
+  for (const element of find("main").children) if (element.lines) element.mark(false);
+}
+
 function mark(from) {
-  const place = [state.function, state.stage, state.view, state.asm ? "asm" : "", [...state.selected].join(",")];
+  const place = [state.function, state.stage, state.view, state.asm ? "asm" : "", [...state.locs].join(",")];
   history.replaceState(null, "", `#${place.join("/").replace(/\/+$/, "")}`);
-  for (const element of find("main").children) {
-    if (element.mark) element.mark(state.selected);
-    else markLines(element, state.selected, element !== from);
-  }
-  const shown = [...state.selected].join(", ");
+  for (const element of find("main").children) if (element.mark) element.mark(element !== from);
+  const of = compilation();
+  find("stages").querySelectorAll(".stage").forEach((button, n) => {
+    const count = state.locs.size && of.stages[n].kind !== "text" ? origins(of, n).filter((one) => overlap(one.locs, state.locs)).length : 0;
+    button.querySelector(".count").textContent = count || "";
+  });
+  const names = state.names.size ? ` (${[...state.names].slice(0, 4).join(" ")})` : "";
+  const shown = `${[...state.locs].slice(0, 8).join(", ")}${state.locs.size > 8 ? " …" : ""}${names}`;
   find("foot").innerHTML = shown
-    ? `selected: ${escapeHtml(shown)} — click again to clear`
+    ? `selected: ${escapeHtml(shown)} — click again or <kbd>Esc</kbd> to clear; the numbers on the left count its lines in each stage`
     : 'click a line to see where it comes from and what becomes of it — <kbd>j</kbd> <kbd>k</kbd> stage, <kbd>t</kbd> text, <kbd>d</kbd> diff, <kbd>g</kbd> graph, <kbd>m</kbd> memory, <kbd>i</kbd> timings, <kbd>s</kbd> source, <kbd>a</kbd> assembly, <kbd>/</kbd> find';
 }
 
@@ -57,13 +71,27 @@ function showStages() {
     .map((one, n) => {
       const head = one.kind === group ? "" : `<div class="group">${KINDS[one.kind] || one.kind}</div>`;
       group = one.kind;
-      const delta = changes(of, n);
-      const what = one.unchanged ? "no change" : delta ? `<span class="plus">+${delta[0]}</span> <span class="minus">−${delta[1]}</span>` : `${linesOf(one).length} lines`;
-      return `${head}<button class="stage ${n === state.stage ? "on" : ""}" data-n="${n}"><span class="no">${(/^\d+/.exec(one.file) || [""])[0]}</span><span class="name">${escapeHtml(one.name)}</span><span class="time">${duration(one.seconds)}</span><span class="more">${what}</span><span class="bar" style="width:${(100 * one.seconds) / most}%"></span></button>`;
+      return `${head}<button class="stage ${n === state.stage ? "on" : ""}" data-n="${n}"><span class="no">${(/^\d+/.exec(one.file) || [""])[0]}</span><span class="name">${escapeHtml(one.name)}</span><span class="time">${duration(one.seconds)}</span><span class="more"><span class="what">${whatChanged(one)}</span><span class="count" title="lines from what is selected"></span></span><span class="bar" style="width:${(100 * one.seconds) / most}%"></span></button>`;
     })
     .join("");
   const on = find("stages").querySelector(".on");
   if (on) on.scrollIntoView({ block: "nearest" });
+  setTimeout(countLater, 0, of);
+}
+
+function whatChanged(one) {
+  if (one.unchanged) return "no change";
+  if (!one.changes) return `${linesOf(one).length} lines`;
+  return `<span class="plus">+${one.changes[0]}</span> <span class="minus">−${one.changes[1]}</span>`;
+}
+
+// Compare one more stage with the one before it, when there is nothing else to do.
+function countLater(of) {
+  const n = of.stages.findIndex((one) => one.changes === undefined);
+  if (n < 0 || of !== compilation()) return;
+  changes(of, n);
+  find("stages").querySelectorAll(".what")[n].innerHTML = whatChanged(of.stages[n]);
+  setTimeout(countLater, 0, of);
 }
 
 function showViews() {
@@ -82,17 +110,15 @@ function graphStage() {
 
 function sourcePanes() {
   const sources = Object.entries(compilation().sources);
-  const names = sources.map(([name]) => name);
-  const used = new Set(compilation().stages.flatMap((one) => (one.kind === "ir" ? lineLocations(one, compilation()).flatMap((s) => [...s]) : [])));
-  return sources.map(([name, text]) => {
+  const of = compilation();
+  const used = new Set(of.stages.flatMap((one, n) => (one.kind === "ir" ? origins(of, n).flatMap((o) => [...o.locs]) : [])));
+  const uses = (name) => [...used].filter((loc) => loc.startsWith(`${name}:`)).length;
+  return sources.sort((a, b) => uses(b[0]) - uses(a[0])).map(([name, text]) => {
     const lines = text.replace(/\n$/, "").split("\n");
-    const locs = lines.map((_, n) => new Set(used.has(`${name}:${n + 1}`) ? [`${name}:${n + 1}`] : []));
-    const made = textPane(name, names.length > 1 ? "" : "the user's code", lines, "python", locs, pick, true);
-    const first = locs.findIndex((set) => set.size);
-    requestAnimationFrame(() => {
-      const line = made.querySelectorAll(".ln")[Math.max(first - 3, 0)];
-      if (line && !state.selected.size) line.scrollIntoView({ block: "start" });
-    });
+    const from = lines.map((_, n) => (used.has(`${name}:${n + 1}`) ? fromLines([`${name}:${n + 1}`]) : NOWHERE));
+    const made = textPane(name, "", lines, "python", from, true, false);
+    const first = from.findIndex((one) => one.locs.size);
+    requestAnimationFrame(() => { if (!state.locs.size) made.lastElementChild.scrollTop = HEIGHT * Math.max(first - 3, 0); });
     return made;
   });
 }
@@ -102,13 +128,15 @@ function stagePane() {
   const kind = one.kind;
   const before = stageBefore(of, state.stage);
   const detail = `${KINDS[kind] || ""} · ${linesOf(one).length} lines · ${one.file || "as before"}`;
-  if (state.view === "graph" && graphStage()) return graphPane(graphStage().graph, graphStage().name, pick);
-  if (state.view === "memory" && of.memory) return memoryPane(of.memory, pick);
-  if (state.view === "timings") return timingsPane(of, pick);
-  const locs = lineLocations(one, of);
-  if (state.view === "diff" && before) return diffPane(`${before.name} → ${one.name}`, detail, linesOf(before), linesOf(one), kind, locs, pick);
-  return textPane(one.name, detail, linesOf(one), kind, locs, pick);
+  if (state.view === "graph" && graphStage()) return graphPane(graphStage().graph, graphStage().name);
+  if (state.view === "memory" && of.memory) return memoryPane(of.memory);
+  if (state.view === "timings") return timingsPane(of);
+  const from = origins(of, state.stage);
+  if (state.view === "diff" && before) return diffPane(`${before.name} → ${one.name}`, detail, linesOf(before), linesOf(one), kind, from);
+  return textPane(one.name, detail, linesOf(one), kind, from, false, kind !== "ir" || state.stage === lastIr(of));
 }
+
+const lastIr = (of) => of.stages.findLastIndex((one) => one.kind === "ir");
 
 function show() {
   const of = compilation();
@@ -118,7 +146,7 @@ function show() {
   if (state.source && state.view !== "timings") panes.push(...sourcePanes().slice(0, 1));
   panes.push(stagePane());
   if (state.asm && asm && (asm !== stage() || state.view !== "text")) {
-    panes.push(textPane(asm.name, "machine code", linesOf(asm), "asm", lineLocations(asm, of), pick, true));
+    panes.push(textPane(asm.name, "machine code", linesOf(asm), "asm", origins(of, of.stages.indexOf(asm)), true, true));
   }
   find("main").replaceChildren(...panes);
   showStages();
@@ -140,19 +168,25 @@ let hits = [];
 let hit = -1;
 
 function search() {
-  for (const old of document.querySelectorAll(".ln.hit")) old.classList.remove("hit");
   const wanted = find("search").value.toLowerCase();
-  const main = [...find("main").children].find((element) => !element.classList.contains("side"));
-  hits = wanted && main ? [...main.querySelectorAll(".ln")].filter((line) => line.lastElementChild.textContent.toLowerCase().includes(wanted)) : [];
-  for (const line of hits) line.classList.add("hit");
+  const main = searched();
+  hits = [];
+  if (wanted && main) main.lines.forEach((line, i) => line.toLowerCase().includes(wanted) && hits.push(i));
+  if (main) {
+    main.hits = new Set(hits);
+    main.mark(false);
+  }
   hit = -1;
-  find("hits").textContent = wanted ? `${hits.length} lines` : "";
+  find("hits").textContent = wanted ? (hits.length ? `${hits.length} line${hits.length > 1 ? "s" : ""}` : "nothing") : "";
 }
+
+// The pane of the stage's text, whose lines can be searched.
+const searched = () => [...find("main").children].find((element) => element.lines && !element.classList.contains("side"));
 
 function nextHit(step) {
   if (!hits.length) return;
   hit = (hit + step + hits.length) % hits.length;
-  hits[hit].scrollIntoView({ block: "center" });
+  searched().show(hits[hit]);
   find("hits").textContent = `${hit + 1} of ${hits.length}`;
 }
 
@@ -181,7 +215,7 @@ function onKey(event) {
   const acts = {
     j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),
     s: () => go({ source: !state.source }), a: () => go({ asm: !state.asm }),
-    "/": () => find("search").focus(), Escape: () => pick(state.selected, null),
+    "/": () => find("search").focus(), Escape: () => pick(NOWHERE, null),
   };
   if (event.key in views) {
     const button = find("views").querySelector(`[data-view=${views[event.key]}]`);
@@ -201,11 +235,11 @@ function start() {
   state.stage = Math.max(Math.min(Number(at) || 0, compilation().stages.length - 1), 0);
   if (VIEWS.includes(view)) state.view = view;
   state.asm = asm === "asm";
-  if (locs[0]) state.selected = new Set(locs.join("/").split(","));
+  if (locs[0]) state.locs = new Set(locs.join("/").split(","));
   theme(matchMedia("(prefers-color-scheme: dark)").matches);
   find("function").innerHTML = DATA.map((one, n) => `<option value="${n}">${escapeHtml(one.name)}</option>`).join("");
   find("function").value = state.function;
-  find("function").onchange = (event) => go({ function: Number(event.target.value), stage: 0, selected: new Set() });
+  find("function").onchange = (event) => go({ function: Number(event.target.value), stage: 0, ...NOWHERE });
   find("stages").onclick = (event) => {
     const button = event.target.closest(".stage");
     if (button) go({ stage: Number(button.dataset.n), view: ["memory", "timings"].includes(state.view) ? "text" : state.view });

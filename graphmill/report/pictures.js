@@ -53,7 +53,7 @@ function endShifts(graph) {
   return shifts;
 }
 
-function graphPane(graph, title, onPick) {
+function graphPane(graph, title) {
   const element = pane("graph", title);
   const body = element.lastElementChild;
   body.style.overflow = "hidden";
@@ -83,13 +83,13 @@ function graphPane(graph, title, onPick) {
       card.hidden = false;
       card.innerHTML = nodeCard(node);
       card.querySelector("button").onclick = () => (card.hidden = true);
-      onPick(new Set(node.locs), element);
+      pick(fromLines(node.locs), element);
     });
     return group;
   });
   body.append(card, panZoom(picture, world, graph));
   if (graph.cut) svg("text", { x: 20, y: graph.height + 10 }, world, `… and ${graph.cut} more ops, not drawn`);
-  element.mark = (selected) => nodes.forEach((group, n) => group.classList.toggle("sel", graph.nodes[n].locs.some((loc) => selected.has(loc))));
+  element.mark = () => nodes.forEach((group, n) => group.classList.toggle("sel", graph.nodes[n].locs.some((loc) => state.locs.has(loc))));
   return element;
 }
 
@@ -157,7 +157,7 @@ function bytes(n) {
   return `${n} B`;
 }
 
-function memoryPane(memory, onPick) {
+function memoryPane(memory) {
   const element = pane("memory", "the arena over the ops of the last IR stage, in order");
   const body = element.lastElementChild;
   const sizes = Object.entries(memory.sizes).map(([name, size]) => `${name} = ${size}`).join(", ");
@@ -191,7 +191,7 @@ function memoryPane(memory, onPick) {
     svg("rect", { x, y, width: Math.max(w, 2), height: Math.max(h, 1), fill: tint(buffer.names[0]), stroke: tint(buffer.names[0], true) }, group);
     svg("title", {}, group, `${buffer.names.join(" = ")}\n${buffer.type} by ${buffer.op}\n${bytes(buffer.size)} at offset ${buffer.offset}\nops ${buffer.start} to ${buffer.end}\n${buffer.locs.join(", ")}`);
     if (h > 13 && w > 7 * buffer.names[0].length) svg("text", { x: x + 5, y: y + Math.min(h / 2 + 4, 15) }, group, buffer.names[0]);
-    group.addEventListener("click", () => onPick(new Set(buffer.locs), element));
+    group.addEventListener("click", () => pick(fromLines(buffer.locs), element));
   }
   return element;
 }
@@ -200,7 +200,7 @@ function duration(seconds) {
   return seconds >= 1 ? `${seconds.toFixed(2)} s` : seconds >= 1e-3 ? `${(seconds * 1e3).toFixed(1)} ms` : `${Math.round(seconds * 1e6)} µs`;
 }
 
-function timingsPane(compilation, onPick) {
+function timingsPane(compilation) {
   const element = pane("timings", compilation.name);
   const total = compilation.stages.reduce((sum, stage) => sum + stage.seconds, 0);
   const most = Math.max(...compilation.stages.map((stage) => stage.seconds), 1e-9);
@@ -218,7 +218,7 @@ function timingsPane(compilation, onPick) {
   body.className = "scroll";
   body.innerHTML = `<h3>${duration(total)} in all</h3><table><tr><th>stage</th><th class="num">time</th><th></th><th>what it did</th></tr>${rows.join("")}</table>${
     kernels.length ? `<h3>${kernels.length} kernels</h3><table><tr><th>kernel</th><th>user's lines</th><th class="num">operations</th><th class="num">bytes</th><th>threads</th></tr>${kernels.join("")}</table>` : ""}`;
-  body.addEventListener("click", (event) => event.target.dataset.loc && onPick(new Set([event.target.dataset.loc]), element));
+  body.addEventListener("click", (event) => event.target.dataset.loc && pick(fromLines([event.target.dataset.loc]), element));
   element.lastElementChild.append(body);
   return element;
 }

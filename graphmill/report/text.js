@@ -63,66 +63,81 @@ function colour(line, kind) {
   return html;
 }
 
-const LOCATION = /(?:\/\/|;|#)\s+([^\s:]+:\d+)(?: in .*)?\s*$/;
+// A line's comment: `file.py:12`, in IR with a scope, below it with the op's value, for several ops.
+const COMMENT = /\s(?:\/\/|;|#) (\S.*:\d+(?: .*)?)$/;
+const NOWHERE = { locs: new Set(), names: new Set(), around: new Set() };
 
-// For each line of a stage, the user's lines (`file.py:12`) it comes from.
-function lineLocations(stage, compilation) {
-  if (stage.locs) return stage.locs;
-  const lines = stage.lines || (stage.lines = stage.text.replace(/\n$/, "").split("\n"));
-  stage.locs = stage.kind === "ir" ? irLocations(lines) : kernelLocations(lines, stage.kind, compilation.kernels);
-  return stage.locs;
+// What each line of a stage comes from: the user's lines (`locs`) and the ops' values (`names`); `around`
+// are all lines of the kernel, for instructions that compute no single op, such as its loops.
+function origins(of, number) {
+  const stage = of.stages[number];
+  if (!stage.origins) stage.origins = stage.kind === "ir" ? irOrigins(linesOf(stage)) : kernelOrigins(linesOf(stage), stage.kind, of.kernels);
+  return stage.origins;
 }
 
-// IR says it in comments; the line that opens a region has all that is inside too.
-function irLocations(lines) {
+// The line that opens a region comes from all that is inside.
+function irOrigins(lines) {
   const open = [];
   return lines.map((line) => {
-    const match = LOCATION.exec(line);
-    const own = new Set(match ? [match[1]] : []);
-    for (const outer of open.slice(1)) for (const loc of own) outer.add(loc);
+    const match = COMMENT.exec(line);
     const code = match ? line.slice(0, match.index) : line;
+    const results = /^\s*(%\w+: .*?) = /.exec(code);
+    const own = { locs: new Set(), names: new Set(results ? results[1].match(/%\w+(?=:)/g) : []), around: NOWHERE.locs };
+    if (match) own.locs.add(match[1].replace(/(:\d+) in .*$/, "$1").trim());
+    for (const outer of open.slice(1)) for (const loc of own.locs) outer.locs.add(loc);
     if (/^\s*}/.test(code)) open.pop();
     if (/\{\s*$/.test(code)) open.push(own);
     return own;
   });
 }
 
-// Below the IR a kernel's function has the lines of the kernel.
-function kernelLocations(lines, kind, kernels) {
+function kernelOrigins(lines, kind, kernels) {
   const start = {
-    mlir: /func(?:\.func)?\s.*@"?([\w.$]+)"?\(/, llvm: /^define\s.*@"?([\w.$]+)"?\(/, asm: /^"?([\w$]+)"?:/,
+    mlir: /func(?:\.func)?\s.*@"?([\w.$]+)"?\(/, llvm: /^define\s.*@"?([\w.$]+)"?\(/, asm: /^"?([\w.$]+)"?:/,
   }[kind];
-  let now = new Set();
-  const none = new Set();
+  const known = new Map();
+  let around = NOWHERE;
   return lines.map((line) => {
     const match = start && start.exec(line);
-    if (match) {
-      const known = kernels.filter((k) => match[1] === k.name || match[1].startsWith(k.name + "_"));
-      now = new Set(known.flatMap((k) => k.locs));
+    if (match && !match[1].startsWith(".L")) {
+      const of = kernels.filter((k) => match[1] === k.name || match[1].startsWith(`${k.name}_`));
+      around = of.length ? { ...NOWHERE, around: new Set(of.flatMap((k) => k.locs)) } : NOWHERE;
     }
-    const here = now;
-    if (kind !== "asm" && /^\s{0,2}}/.test(line)) now = none;
-    return here;
+    const here = around;
+    if (kind !== "asm" && /^\s{0,2}}/.test(line)) around = NOWHERE;
+    const said = COMMENT.exec(line);
+    if (!said) return here;
+    if (!known.has(said[1])) known.set(said[1], commentOrigin(said[1]));
+    return known.get(said[1]);
   });
 }
 
-const CHUNK = 150;
-
-// Fill `into` with lines; `row(i)` gives the HTML of a line's inside, `className(i)` its classes.
-function fillLines(into, count, className, row) {
-  const code = document.createElement("div");
-  code.className = "code";
-  let html = "";
-  for (let from = 0; from < count; from += CHUNK) {
-    const to = Math.min(from + CHUNK, count);
-    html += `<div class="chunk" style="contain-intrinsic-size:auto ${(to - from) * 19.4}px">`;
-    for (let i = from; i < to; i++) html += `<div class="ln ${className(i)}" data-i="${i}">${row(i)}</div>`;
-    html += "</div>";
+function commentOrigin(text) {
+  const found = { locs: new Set(), names: new Set(), around: NOWHERE.locs };
+  for (const part of text.split(", ")) {
+    const match = /^(.*?:\d+)((?: %\w+)*)(?: …)?$/.exec(part);
+    if (!match) continue;
+    found.locs.add(match[1]);
+    for (const name of match[2].match(/%\w+/g) || []) found.names.add(name);
   }
-  code.innerHTML = html;
-  into.replaceChildren(code);
-  return code;
+  return found;
 }
+
+function overlap(a, b) {
+  const [few, many] = a.size < b.size ? [a, b] : [b, a];
+  for (const one of few) if (many.has(one)) return true;
+  return false;
+}
+
+const fromLines = (locs) => ({ ...NOWHERE, locs: new Set(locs) });
+
+// Each of the user's lines has a colour: turning by the golden angle keeps neighbours apart.
+const hueOf = (loc) => Math.round(Number(/\d+$/.exec(loc)[0]) * 137.5) % 360;
+
+// ---- panes
+
+const CHUNK = 100;
+const HEIGHT = 19; // of a line, in pixels; the style says it too
 
 function pane(title, detail, side) {
   const element = document.createElement("section");
@@ -131,37 +146,72 @@ function pane(title, detail, side) {
   return element;
 }
 
-// A pane with a text whose lines can be picked.
-function textPane(title, detail, lines, kind, locs, onPick, side) {
+// A pane of lines, each with an origin; what is not near the window is not built. `named`: whether the
+// values' names mean the same as in machine code.
+function textPane(title, detail, lines, kind, from, side, named) {
   const element = pane(title, detail, side);
-  const code = fillLines(
-    element.lastElementChild, lines.length, (i) => (locs[i].size ? "can" : ""),
-    (i) => `<span class="n">${i + 1}</span><span>${colour(lines[i], kind)}</span>`,
-  );
-  element.locs = locs;
+  const body = element.lastElementChild;
+  const code = document.createElement("div");
+  code.className = "code";
+  for (let i = 0; i < lines.length; i += CHUNK) {
+    const chunk = document.createElement("div");
+    chunk.dataset.from = i;
+    chunk.style.height = `${HEIGHT * Math.min(CHUNK, lines.length - i)}px`;
+    code.append(chunk);
+  }
+  const paint = (chunk) => {
+    for (const line of chunk.children) {
+      const now = classes(from[line.dataset.i], named) + (element.hits && element.hits.has(Number(line.dataset.i)) ? " hit" : "");
+      if (line.className !== now) line.className = now;
+    }
+  };
+  const build = (chunk) => {
+    let html = "";
+    const first = Number(chunk.dataset.from);
+    for (let i = first; i < Math.min(first + CHUNK, lines.length); i++) {
+      const [loc] = from[i].locs;
+      const stripe = loc === undefined ? "" : ` style="--hue:${hueOf(loc)}"`;
+      html += `<div data-i="${i}"><span class="n"${stripe}>${i + 1}</span><span>${colour(lines[i], kind)}</span></div>`;
+    }
+    chunk.innerHTML = html;
+    paint(chunk);
+  };
+  const watch = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting && !entry.target.firstChild) build(entry.target);
+  }, { root: body, rootMargin: "1500px" });
+  for (const chunk of code.children) watch.observe(chunk);
+  body.append(code);
+  element.lines = lines;
+  element.from = from;
+  element.named = named;
+  element.show = (i) => { body.scrollTop = Math.max(HEIGHT * (i + 0.5) - body.clientHeight / 2, 0); };
+  element.mark = (scroll) => {
+    for (const chunk of code.children) if (chunk.firstChild) paint(chunk);
+    const first = scroll && state.locs.size ? from.findIndex((one) => overlap(one.locs, state.locs) && !(state.names.size && named && !overlap(one.names, state.names))) : -1;
+    if (first >= 0) element.show(first);
+  };
+  const lineOf = (event) => event.target.closest("[data-i]");
   code.addEventListener("click", (event) => {
-    const line = event.target.closest(".ln");
-    if (!line || String(getSelection())) return;
-    const found = locs[Number(line.dataset.i)];
-    if (found.size) onPick(found, element);
+    const line = lineOf(event);
+    if (line && !String(getSelection())) pick(from[line.dataset.i], element);
   });
   code.addEventListener("mouseover", (event) => {
+    const line = lineOf(event);
+    hover(line ? from[line.dataset.i] : NOWHERE);
     for (const old of code.querySelectorAll(".v.same")) old.classList.remove("same");
     const name = event.target.dataset && event.target.dataset.v;
-    if (!name) return;
-    for (const other of code.querySelectorAll(`.v[data-v="${CSS.escape(name)}"]`)) other.classList.add("same");
+    if (name) for (const other of code.querySelectorAll(`.v[data-v="${CSS.escape(name)}"]`)) other.classList.add("same");
   });
+  code.addEventListener("mouseleave", () => hover(NOWHERE));
   return element;
 }
 
-// Mark the lines that share a user's line with the selection and bring the first into view.
-function markLines(element, selected, scroll) {
-  let first = null;
-  for (const line of element.querySelectorAll(".ln")) {
-    const locs = element.locs && element.locs[Number(line.dataset.i)];
-    const on = locs && [...locs].some((loc) => selected.has(loc));
-    line.classList.toggle("sel", Boolean(on));
-    if (on && !first) first = line;
-  }
-  if (first && scroll) first.scrollIntoView({ block: "center" });
+// The classes of a line: whether it can be picked, is picked, comes from the very op that is picked, or
+// from the line under the pointer.
+function classes(origin, named) {
+  let found = "ln";
+  if (origin.locs.size || origin.around.size) found += " can";
+  if (overlap(origin.locs, state.locs)) found += named && overlap(origin.names, state.names) ? " sel exact" : " sel";
+  if (overlap(origin.locs, state.near)) found += " near";
+  return found;
 }

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,19 @@ def test_ir_files_parse_and_name_the_users_lines(dumped):
         assert any(op.loc and op.loc.file == "test_dump.py" for op in ops)
     texts = [file.read_text() for file in files]
     assert len(set(texts)) == len(texts)
+
+
+def test_the_reproducer_runs_the_first_stage(dumped):
+    @gm.jit(dynamic={"x": ("n", None)})
+    def scaled(x):
+        return x * np.arange(5, dtype=np.float32)
+
+    with gm.dump(dumped):
+        scaled(X)
+    command = [sys.executable, dumped / "scaled/run.py", "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "difference from the reference" in done.stdout
 
 
 def test_timings_hold_every_stage(dumped):
@@ -119,6 +133,15 @@ def test_a_new_process_replaces_old_stages(tmp_path):
     record.stage("trace", "ir", "new", 0.0)
     record.close()
     assert sorted(p.name for p in folder.iterdir()) == ["00-trace.gir", "mine.txt", "timings.json"]
+
+
+def test_a_page_holds_the_newest_compilations():
+    from graphmill import dumping
+
+    half = "x" * (dumping.MOST_TEXT // 2)
+    assert dumping._newest(["a", half, half + "x", "b"]) == [half + "x", "b"]
+    assert dumping._newest([half * 3]) == [half * 3] and dumping._newest([]) == []
+    assert len(dumping._newest(["a"] * 99)) == dumping.MOST_REPORTED
 
 
 def test_unchanged_ir_is_noted_but_not_written(tmp_path):
@@ -256,7 +279,7 @@ def test_lines_know_their_source():
         "func @f() {", "  %a = fusion %x {kind} {  // m.py:1", "    (%b: f32):",
         "    %c = exp %b  // m.py:2 in softmax", "    yield %c", "  }", "  %d = neg %a  // m.py:3",
     ]  # fmt: skip
-    call = f"irLocations({json.dumps(lines)}).map((s) => [...s])"
+    call = f"irOrigins({json.dumps(lines)}).map((o) => [...o.locs])"
     found = node(f"console.log(JSON.stringify({call}))")
     assert found == [[], ["m.py:1", "m.py:2"], [], ["m.py:2"], [], [], ["m.py:3"]]
 
@@ -264,9 +287,27 @@ def test_lines_know_their_source():
 def test_assembly_belongs_to_kernels():
     lines = ["gm_f_k0_exp:", " vmov", "gm_f_k0_exp_body:", " add", "gm_f_k1_add:", " ret"]
     kernels = [{"name": "gm_f_k0_exp", "locs": ["m.py:1"]}, {"name": "gm_f_k1_add", "locs": []}]
-    call = f"kernelLocations({json.dumps(lines)}, 'asm', {json.dumps(kernels)})"
-    found = node(f"console.log(JSON.stringify({call}.map((s) => [...s])))")
+    call = f"kernelOrigins({json.dumps(lines)}, 'asm', {json.dumps(kernels)})"
+    found = node(f"console.log(JSON.stringify({call}.map((o) => [...o.around])))")
     assert found == [["m.py:1"]] * 4 + [[], []]
+
+
+@pytest.mark.parametrize(
+    "kind, line, locs, names",
+    [
+        ("asm", " vaddps %zmm0  # my m.py:7 %h", ["my m.py:7"], ["%h"]),
+        ("asm", " fadd v0.4s  // m.py:7 %h %h1 …, n.py:9 %y", ["m.py:7", "n.py:9"],
+         ["%h", "%h1", "%y"]),
+        ("llvm", "  %4 = fadd float %1, %2, !tbaa !3  ; m.py:7 %h", ["m.py:7"], ["%h"]),
+        ("mlir", "  %4 = arith.addf %1, %2 : f32  // <stdin>:7", ["<stdin>:7"], []),
+        ("llvm", "4:      ; preds = %7, %2", [], []),
+    ],
+)  # fmt: skip
+def test_an_instruction_says_what_it_computes(kind, line, locs, names):
+    call = (
+        f"kernelOrigins({json.dumps([line])}, '{kind}', []).map((o) => [[...o.locs], [...o.names]])"
+    )
+    assert node(f"console.log(JSON.stringify({call}[0]))") == [locs, names]
 
 
 @pytest.mark.parametrize("kind", ["ir", "mlir", "llvm", "asm", "python"])
