@@ -51,7 +51,8 @@ def emit_gemm(
     unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
 ) -> GemmKernel:
     """Write the kernels of `spec` into `unit`; see `GemmKernel` for how they are run."""
-    plan, shape = make_plan(spec, target, units=True), skinny(spec)
+    shape = skinny(spec)
+    plan = make_plan(spec, target, units=shape is None)
     if spec.acc.is_complex:
         emit_simple(unit, symbol, spec, epilogue)
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)

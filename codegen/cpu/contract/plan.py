@@ -37,6 +37,7 @@ def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
 
     `units`: the caller packs operands in the units of `dots` where the target has them.
     """
+    units = units and not (spec.exact and spec.acc.is_float)
     types = (spec.a, spec.b) if units else (None, None)
     tile = register_tile(target, spec.acc, *types)
     blocks = cache_blocks(target, tile)
