@@ -69,8 +69,9 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
         b = Matrix(a.pointer, 0, 1, 1)
     widened = any(v.op is not None for v in root.operands)
     spec = GemmSpec(
-        x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype, _known(m), _known(n), _known(k),
-        a.order, b.order, packed is not None, _known(batch), exact=widened,
+        x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype,
+        _known(m), _known(n), _known(k), a.order, b.order, packed is not None,
+        _known(batch), exact=widened,
     )  # fmt: skip
     if packed is not None:
         b = _packed(host, y, (attrs["y_contract"], y_free), spec)

@@ -15,7 +15,8 @@ from graphmill.codegen.cpu.contract.dots import multiply_units
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 
 _UNROLL = 4
-AHEAD = 64 // _UNROLL  # bytes prefetched for each step of k: a cache line a turn
+_LINES = 4  # prefetched a turn: with few row tiles, each has much of the next panel to fetch
+AHEAD = _LINES * 64 // _UNROLL  # bytes prefetched for each step of k
 _ARGS = (
     ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("b", "!llvm.ptr"), ("b_k", "i64"),
     ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"), ("ahead", "!llvm.ptr"),
@@ -59,7 +60,9 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     bulk = code.op(f"arith.andi {k}, {code.i64(-_UNROLL)} : i64", "i64")
     with code.loop(0, bulk, _UNROLL, start) as loop:
         state = loop.carried
-        _prefetch(code, code.at(ahead, code.mul(loop.i, AHEAD), "i8"), write=False)
+        for line in range(_LINES):
+            at = code.add(code.mul(loop.i, AHEAD), line * 64)
+            _prefetch(code, code.at(ahead, at, "i8"), write=False)
         for _ in range(_UNROLL):
             state = _step(code, tile, rows, offsets, a_k, b_k, state)
         loop.next = state
