@@ -7,6 +7,8 @@ A node reads another node's value along a path of free ops, which is
 - `same`: element i of the reader needs element i (elementwise all the way),
 - `broadcast`: element i needs the element at some of i's axes,
 - `index`: anything else, so that the value must lie in memory before the reader starts.
+
+A cast that only widens what products read is free as well: they convert as they pack.
 """
 
 from __future__ import annotations
@@ -80,6 +82,21 @@ def node_kind(op: Op) -> str:
     return "contract" if fusion == "contract" else "opaque"
 
 
+def is_operand_cast(op: Op) -> bool:
+    """Whether this cast widens, losing nothing, and only matrix products read the result."""
+    if op.name != "cast" or not op.result.uses:
+        return False
+    if any(user.name != "dot_general" for user in op.result.users):
+        return False
+    narrow, wide = op.operands[0].tensor.dtype, op.result.tensor.dtype
+    if narrow.bits >= wide.bits:
+        return False
+    if narrow.is_float and wide.is_float:
+        return True
+    signs = {(narrow.kind, wide.kind)}
+    return signs <= {("i", "i"), ("u", "u"), ("u", "i")}
+
+
 def has_effect(op: Op) -> bool:
     """Whether an op, or one inside it, does more than compute."""
     if op.definition.effect not in ("pure", "random"):
@@ -118,6 +135,8 @@ def _free_ops(block: Block) -> set[Op]:
     for op in block.ops:
         if immediate(op):
             cones[op] = _Cone(1, 0.0, {})
+        elif is_operand_cast(op):
+            cones[op] = _cone_of(op, cones)
         elif node_kind(op) == "map" and not _must_be_stored(op):
             cone = _cone_of(op, cones)
             if _is_free(op, cone):
@@ -127,7 +146,10 @@ def _free_ops(block: Block) -> set[Op]:
 
 def _must_be_stored(op: Op) -> bool:
     """Whether some user needs the value in memory."""
-    return any(node_kind(user) in ("opaque", "contract") for user in op.result.users)
+    return any(
+        node_kind(user) in ("opaque", "contract") or is_operand_cast(user)
+        for user in op.result.users
+    )
 
 
 def _cone_of(op: Op, cones: dict[Op, _Cone]) -> _Cone:
@@ -224,7 +246,11 @@ def _find_reads(node: Node, free: set[Op]) -> None:
             node.strided = True
 
     if node.kind in ("opaque", "contract"):
-        node.reads = {operand: {INDEX} for operand in node.op.operands}
+        for operand in node.op.operands:
+            if operand.op in free and is_operand_cast(operand.op):
+                node.cone.append(operand.op)
+                operand = operand.op.operands[0]
+            node.reads.setdefault(operand, set()).add(INDEX)
         return
     walk(node.op, SAME)
     node.cone = list(cone)

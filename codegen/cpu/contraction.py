@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
+
+import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo, Step
 from graphmill.codegen.cpu import convert, memory
 from graphmill.codegen.cpu.contract.gemm import emit_gemm, packing_of_b
-from graphmill.codegen.cpu.contract.skinny import is_few
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, GemmSpec, Place, Sizes
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements
@@ -21,7 +23,7 @@ from graphmill.codegen.cpu.loops import emit_loop
 from graphmill.codegen.cpu.lowering import structure
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import Dim, DimLike, product
-from graphmill.ir.dtypes import DType, f32, i32, i64
+from graphmill.ir.dtypes import DType, f32, i8, i32, i64, u8
 from graphmill.ir.graph import Block, Op, Region, Value
 from graphmill.ir.ops.contract import free_axes
 
@@ -53,21 +55,26 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     (output,) = host.place(op)
     root = next(o for o in block.ops if o.definition.fusion == "contract")
     operands = dict(zip(block.args, op.operands, strict=True))
-    x, y = (operands[v] for v in root.operands)
+    x, y = (operands[uncast(v)] for v in root.operands)
     batch, m, n, k = _sizes(root)
-    dtype, acc = root.operands[0].tensor.dtype, accumulator(root.attrs["dtype"])
+    acc = accumulator(root.attrs["dtype"])
     attrs = root.attrs
     x_free = free_axes(len(x.shape), attrs["x_batch"], attrs["x_contract"])
     y_free = free_axes(len(y.shape), attrs["y_batch"], attrs["y_contract"])
     a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"])
-    packed = _constant_right(y, batch) and not is_few(m)
-    b = a if packed else _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
+    packed = _packed_type(y, x.tensor.dtype, batch)
+    if packed is None:
+        b = _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
+    else:
+        b = Matrix(a.pointer, 0, 1, 1)
+    widened = any(v.op is not None for v in root.operands)
     spec = GemmSpec(
-        dtype, dtype, acc, op.result.tensor.dtype, _known(m), _known(n), _known(k),
-        a.order, "row" if packed else b.order, packed, _known(batch),
+        x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype,
+        _known(m), _known(n), _known(k), a.order, b.order, packed is not None,
+        _known(batch), exact=widened,
     )  # fmt: skip
-    if packed:
-        b = _packed(host, y, attrs, y_free, spec)
+    if packed is not None:
+        b = _packed(host, y, (attrs["y_contract"], y_free), spec)
     kernel = host.kernel(label)
     work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
     gemm = host.once(
@@ -76,6 +83,11 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     )
     _launch(host, gemm, a, b, output, (batch, m, n, k), work.captured())
     host.kernels.append(info(op, kernel.name, True))
+
+
+def uncast(value: Value) -> Value:
+    """The argument that an operand of the product is, perhaps widened inside the fusion."""
+    return value if value.op is None else value.op.operands[0]
 
 
 def accumulator(of: DType) -> DType:
@@ -160,25 +172,35 @@ def copied(host: Host, value: Value, order: Sequence[int]) -> Val:
     return base
 
 
-def _constant_right(value: Value, batch: DimLike) -> bool:
-    """Whether the right operand is a constant worth packing at compile time."""
+def _packed_type(value: Value, other: DType, batch: DimLike) -> DType | None:
+    """What a constant right operand is packed as on loading; None if it is none worth that.
+
+    Integers that meet bytes are bytes themselves where their values allow.
+    """
     if value.op is None or value.op.name != "constant" or batch != 1:
-        return False
-    return int(value.op.attrs["value"].size) >= PACKED_FROM
+        return None
+    array: np.ndarray[Any, Any] = value.op.attrs["value"]
+    if array.size < PACKED_FROM:
+        return None
+    if other.bits == 8 and array.dtype.kind in "iu":
+        low, high = int(array.min()), int(array.max())
+        for narrow in (i8, u8):
+            if np.iinfo(narrow.numpy).min <= low and high <= np.iinfo(narrow.numpy).max:
+                return narrow
+    return value.tensor.dtype
 
 
 def _packed(
-    host: Host, value: Value, attrs: dict[str, object], free: Sequence[int], spec: GemmSpec
+    host: Host, value: Value, axes: tuple[Sequence[int], Sequence[int]], spec: GemmSpec
 ) -> Matrix:
-    assert value.op is not None
-    contract: Sequence[int] = attrs["y_contract"]  # type: ignore[assignment]
-    assert spec.k is not None and spec.n is not None
+    assert value.op is not None and spec.k is not None and spec.n is not None
+    contract, free = axes
     matrix: tuple[Step, ...] = (
         ("transpose", (*contract, *free)), ("reshape", (spec.k, spec.n)),
     )  # fmt: skip
     panels, shape, dtype = packing_of_b(spec, host.target)
     pointer, _ = host.constant_buffer(value.op.attrs["value"], (*matrix, *panels), shape, dtype)
-    return Matrix(pointer, 0, 0, 0)
+    return Matrix(pointer, 0, 1, 1)
 
 
 # ---- what follows the product
@@ -211,7 +233,8 @@ class FusedEpilogue:
         operands: dict[Value, Value],
     ) -> None:
         self.host, self.block, self.root, self.acc = host, block, root, acc
-        self.others = [a for a in block.args if a.users != [root]]
+        before = {root, *(v.op for v in root.operands)}
+        self.others = [a for a in block.args if not before.issuperset(a.users)]
         self.operands = operands
         self.names = list(host.function.dims)
         self.dtype: DType = root.attrs.get("dtype", root.result.tensor.dtype)

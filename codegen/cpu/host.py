@@ -229,12 +229,13 @@ class Host:
         With `steps` (`codegen.constants`) it is the array after them, of this shape and dtype:
         packed weights are made from the graph's own when the code is loaded.
         """
+        given = Given(array, steps, shape or array.shape, dtype or array.dtype)
         number = next(
-            (i for i, c in enumerate(self.constants) if c.array is array and c.steps == steps), None
+            (i for i, c in enumerate(self.constants) if c.array is array and c[1:] == given[1:]),
+            None,
         )
         if number is None:
             number = len(self.constants)
-            given = Given(array, steps, shape or array.shape, dtype or array.dtype)
             self.constants.append(given)
         slot = len(self.function.params) + len(self.function.results) + number
         return self.argument(slot), ("weights", number)

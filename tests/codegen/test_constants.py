@@ -11,17 +11,20 @@ from graphmill.codegen.workers import Workers
 from graphmill.runtime.executable import Executable
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+UNITS = np.arange(-24, 24, dtype=np.int8).reshape(2, 3, 2, 4)
+SUMS = (UNITS.sum((1, 3), np.int32) * -2).astype(np.int32).view(np.int8).reshape(2, 1, 2, 4)
 CASES = {
-    "transpose": ((2, 0, 1), ARRAY.transpose(2, 0, 1)),
-    "reshape": ((6, 4), ARRAY.reshape(6, 4)),
-    "pad": ((0, 1, 2), np.pad(ARRAY, [(0, 0), (0, 1), (0, 2)])),
+    "transpose": (ARRAY, (2, 0, 1), ARRAY.transpose(2, 0, 1)),
+    "reshape": (ARRAY, (6, 4), ARRAY.reshape(6, 4)),
+    "pad": (ARRAY, (0, 1, 2), np.pad(ARRAY, [(0, 0), (0, 1), (0, 2)])),
+    "column_sums": (UNITS, (-2,), np.concatenate([SUMS, UNITS], 1)),
 }
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_steps(name):
-    numbers, expected = CASES[name]
-    np.testing.assert_array_equal(apply(ARRAY, [(name, numbers)]), expected)
+    array, numbers, expected = CASES[name]
+    np.testing.assert_array_equal(apply(array, [(name, numbers)]), expected)
 
 
 def _artifact(*constants: Constant) -> Artifact:

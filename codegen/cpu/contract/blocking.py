@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphmill.codegen.cpu.contract.dots import PLAIN, Dot, choose_dot
 from graphmill.codegen.cpu.emit import vector
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
@@ -11,13 +12,17 @@ from graphmill.ir.dtypes import DType
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The register tile: `rows` × (`vectors` × `lanes`) accumulators of MLIR type `element`."""
+    """The register tile: `rows` × (`vectors` × `lanes`) accumulators of MLIR type `element`.
+
+    Packed operands are units of `dot.group` values of k, as wide as an accumulator.
+    """
 
     element: str
     bits: int
     rows: int
     vectors: int
     lanes: int
+    dot: Dot = PLAIN
 
     @property
     def columns(self) -> int:
@@ -35,6 +40,16 @@ class Tile:
         return vector(self.element, self.lanes)
 
     @property
+    def unit(self) -> str:
+        """The MLIR type of a packed unit."""
+        return self.element if self.dot.group == 1 else "i32"
+
+    @property
+    def head(self) -> int:
+        """Units at the start of a panel of B that hold what its sums start with."""
+        return self.columns if self.dot.shifted else 0
+
+    @property
     def is_float(self) -> bool:
         """Whether the accumulators are floats."""
         return self.element.startswith("f")
@@ -50,12 +65,14 @@ def compute_element(acc: DType) -> str:
     return "i64" if acc.bits == 64 else "i32"
 
 
-def register_tile(target: Target, acc: DType) -> Tile:
+def register_tile(
+    target: Target, acc: DType, a: DType | None = None, b: DType | None = None
+) -> Tile:
     """The tile that keeps every FMA unit busy without spilling.
 
     16 registers hold 6 × 2 accumulators, 2 vectors of B and a broadcast of A; with 32 there is
     room for 6 × 4 of 512 bits. At 128 bits A's broadcasts take registers of their own and leave
-    7 × 3.
+    7 × 3. Operand types `a` and `b` choose the instruction for packed operands.
     """
     element = compute_element(acc)
     bits = int(element[1:])
@@ -66,7 +83,8 @@ def register_tile(target: Target, acc: DType) -> Tile:
         rows, vectors = 6, 4
     else:
         rows, vectors = 7, 3
-    return Tile(element, bits, rows, vectors, lanes)
+    dot = PLAIN if a is None or b is None else choose_dot(target, a, b, element)
+    return Tile(element, bits, rows, vectors, lanes, dot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,12 @@ from graphmill.codegen.cpu.contract.spec import (
     Place,
     Sizes,
 )
-from graphmill.codegen.cpu.contract.tiled import emit_tiled, row_tiles, scratch_layout
+from graphmill.codegen.cpu.contract.tiled import (
+    emit_tiled,
+    panel_units,
+    row_tiles,
+    scratch_layout,
+)
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 
@@ -46,7 +51,8 @@ def emit_gemm(
     unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
 ) -> GemmKernel:
     """Write the kernels of `spec` into `unit`; see `GemmKernel` for how they are run."""
-    plan, shape = make_plan(spec, target), skinny(spec)
+    shape = skinny(spec)
+    plan = make_plan(spec, target, units=shape is None)
     if spec.acc.is_complex:
         emit_simple(unit, symbol, spec, epilogue)
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
@@ -66,7 +72,8 @@ def emit_gemm(
         if plan.b_mode != "shared":
             return code.i64(0)
         panels = ceil_div(code, sizes.n, plan.tile.columns)
-        return code.mul(code.mul(panels, sizes.k), plan.tile.columns * plan.tile.bytes)
+        size = panel_units(code, plan.tile, sizes.k)
+        return code.mul(code.mul(panels, size), plan.tile.bytes)
 
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, spec, plan, sizes).bytes
@@ -133,18 +140,19 @@ def _pack_phase(unit: Unit, symbol: str, spec: GemmSpec, plan: Plan) -> Phase:
 
 def packing_of_b(
     spec: GemmSpec, target: Target
-) -> tuple[tuple[Step, ...], tuple[int, int, int], np.dtype[Any]]:
+) -> tuple[tuple[Step, ...], tuple[int, ...], np.dtype[Any]]:
     """How a constant `(k, n)` right operand gets the panel format that `b_packed=True` reads.
 
     Steps (`codegen.constants`), and shape and dtype of their result.
     """
     assert spec.n is not None and spec.k is not None, "a constant has static sizes"
-    tile = make_plan(spec, target).tile
-    return *panel_steps(spec.k, spec.n, tile), panel_dtype(tile)
+    tile = make_plan(spec, target, units=True).tile
+    return *panel_steps(spec.k, spec.n, tile), panel_dtype(tile, spec.b)
 
 
 def packed_size(spec: GemmSpec, target: Target) -> int:
     """Bytes of `pack_b`'s result; `spec.n` and `spec.k` must be static."""
     assert spec.n is not None and spec.k is not None, "a constant has static sizes"
-    tile = make_plan(spec, target).tile
-    return -(-spec.n // tile.columns) * tile.columns * spec.k * tile.bytes
+    tile = make_plan(spec, target, units=True).tile
+    size = -(-spec.k // tile.dot.group) * tile.columns + tile.head
+    return -(-spec.n // tile.columns) * size * tile.bytes

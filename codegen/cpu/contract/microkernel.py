@@ -1,19 +1,22 @@
 """The micro-kernel: a register tile of C from a slice of A's rows and a panel of B.
 
-`gm.mk_<element>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead)` computes
+`gm.mk_<element><dot>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead)` computes
 `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides count elements, `add`
 is 0 or 1, `ahead` is memory to prefetch (`AHEAD * k` bytes of the panel that follows).
 Packed and direct operands share it: A is broadcast from any strides, B's vectors are contiguous.
+Of operands packed in units (`dots`) it counts k and strides in units.
 Edges never reach it: callers pad B's last panel and store partial tiles through a buffer.
 """
 
 from __future__ import annotations
 
 from graphmill.codegen.cpu.contract.blocking import Tile
-from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.contract.dots import multiply_units
+from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 
 _UNROLL = 4
-AHEAD = 64 // _UNROLL  # bytes prefetched for each step of k: a cache line a turn
+_LINES = 4  # prefetched a turn: with few row tiles, each has much of the next panel to fetch
+AHEAD = _LINES * 64 // _UNROLL  # bytes prefetched for each step of k
 _ARGS = (
     ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("b", "!llvm.ptr"), ("b_k", "i64"),
     ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"), ("ahead", "!llvm.ptr"),
@@ -21,7 +24,9 @@ _ARGS = (
 
 
 def multiply_add(code: Code, tile: Tile, a: Val, b: Val, acc: Val) -> Val:
-    """`a * b + acc`, fused where the target has FMA."""
+    """`a * b + acc`, fused where the target has FMA; units give the sum of their products."""
+    if tile.dot.group > 1:
+        return multiply_units(code, tile.dot, a, b, acc)
     if tile.is_float:
         kinds = ", ".join([acc.type] * 3)
         text = f"llvm.intr.fmuladd({a}, {b}, {acc}) : ({kinds}) -> {acc.type}"
@@ -36,7 +41,7 @@ def add(code: Code, tile: Tile, a: Val, b: Val) -> Val:
 
 def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     """The symbol of the micro-kernel with `rows` of the tile's rows, written once per unit."""
-    symbol = f"gm.mk_{tile.element}_{rows}x{tile.vectors}"
+    symbol = f"gm.mk_{tile.element}{tile.dot.name}_{rows}x{tile.vectors}"
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')
@@ -44,12 +49,20 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     offsets = [_opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     for i in range(rows):
         _prefetch(code, code.at(c, code.mul(c_m, i), tile.element), write=True)
-    zero = code.const(0, tile.vector)
-    start = [a, b, *[zero] * (rows * tile.vectors)]
+    sums = [code.const(0, tile.vector)] * tile.vectors
+    if tile.head:
+        sums = [
+            code.load(code.at(b, v * tile.lanes, tile.element), tile.vector, tile.bytes)
+            for v in range(tile.vectors)
+        ]
+        b = code.at(b, tile.head, tile.element)
+    start = [a, b, *sums * rows]
     bulk = code.op(f"arith.andi {k}, {code.i64(-_UNROLL)} : i64", "i64")
     with code.loop(0, bulk, _UNROLL, start) as loop:
         state = loop.carried
-        _prefetch(code, code.at(ahead, code.mul(loop.i, AHEAD), "i8"), write=False)
+        for line in range(_LINES):
+            at = code.add(code.mul(loop.i, AHEAD), line * 64)
+            _prefetch(code, code.at(ahead, at, "i8"), write=False)
         for _ in range(_UNROLL):
             state = _step(code, tile, rows, offsets, a_k, b_k, state)
         loop.next = state
@@ -73,11 +86,11 @@ def _step(
     """One value of k: the outer product of a column of A and a row of the panel."""
     a, b, sums = state[0], state[1], list(state[2:])
     loaded = [
-        code.load(code.at(b, v * tile.lanes, tile.element), tile.vector, tile.bytes)
+        code.load(code.at(b, v * tile.lanes, tile.unit), vector(tile.unit, tile.lanes), tile.bytes)
         for v in range(tile.vectors)
     ]
     for i in range(rows):
-        scalar = code.load(code.at(a, offsets[i], tile.element), tile.element, tile.bytes)
+        scalar = code.load(code.at(a, offsets[i], tile.unit), tile.unit, tile.bytes)
         left = code.splat(scalar, tile.lanes)
         for v in range(tile.vectors):
             at = i * tile.vectors + v

@@ -1,7 +1,8 @@
 """Packing operands into the order the micro-kernel reads them, converting types on the way.
 
 B becomes panels `[panel][k][columns]`, the last one padded with zeros; a block of A becomes tiles
-`[tile][k][rows]`. Transposes and casts happen on the way.
+`[tile][k][rows]`. Transposes and casts happen on the way. Where the tile's instruction takes units
+of several values of k (`dots`), k here counts units and the last one is padded with zeros.
 """
 
 from __future__ import annotations
@@ -12,30 +13,50 @@ import numpy as np
 
 from graphmill.codegen.artifact import Step
 from graphmill.codegen.cpu.contract.blocking import Tile
-from graphmill.codegen.cpu.contract.elements import load_wide, memory_element
-from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.contract.dots import multiply_units
+from graphmill.codegen.cpu.contract.elements import ceil_div, memory_element, minus
+from graphmill.codegen.cpu.contract.reading import Reader
+from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.ir.dtypes import DType
 
 _K_BLOCK = 64  # rows of B read together, so that neighbouring panels share cache lines and pages
 
 
-def panel_steps(k: int, n: int, tile: Tile) -> tuple[tuple[Step, ...], tuple[int, int, int]]:
-    """How a constant `(k, n)` matrix becomes panels `(ceil(n / columns), k, columns)`; shape."""
-    panels = -(-n // tile.columns)
-    pad: tuple[Step, ...] = (("pad", (0, -n % tile.columns)),) if n % tile.columns else ()
-    split: Step = ("reshape", (k, panels, tile.columns))
-    return (*pad, split, ("transpose", (1, 0, 2))), (panels, k, tile.columns)
+def units(code: Code, tile: Tile, k: Val) -> Val:
+    """How many packed units hold `k` values."""
+    return k if tile.dot.group == 1 else ceil_div(code, k, tile.dot.group)
 
 
-def panel_dtype(tile: Tile) -> np.dtype[Any]:
-    """The dtype of packed panels."""
+def panel_steps(k: int, n: int, tile: Tile) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+    """How a constant `(k, n)` matrix becomes panels `(ceil(n / columns), k, columns)`; shape.
+
+    Units have an axis of their own in the end, and heads come before the first of k.
+    """
+    panels, group = -(-n // tile.columns), tile.dot.group
+    extra = (-k % group, -n % tile.columns)
+    pad: tuple[Step, ...] = (("pad", extra),) if any(extra) else ()
+    depth = -(-k // group)
+    if group == 1:
+        split: Step = ("reshape", (k, panels, tile.columns))
+        return (*pad, split, ("transpose", (1, 0, 2))), (panels, k, tile.columns)
+    split = ("reshape", (depth, group, panels, tile.columns))
+    heads: tuple[Step, ...] = (("column_sums", (-128,)),) if tile.head else ()
+    shape = (panels, depth + (1 if tile.head else 0), tile.columns, group)
+    return (*pad, split, ("transpose", (2, 0, 3, 1)), *heads), shape
+
+
+def panel_dtype(tile: Tile, b: DType) -> np.dtype[Any]:
+    """The dtype of packed panels of a `b` matrix: of single values where they form units."""
+    if tile.dot.group > 1:
+        return np.dtype(np.int16) if tile.dot.part == "i16" else b.numpy
     types = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64}
     return np.dtype(types[tile.element])
 
 
 def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
     """Symbol of `(b, b_k, b_n, k, n, from, to, out)`: packs panels `from`..`to` of B."""
-    symbol = f"gm.pack_b_{dtype}_{order}_{tile.element}x{tile.columns}"
+    reader = Reader(tile, dtype)
+    symbol = f"gm.pack_b_{reader.name}_{order}_x{tile.columns}"
     if not unit.once(symbol):
         return symbol
     args = (
@@ -44,80 +65,111 @@ def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
     )  # fmt: skip
     code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
     b, b_k, b_n, k, n, first, end, out = code.args
-    with code.loop(0, k, _K_BLOCK) as block, code.loop(first, end) as panel:
-        stop = code.binary("arith.minsi", code.add(block.i, code.i64(_K_BLOCK)), k)
+    packer = _PackB(code, reader, (b_k, b_n), k)
+    size = code.mul(packer.units, tile.columns)
+    size = code.add(size, tile.head)
+    with code.loop(0, packer.units, _K_BLOCK) as block, code.loop(first, end) as panel:
+        stop = code.binary("arith.minsi", code.add(block.i, code.i64(_K_BLOCK)), packer.units)
         column = code.mul(panel.i, tile.columns)
         source = code.at(b, code.mul(column, b_n), memory_element(dtype))
-        target = code.at(out, code.mul(code.mul(panel.i, k), tile.columns), tile.element)
-        valid = code.binary("arith.subi", n, column)
-        full = code.compare("arith.cmpi", "sge", valid, code.i64(tile.columns))
-        with code.when(full):
-            if order == "row":
-                _copy_rows(code, tile, dtype, source, b_k, block.i, stop, target)
-            elif order == "col":
-                _transpose_panel(code, tile, dtype, source, b_n, block.i, stop, target)
-            else:
-                columns = code.i64(tile.columns)
-                _gather(code, tile, dtype, source, (b_k, b_n), block.i, stop, columns, target)
-        with code.otherwise():
-            _gather(code, tile, dtype, source, (b_k, b_n), block.i, stop, valid, target)
+        target = code.at(out, code.mul(panel.i, size), tile.unit)
+        rows = code.at(target, tile.head, tile.unit)
+        valid = minus(code, n, column)
+        packer.panel(source, rows, (block.i, stop), valid, order)
+        if tile.head:
+            packer.heads(target, rows, block.i, stop)
     code.finish()
     return symbol
 
 
-def _copy_rows(
-    code: Code, tile: Tile, dtype: DType, b: Val, b_k: Val, first: Val, stop: Val, out: Val
-) -> None:
-    with code.loop(first, stop) as loop:
-        row = code.at(b, code.mul(loop.i, b_k), memory_element(dtype))
-        target = code.at(out, code.mul(loop.i, tile.columns), tile.element)
+class _PackB:
+    """One panel of B, a block of its units at a time."""
+
+    def __init__(self, code: Code, reader: Reader, strides: tuple[Val, Val], k: Val) -> None:
+        self.code, self.reader, self.tile, self.k = code, reader, reader.tile, k
+        self.b_k, self.b_n = strides
+        group = self.tile.dot.group
+        self.units = units(code, self.tile, k)
+        self.whole = k if group == 1 else code.binary("arith.divui", k, code.i64(group))
+        self.unit_step = code.mul(self.b_k, group)
+
+    def panel(self, b: Val, out: Val, span: tuple[Val, Val], valid: Val, order: str) -> None:
+        """Units `span` of the panel whose first column is at `b`, `valid` of its columns real."""
+        code, tile = self.code, self.tile
+        first, stop = span[0], code.binary("arith.minsi", span[1], self.whole)
+        full = code.compare("arith.cmpi", "sge", valid, code.i64(tile.columns))
+        with code.when(full):
+            if order == "row":
+                self._rows(b, first, stop, out)
+            elif order == "col":
+                self._transposed(b, first, stop, out)
+            else:
+                self._gathered(b, first, stop, code.i64(tile.columns), out)
+        with code.otherwise():
+            self._gathered(b, first, stop, valid, out)
+        if tile.dot.group > 1:
+            with code.when(code.compare("arith.cmpi", "slt", stop, span[1])):
+                columns = code.binary("arith.minsi", valid, code.i64(tile.columns))
+                rest = minus(code, self.k, code.mul(self.whole, tile.dot.group))
+                self._gathered(b, self.whole, span[1], columns, out, rest)
+
+    def heads(self, head: Val, rows: Val, first: Val, stop: Val) -> None:
+        """Take -128 times the column sums of packed units into the head."""
+        code, tile = self.code, self.tile
+        zero = code.const(0, tile.vector)
+        weight = code.const(-0x7F7F7F80, tile.vector)  # bytes of 128
+        kept = code.compare("arith.cmpi", "ne", first, code.i64(0))
         for v in range(tile.vectors):
-            value = load_wide(code, row, v * tile.lanes, dtype, tile.element, tile.lanes)
-            code.store(value, code.at(target, v * tile.lanes, tile.element), tile.bytes)
+            with code.loop(first, stop, 1, [zero]) as loop:
+                at = code.add(code.mul(loop.i, tile.columns), v * tile.lanes)
+                unit = code.load(code.at(rows, at, tile.unit), tile.vector, tile.bytes)
+                loop.next = [multiply_units(code, tile.dot, weight, unit, loop.carried[0])]
+            address = code.at(head, v * tile.lanes, tile.unit)
+            old = code.select(kept, code.load(address, tile.vector, tile.bytes), zero)
+            code.store(code.binary("arith.subi", old, loop.results[0]), address, tile.bytes)
 
+    def _rows(self, b: Val, first: Val, stop: Val, out: Val) -> None:
+        code, tile, reader = self.code, self.tile, self.reader
+        with code.loop(first, stop) as loop:
+            row = code.at(b, code.mul(loop.i, self.unit_step), memory_element(reader.dtype))
+            target = code.at(out, code.mul(loop.i, tile.columns), tile.unit)
+            for v in range(tile.vectors):
+                value = reader.across(code, row, self.b_k, v * tile.lanes, tile.lanes)
+                code.store(value, code.at(target, v * tile.lanes, tile.unit), tile.bytes)
 
-def _gather(
-    code: Code,
-    tile: Tile,
-    dtype: DType,
-    b: Val,
-    strides: tuple[Val, Val],
-    first: Val,
-    stop: Val,
-    valid: Val,
-    out: Val,
-) -> None:
-    """Any strides and a partial panel, element by element; columns past `valid` become zero."""
-    zero = code.const(0, tile.vector)
-    with code.loop(first, stop) as loop:
-        row = code.at(b, code.mul(loop.i, strides[0]), memory_element(dtype))
-        target = code.at(out, code.mul(loop.i, tile.columns), tile.element)
-        for v in range(tile.vectors):
-            code.store(zero, code.at(target, v * tile.lanes, tile.element), tile.bytes)
-        with code.loop(0, valid) as column:
-            value = load_wide(code, row, code.mul(column.i, strides[1]), dtype, tile.element)
-            code.store(value, code.at(target, column.i, tile.element), tile.bytes)
+    def _gathered(
+        self, b: Val, first: Val, stop: Val, valid: Val, out: Val, count: Val | None = None
+    ) -> None:
+        """Any strides and a partial panel, unit by unit; columns past `valid` become zero."""
+        code, tile, reader = self.code, self.tile, self.reader
+        zero = code.const(0, vector(tile.unit, tile.lanes))
+        with code.loop(first, stop) as loop:
+            row = code.at(b, code.mul(loop.i, self.unit_step), memory_element(reader.dtype))
+            target = code.at(out, code.mul(loop.i, tile.columns), tile.unit)
+            for v in range(tile.vectors):
+                code.store(zero, code.at(target, v * tile.lanes, tile.unit), tile.bytes)
+            with code.loop(0, valid) as column:
+                value = reader.one(code, row, self.b_k, code.mul(column.i, self.b_n), count)
+                code.store(value, code.at(target, column.i, tile.unit), tile.bytes)
 
-
-def _transpose_panel(
-    code: Code, tile: Tile, dtype: DType, b: Val, b_n: Val, first: Val, stop: Val, out: Val
-) -> None:
-    """A full panel of column-major B, `lanes` × `lanes` squares at a time."""
-    lanes = tile.lanes
-    length = code.binary("arith.subi", stop, first)
-    bulk = code.add(first, code.op(f"arith.andi {length}, {code.i64(-lanes)} : i64", "i64"))
-    with code.loop(first, bulk, lanes) as loop:
-        for v in range(tile.vectors):
-            rows = []
-            for lane in range(lanes):
-                column = code.at(b, code.mul(b_n, v * lanes + lane), memory_element(dtype))
-                rows.append(load_wide(code, column, loop.i, dtype, tile.element, lanes))
-            for at, value in enumerate(transpose(code, rows)):
-                index = code.mul(code.add(loop.i, at), tile.columns)
-                address = code.at(out, code.add(index, v * lanes), tile.element)
-                code.store(value, address, tile.bytes)
-    columns = code.i64(tile.columns)
-    _gather(code, tile, dtype, b, (code.i64(1), b_n), bulk, stop, columns, out)
+    def _transposed(self, b: Val, first: Val, stop: Val, out: Val) -> None:
+        """A full panel of column-major B, `lanes` × `lanes` squares at a time."""
+        code, tile, reader = self.code, self.tile, self.reader
+        lanes = tile.lanes
+        length = minus(code, stop, first)
+        bulk = code.add(first, code.op(f"arith.andi {length}, {code.i64(-lanes)} : i64", "i64"))
+        with code.loop(first, bulk, lanes) as loop:
+            for v in range(tile.vectors):
+                rows = []
+                for lane in range(lanes):
+                    step = code.mul(self.b_n, v * lanes + lane)
+                    column = code.at(b, step, memory_element(reader.dtype))
+                    rows.append(reader.along(code, column, loop.i, lanes))
+                for at, value in enumerate(transpose(code, rows)):
+                    index = code.mul(code.add(loop.i, at), tile.columns)
+                    address = code.at(out, code.add(index, v * lanes), tile.unit)
+                    code.store(value, address, tile.bytes)
+        self._gathered(b, bulk, stop, code.i64(tile.columns), out)
 
 
 def transpose(code: Code, rows: list[Val]) -> list[Val]:
@@ -146,7 +198,8 @@ def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
     `left` rows of A exist from here on. Whole vectors are stored, so up to a vector's width beyond
     the tile is overwritten; tiles are packed in ascending order and scratch memory has that slack.
     """
-    symbol = f"gm.pack_a_{dtype}_{order}_{tile.element}x{tile.rows}"
+    reader = Reader(tile, dtype, tile.dot.shifted)
+    symbol = f"gm.pack_a_{reader.name}_{order}_x{tile.rows}"
     if not unit.once(symbol):
         return symbol
     args = (
@@ -155,46 +208,65 @@ def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
     )  # fmt: skip
     code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
     a, a_m, a_k, rows, left, k, out = code.args
+    group = tile.dot.group
+    whole = k if group == 1 else code.binary("arith.divui", k, code.i64(group))
     done = code.i64(0)
     if order == "row":
-        done = _transpose_tile(code, tile, dtype, a, a_m, rows, k, out)
+        done = _transpose_tile(code, reader, a, a_m, rows, whole, out)
     if order == "col":
-        span = -(-tile.rows // tile.lanes) * tile.lanes
-        inside = code.compare("arith.cmpi", "sge", left, code.i64(span))
-        done = code.select(inside, k, done)
-        with code.loop(0, done) as at:
-            source = code.at(a, code.mul(at.i, a_k), memory_element(dtype))
-            target = code.at(out, code.mul(at.i, tile.rows), tile.element)
-            for v in range(0, span, tile.lanes):
-                value = load_wide(code, source, v, dtype, tile.element, tile.lanes)
-                code.store(value, code.at(target, v, tile.element), tile.bytes)
-    with code.loop(done, k) as at:
-        source = code.at(a, code.mul(at.i, a_k), memory_element(dtype))
-        target = code.at(out, code.mul(at.i, tile.rows), tile.element)
-        with code.loop(0, rows) as row:
-            value = load_wide(code, source, code.mul(row.i, a_m), dtype, tile.element)
-            code.store(value, code.at(target, row.i, tile.element), tile.bytes)
+        done = _copy_columns(code, reader, a, a_k, left, whole, out)
+
+    def by_units(first: Val, stop: Val, count: Val | None) -> None:
+        with code.loop(first, stop) as at:
+            source = code.at(a, code.mul(at.i, code.mul(a_k, group)), memory_element(dtype))
+            target = code.at(out, code.mul(at.i, tile.rows), tile.unit)
+            with code.loop(0, rows) as row:
+                value = reader.one(code, source, a_k, code.mul(row.i, a_m), count)
+                code.store(value, code.at(target, row.i, tile.unit), tile.bytes)
+
+    by_units(done, whole, None)
+    if group > 1:
+        by_units(whole, units(code, tile, k), minus(code, k, code.mul(whole, group)))
     code.finish()
     return symbol
 
 
+def _copy_columns(
+    code: Code, reader: Reader, a: Val, a_k: Val, left: Val, whole: Val, out: Val
+) -> Val:
+    """Column-major A, whole vectors where that many rows exist; returns how far along k."""
+    tile = reader.tile
+    span = -(-tile.rows // tile.lanes) * tile.lanes
+    inside = code.compare("arith.cmpi", "sge", left, code.i64(span))
+    done = code.select(inside, whole, code.i64(0))
+    step = code.mul(a_k, tile.dot.group)
+    with code.loop(0, done) as at:
+        source = code.at(a, code.mul(at.i, step), memory_element(reader.dtype))
+        target = code.at(out, code.mul(at.i, tile.rows), tile.unit)
+        for v in range(0, span, tile.lanes):
+            value = reader.across(code, source, a_k, v, tile.lanes)
+            code.store(value, code.at(target, v, tile.unit), tile.bytes)
+    return done
+
+
 def _transpose_tile(
-    code: Code, tile: Tile, dtype: DType, a: Val, a_m: Val, rows: Val, k: Val, out: Val
+    code: Code, reader: Reader, a: Val, a_m: Val, rows: Val, whole: Val, out: Val
 ) -> Val:
     """Row-major A, squares of vectors at a time; returns how far along k this got."""
+    tile = reader.tile
     lanes = min(tile.lanes, 8)
-    done = code.op(f"arith.andi {k}, {code.i64(-lanes)} : i64", "i64")
+    done = code.op(f"arith.andi {whole}, {code.i64(-lanes)} : i64", "i64")
     last = code.add(rows, -1)
     starts = []
     for i in range(tile.rows):  # rows that do not exist repeat the last one
         row = code.binary("arith.minsi", code.i64(i), last)
-        starts.append(code.at(a, code.mul(row, a_m), memory_element(dtype)))
+        starts.append(code.at(a, code.mul(row, a_m), memory_element(reader.dtype)))
     with code.loop(0, done, lanes) as at:
-        values = [load_wide(code, row, at.i, dtype, tile.element, lanes) for row in starts]
+        values = [reader.along(code, row, at.i, lanes) for row in starts]
         values += values[:1] * (-len(values) % lanes)
         groups = [transpose(code, values[g : g + lanes]) for g in range(0, len(values), lanes)]
         for step in range(lanes):
-            target = code.at(out, code.mul(code.add(at.i, step), tile.rows), tile.element)
+            target = code.at(out, code.mul(code.add(at.i, step), tile.rows), tile.unit)
             for g, group in enumerate(groups):
-                code.store(group[step], code.at(target, g * lanes, tile.element), tile.bytes)
+                code.store(group[step], code.at(target, g * lanes, tile.unit), tile.bytes)
     return done

@@ -18,7 +18,8 @@ class Plan:
 
     `b_mode`: `packed` (by the caller), `shared` (packed by a first phase), `worker` (each worker
     packs what it needs), `group` (a few panels at a time, just before use), `direct` (read where
-    it lies, the last partial panel packed).
+    it lies, the last partial panel packed). `direct_c`: the micro-kernel stores into C itself.
+    `split_k`: C holds the sums of earlier slices of k; else one slice is all of it.
     """
 
     tile: Tile
@@ -26,18 +27,25 @@ class Plan:
     pack_a: bool
     b_mode: str
     heights: tuple[int, ...]
+    direct_c: bool
     split_k: bool
     pitch: int = 0  # of a group packed row by row instead of panel by panel
 
 
-def make_plan(spec: GemmSpec, target: Target) -> Plan:
-    """The plan for `spec`, from its static sizes and the caches of `target`."""
-    tile = register_tile(target, spec.acc)
+def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
+    """The plan for `spec`, from its static sizes and the caches of `target`.
+
+    `units`: the caller packs operands in the units of `dots` where the target has them.
+    """
+    units = units and not (spec.exact and spec.acc.is_float)
+    types = (spec.a, spec.b) if units else (None, None)
+    tile = register_tile(target, spec.acc, *types)
     blocks = cache_blocks(target, tile)
-    split_k = is_plain(spec.out, tile.element)
+    direct_c = is_plain(spec.out, tile.element)
+    split_k = direct_c and not tile.head
     return Plan(
         tile, blocks, _pack_a(spec, tile, target), _b_mode(spec, tile, blocks, target),
-        _heights(spec, tile), split_k,
+        _heights(spec, tile), direct_c, split_k,
     )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ class GemmSpec:
 
     Sums are formed in `acc` (f16 and bf16 in f32; integers wrap) and stored as `out`. An order says
     which stride is 1: `row` (A's k, B's n), `col` (A's m, B's k), `strided` (neither).
-    `b_packed` says that B is in panels already (`gemm.packing_of_b`).
+    `b_packed` says that B is in panels already (`gemm.packing_of_b`); `exact` that values are
+    widened as IEEE arithmetic does, subnormals included.
     """
 
     a: DType
@@ -36,6 +37,7 @@ class GemmSpec:
     b_order: str = "row"
     b_packed: bool = False
     batch: int | None = 1
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, most
 from graphmill.codegen.cpu.contract.finish import finish_tile
 from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
-from graphmill.codegen.cpu.contract.packing import pack_a, pack_b
+from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
 from graphmill.codegen.cpu.contract.plan import GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Sizes
@@ -21,9 +21,17 @@ def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
     return ceil_div(code, m, tile.rows)
 
 
+def panel_units(code: Code, tile: Tile, k: Val) -> Val:
+    """The size of a whole packed panel of B, in units."""
+    return code.add(code.mul(units(code, tile, k), tile.columns), tile.head)
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What the inner loops work on: a slice of k, ranges of tiles and panels, of one matrix."""
+    """What the inner loops work on: a slice of k, ranges of tiles and panels, of one matrix.
+
+    `k` and `length` count packed units, `elements` the values of k in the slice.
+    """
 
     k: Val
     length: Val
@@ -31,6 +39,7 @@ class Slice:
     tiles: tuple[Val, Val]
     panels: tuple[Val, Val]
     batch: Val
+    elements: Val | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     """The layout of a worker's scratch memory, the same for caller and kernel."""
     tile, blocks = plan.tile, plan.blocks
     one = code.i64(1)
-    k = code.binary("arith.maxsi", sizes.k, one)
+    k = code.binary("arith.maxsi", units(code, tile, sizes.k), one)
     limit = blocks.rows // tile.rows
     if plan.split_k:
         depth, tiles = least(code, k, code.i64(blocks.k)), code.i64(limit)
@@ -94,10 +103,11 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     if plan.b_mode == "direct":
         b_size = code.mul(sizes.k, tile.columns)
     elif plan.b_mode == "group":
-        b_size = code.add(code.mul(depth, plan.pitch or tile.columns * GROUP), 64 // tile.bytes)
+        b_size = code.mul(depth, plan.pitch or tile.columns * GROUP)
+        b_size = code.add(b_size, tile.head * GROUP + 64 // tile.bytes)
     elif plan.b_mode == "worker":
         panels = ceil_div(code, sizes.n, tile.columns)
-        b_size = code.mul(code.mul(panels, sizes.k), tile.columns)
+        b_size = code.mul(panels, panel_units(code, tile, sizes.k))
     total = code.mul(code.add(a_size, b_size), tile.bytes)
     total = code.op(f"arith.andi {code.add(total, 63)}, {code.i64(-64)} : i64", "i64")
     return Scratch(depth, tiles, a_size, total)
@@ -131,6 +141,7 @@ class Tiled:
         self.b_memory = code.at(self.memory, self.scratch.b_offset, self.tile.element)
         self.tiles = row_tiles(code, self.tile, sizes.m)
         self.panels = ceil_div(code, sizes.n, self.tile.columns)
+        self.depth = units(code, self.tile, sizes.k)
         self._heights()
 
     def _heights(self) -> None:
@@ -173,12 +184,16 @@ class Tiled:
         with code.loop(rows[0], rows[1], step) as block:
             end = least(code, code.add(block.i, step), rows[1])
             depth = self.scratch.depth
-            turns = code.binary("arith.maxsi", self.sizes.k, code.i64(1))
+            turns = code.binary("arith.maxsi", self.depth, code.i64(1))
             with code.loop(0, turns, depth) as k:
-                left = code.binary("arith.subi", self.sizes.k, k.i)
+                left = code.binary("arith.subi", self.depth, k.i)
                 length = least(code, left, depth)
                 last = code.compare("arith.cmpi", "sle", left, depth)
-                slice_ = Slice(k.i, length, last, (block.i, end), panels, batch)
+                elements = length
+                if (group := self.tile.dot.group) > 1:
+                    rest = code.binary("arith.subi", self.sizes.k, code.mul(k.i, group))
+                    elements = least(code, rest, code.mul(length, group))
+                slice_ = Slice(k.i, length, last, (block.i, end), panels, batch, elements)
                 self._block(slice_, a, c, panel_b)
 
     def _even(self, tiles: Val) -> Val:
@@ -190,7 +205,7 @@ class Tiled:
     def _panel_b(self, batch: Val, panels: tuple[Val, Val]) -> PanelB:
         """Where the panels of B are; packs what this worker must pack."""
         code, slot, tile, mode = self.code, self.slot, self.tile, self.plan.b_mode
-        size = code.mul(self.sizes.k, tile.columns)
+        size = panel_units(code, tile, self.sizes.k)
         width = code.i64(tile.columns)
         if mode in ("packed", "shared"):
             b = slot["shared"] if mode == "shared" else slot["b"]
@@ -222,11 +237,12 @@ class Tiled:
         if self.plan.b_mode != "group":
             self._panels(part, block_a, c, panel_b)
             return
-        size = code.mul(part.length, tile.columns)
-        source = code.mul(part.k, self.slot["b_k"])
+        elements = part.elements or part.length
+        size = panel_units(code, tile, elements)
+        source = code.mul(code.mul(part.k, tile.dot.group), self.slot["b_k"])
         source = code.at(panel_b.base, source, memory_element(self.spec.b))
         pack = pack_b(code.unit, tile, self.spec.b, self.spec.b_order)
-        args = [source, self.slot["b_k"], self.slot["b_n"], part.length, self.sizes.n]
+        args = [source, self.slot["b_k"], self.slot["b_n"], elements, self.sizes.n]
         with code.loop(*part.panels, GROUP) as first:
             end = least(code, code.add(first.i, GROUP), part.panels[1])
             back = code.binary("arith.subi", code.i64(0), code.mul(first.i, size))
@@ -289,7 +305,7 @@ class Tiled:
             rest = [height, valid, earlier, last, shown_row, col, shown_batch, self.slot.data]
             code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
 
-        if not self.plan.split_k:
+        if not self.plan.direct_c:
             buffered()
             return
         direct = code.compare("arith.cmpi", "eq", valid, code.i64(tile.columns))
@@ -304,7 +320,7 @@ class Tiled:
         """The block of A: packed into this worker's memory, or where it lies."""
         code, slot, tile, spec = self.code, self.slot, self.tile, self.spec
         element = memory_element(spec.a)
-        a = code.at(a, code.mul(part.k, slot["a_k"]), element)
+        a = code.at(a, code.mul(code.mul(part.k, tile.dot.group), slot["a_k"]), element)
         if not self.plan.pack_a:
 
             def direct(_: Val, row: Val) -> Val:
@@ -318,11 +334,12 @@ class Tiled:
             return code.at(self.memory, code.mul(local, size), tile.element)
 
         pack = pack_a(code.unit, tile, spec.a, spec.a_order)
+        elements = part.elements or part.length
         with code.loop(*part.tiles) as at:
             row = self.start(at.i)
             height = code.binary("arith.subi", self.start(code.add(at.i, 1)), row)
             left = code.binary("arith.subi", self.sizes.m, row)
             source = code.at(a, code.mul(row, slot["a_m"]), element)
             out = packed(at.i, row)
-            code.call(pack, [source, slot["a_m"], slot["a_k"], height, left, part.length, out])
+            code.call(pack, [source, slot["a_m"], slot["a_k"], height, left, elements, out])
         return packed, code.i64(1), code.i64(tile.rows)

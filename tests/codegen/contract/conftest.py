@@ -22,7 +22,7 @@ from graphmill.codegen.cpu.contract.gemm import (
     emit_gemm,
 )
 from graphmill.codegen.cpu.emit import Code, Unit, Val
-from graphmill.codegen.cpu.target import native
+from graphmill.codegen.cpu.target import Target, native
 
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
 _PLAN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -44,6 +44,7 @@ class Kernels:
         phases: Sequence[Any],
         memory: Sequence[Callable[[Code, Any], Val]],
         sizes: Callable[[Code, Val], Any],
+        target: Target | None = None,
     ) -> None:
         code = Code(unit, "gm_plan", (("out", "!llvm.ptr"), ("sizes", "!llvm.ptr")), internal=False)
         given = sizes(code, code.args[1])
@@ -52,7 +53,7 @@ class Kernels:
             code.store(emit(code, given), code.at(code.args[0], i, "i64"), 8)
         code.finish()
         names = [phase.symbol for phase in phases]
-        compiled = backend.compile_ir(mlir.lower(unit.text()), native())
+        compiled = backend.compile_ir(mlir.lower(unit.text()), target or native())
         self._jit = llvm.create_lljit_compiler(backend.machine(native(), 2))
         builder = llvm.JITLibraryBuilder().add_object_img(compiled.object).add_current_process()
         for name in (*names, "gm_plan"):
@@ -83,11 +84,11 @@ def gemm_sizes(code: Code, given: Val) -> Sizes:
 
 
 @functools.cache
-def compiled_gemm(spec: GemmSpec, epilogue: Epilogue | None) -> Kernels:
+def compiled_gemm(spec: GemmSpec, epilogue: Epilogue | None, target: Target) -> Kernels:
     """The kernels of one spec, compiled once per test run."""
     unit = Unit()
-    kernel: GemmKernel = emit_gemm(unit, "gm_product", spec, native(), epilogue)
-    return Kernels(unit, kernel.phases, (kernel.shared, kernel.scratch), gemm_sizes)
+    kernel: GemmKernel = emit_gemm(unit, "gm_product", spec, target, epilogue)
+    return Kernels(unit, kernel.phases, (kernel.shared, kernel.scratch), gemm_sizes, target)
 
 
 def run_gemm(
@@ -99,9 +100,10 @@ def run_gemm(
     epilogue: Epilogue | None = None,
     extra: Sequence[int] = (),
     workers: int = 1,
+    target: Target | None = None,
 ) -> np.ndarray[Any, Any]:
     """`a @ b` through the emitted kernels; `packed` replaces `b`'s memory."""
-    kernels = compiled_gemm(spec, epilogue)
+    kernels = compiled_gemm(spec, epilogue, target or native())
     batch = a.shape[0] if a.ndim == 3 else 1
     (m, k), n = a.shape[-2:], b.shape[-1]
     lead = (batch,) if a.ndim == 3 else ()

@@ -37,7 +37,9 @@ def matrix(
     """Random values of `dtype` laid out in the wanted order."""
     values: Array
     if dtype.is_integer:
-        values = rng.integers(0 if dtype.kind == "u" else -9, 10, shape).astype(dtype.numpy)
+        whole = np.iinfo(dtype.numpy)
+        low, high = (whole.min, whole.max) if dtype.bits <= 16 else (whole.min and -9, 9)
+        values = rng.integers(low, high, shape, endpoint=True).astype(dtype.numpy)
     else:
         values = rng.standard_normal(shape).astype(dtype.numpy)
         if dtype.is_complex:
@@ -101,7 +103,7 @@ TYPES = [
     ("f64", "f64", "f64", "f64", 1e-13), ("f16", "f16", "f32", "f16", 1e-3),
     ("bf16", "bf16", "f32", "bf16", 1e-2), ("bf16", "bf16", "f32", "f32", 1e-6),
     ("f16", "f32", "f32", "f32", 1e-6), ("i8", "i8", "i32", "i32", 0),
-    ("u8", "i8", "i32", "i32", 0),
+    ("u8", "i8", "i32", "i32", 0), ("i8", "i8", "i32", "i64", 0),
     ("i8", "i8", "i8", "i8", 0), ("i16", "i16", "i16", "i16", 0), ("u8", "u8", "u8", "u8", 0),
     ("i32", "i32", "i32", "i32", 0), ("i64", "i64", "i64", "i64", 0),
     ("c64", "c64", "c64", "c64", 1e-6), ("c128", "f64", "c128", "c128", 1e-14),

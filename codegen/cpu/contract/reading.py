@@ -1,0 +1,88 @@
+"""Reading operands for packing: units of k from memory, converted on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu.contract.blocking import Tile
+from graphmill.codegen.cpu.contract.elements import load_wide, memory_element, resize
+from graphmill.codegen.cpu.emit import Code, Val, vector
+from graphmill.ir.dtypes import DType
+
+_PART_BITS = {"i8": 8, "i16": 16, "bf16": 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How elements of `dtype` become the units of `tile`; `shifted` adds 128 to every byte."""
+
+    tile: Tile
+    dtype: DType
+    shifted: bool = False
+
+    @property
+    def name(self) -> str:
+        """Part of the symbol of packing functions."""
+        tile = self.tile
+        return f"{self.dtype}_{tile.element}{tile.dot.name}"
+
+    def across(self, code: Code, base: Val, k_step: Val, at: Val | int, lanes: int) -> Val:
+        """The units of `lanes` neighbouring rows or columns; `base` is the unit's first k."""
+        if self.tile.dot.group == 1:
+            return load_wide(code, base, at, self.dtype, self.tile.element, lanes)
+        parts = []
+        for j in range(self.tile.dot.group):
+            row = code.at(base, code.mul(k_step, j), memory_element(self.dtype)) if j else base
+            parts.append(self._load(code, row, at, lanes))
+        return self._join(code, parts)
+
+    def along(self, code: Code, base: Val, unit: Val, lanes: int) -> Val:
+        """`lanes` units one after the other, where k is contiguous."""
+        group = self.tile.dot.group
+        if group == 1:
+            return load_wide(code, base, unit, self.dtype, self.tile.element, lanes)
+        values = self._load(code, base, code.mul(unit, group), lanes * group)
+        part = f"i{_PART_BITS[self.tile.dot.part]}"
+        values = resize(code, values, part, signed=self.dtype.kind == "i")
+        kind = vector("i32", lanes)
+        return self._shift(
+            code, code.op(f"vector.bitcast {values} : {values.type} to {kind}", kind)
+        )
+
+    def one(self, code: Code, base: Val, k_step: Val, at: Val, count: Val | None = None) -> Val:
+        """One unit, from strides; values of k from `count` on are zero."""
+        if self.tile.dot.group == 1:
+            return load_wide(code, base, at, self.dtype, self.tile.element)
+        parts = []
+        for j in range(self.tile.dot.group):
+            k = code.i64(j)
+            if count is not None:
+                k = code.binary("arith.minsi", k, code.add(count, -1))
+            part = self._load(code, base, code.add(at, code.mul(k_step, k)), 0)
+            if count is not None:
+                here = code.compare("arith.cmpi", "slt", code.i64(j), count)
+                part = code.select(here, part, code.const(0, part.type))
+            parts.append(part)
+        return self._join(code, parts)
+
+    def _load(self, code: Code, base: Val, at: Val | int, lanes: int) -> Val:
+        element = memory_element(self.dtype)
+        return code.load(code.at(base, at, element), vector(element, lanes), self.dtype.itemsize)
+
+    def _join(self, code: Code, parts: list[Val]) -> Val:
+        """The values of a unit, each shifted to its place in 32 bits."""
+        bits = _PART_BITS[self.tile.dot.part]
+        unit: Val | None = None
+        for j, part in enumerate(parts):
+            wide = resize(code, part, f"i{bits}", signed=self.dtype.kind == "i")
+            wide = code.convert("arith.extui", wide, "i32")
+            if j:
+                wide = code.binary("arith.shli", wide, code.const(bits * j, wide.type))
+            unit = wide if unit is None else code.binary("arith.ori", unit, wide)
+        assert unit is not None
+        return self._shift(code, unit)
+
+    def _shift(self, code: Code, unit: Val) -> Val:
+        if not self.shifted:
+            return unit
+        return code.binary("arith.xori", unit, code.const(-0x7F7F7F80, unit.type))
