@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from graphmill.ir.graph import Bounds
 from graphmill.ir.types import TensorType, TypeSyntaxError, parse_type
 
 Limits = tuple[int, int | None]
+
+_MOST_BYTES = (1 << 63) - 1
 
 
 @treat_as_leaf
@@ -102,6 +105,11 @@ def _parse(text: str) -> TensorType:
         raise error("GM043", detail, hint='write for example "f32[batch, 784]".') from None
     if not isinstance(found, TensorType):
         raise error("GM043", f"{text!r} is no array", hint='write for example "f32[batch, 784]".')
+    known = [dim for dim in found.shape if isinstance(dim, int)]
+    if min(known, default=0) < 0:
+        raise error("GM043", f"{text!r} has a negative dim", hint="write a size from 0 on.")
+    if math.prod(known) * found.dtype.itemsize > _MOST_BYTES:
+        raise error("GM043", f"{text!r} has more bytes than memory", hint="write a smaller one.")
     return found
 
 

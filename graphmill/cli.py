@@ -111,8 +111,8 @@ def run(
     size: Annotated[
         list[str] | None, typer.Option(help="a named dim for random inputs: batch=8")
     ] = None,
-    seed: int = 0,
-    repeat: Annotated[int, typer.Option(help="timed runs after the first")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of random inputs")] = 0,
+    repeat: Annotated[int, typer.Option(min=0, help="timed runs after the first")] = 0,
     check: Annotated[bool, typer.Option(help="compare with the reference evaluator")] = False,
     interpret: Annotated[bool, typer.Option(help="run the reference evaluator only")] = False,
     save: Annotated[Path | None, typer.Option(help="folder for the results as .npy")] = None,
@@ -207,6 +207,7 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=not text.endswith("\n"))
         return
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,10 @@ def load_program(target: str, specs: Sequence[str], constants: Path | None = Non
 
 def read_program(path: Path, constants: Path | None = None) -> Module:
     """Parse a file of IR text (`-`: stdin); the arrays it leaves out come from `constants`."""
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CommandError(f"{path} is no text in UTF-8, so no .gir file") from None
     beside = path.with_name("constants.npz")
     if constants is None and beside.exists():
         constants = beside
@@ -56,11 +61,18 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = dict(_named(name, archive[name]) for name in archive.files)
-    except (ValueError, OSError) as error:
-        raise CommandError(f"{path} is no readable .npz file: {error}") from None
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CommandError(f"{path} is no readable .npz file: {_of_numpy(error)}") from None
     for array in found.values():
         array.flags.writeable = False
     return found
+
+
+def _of_numpy(error: Exception) -> str:
+    """What is wrong with a file; NumPy takes anything it does not know for pickled objects."""
+    return "it holds no plain arrays" if "pickle" in str(error) else str(error)
 
 
 def _named(name: str, array: Array) -> tuple[str, Array]:
@@ -86,7 +98,10 @@ def traced(target: str, specs: Sequence[str]) -> Function:
         else:
             given.append(spec(text))
     _check_arguments(function, given, keywords)
-    return trace(function, given, keywords).function
+    try:
+        return trace(function, given, keywords).function
+    except SystemExit:
+        raise CommandError(f"{target} ends the program while it is traced") from None
 
 
 def _check_arguments(function: Any, given: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -121,6 +136,7 @@ def find_function(target: str) -> Any:
             known = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
             close = difflib.get_close_matches(name, known, 3)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            hint = hint or (f"; it has {', '.join(known[:8])}" if known else "")
             raise CommandError(f"{place} has no function {name!r}{hint}")
         found = getattr(found, part)
     if not callable(found):
@@ -144,6 +160,8 @@ def _import(place: str) -> Any:
         return module
     except CommandError:
         raise
+    except SystemExit:
+        raise CommandError(f"{place} ends the program when it is imported") from None
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "") in place
         why = "there is no such module" if missing else f"{type(error).__name__}: {error}"
@@ -245,6 +263,10 @@ class Run:
     def _random(self, sizes: Mapping[str, int], seed: int) -> list[Array]:
         rng = np.random.default_rng(seed)
         missing = [name for name in self.entry.dims if name not in sizes]
+        unknown = [name for name in sizes if name not in self.entry.dims]
+        if unknown:
+            known = ", ".join(self.entry.dims) or "none"
+            raise CommandError(f"there is no dim {unknown[0]}; the named dims: {known}")
         if missing:
             raise CommandError(f"dim {missing[0]} has no size: give --size {missing[0]}=8")
         arrays = []
@@ -322,9 +344,10 @@ def _difference(got: Sequence[Array], want: Sequence[Array]) -> str:
 
 def _read_array(path: Path) -> Array:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        with path.open("rb") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except (ValueError, EOFError) as error:
-        raise CommandError(f"{path} is no readable .npy file: {error}") from None
+        raise CommandError(f"{path} is no readable .npy file: {_of_numpy(error)}") from None
 
 
 def _size(text: str) -> tuple[str, int]:
@@ -385,7 +408,24 @@ def describe(error: BaseException) -> str:
         return f"{error.format_message()} (graphmill --help shows the commands)"
     if isinstance(error, FileNotFoundError):
         return f"there is no file {error.filename}"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    raised = _raised(error)
+    if type(error).__module__.startswith("graphmill") or raised is None:
         return str(error)
-    ours = type(error).__module__.startswith("graphmill")
-    return str(error) if ours else f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error} ({raised})"
+
+
+def _raised(error: BaseException) -> str | None:
+    """Where the user's code raised an error; None where Graphmill did."""
+    import traceback
+
+    from graphmill.frontend.locations import is_internal
+
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "graphmill":
+            place = None
+        elif not is_internal(frame.f_code):
+            place = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
+    return place

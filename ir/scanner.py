@@ -88,7 +88,7 @@ class Scanner:
         """What stands here, for messages."""
         if self.at >= len(self.text):
             return "the end of the text"
-        match = re.compile(r"[\w.]+|\S").match(self.text, self.at)
+        match = re.compile(r"[\w.]{1,60}|\S").match(self.text, self.at)
         return repr(match[0]) if match else "white space"
 
     def match(self, pattern: re.Pattern[str], what: str) -> str:

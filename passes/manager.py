@@ -132,9 +132,13 @@ def run_pipeline(
     """Run the stages in turn, each followed by the verifier; returns the new program.
 
     `observer(stage, program, seconds, statistics)` is called after each stage that changed the
-    text. `stop_after` names the stage to end with. An exception gets a note that says where.
+    text. `stop_after` names the stage to end with (`PipelineError` if none is called so). An
+    exception gets a note that says where.
     """
     stages = parse_pipeline(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
+    if stop_after is not None and not any(stop_after in _names(stage) for stage in stages):
+        known = ", ".join(dict.fromkeys(stage.of.name for stage in stages))
+        raise PipelineError(f"there is no stage {stop_after!r} to end with; there are {known}")
     with _no_collections():
         return _run(program, stages, observer, stop_after)
 
@@ -171,9 +175,13 @@ def _run(
             observer(str(stage), changed, seconds, statistics)
             before = text
         program = changed
-        if stop_after in (stage.of.name, str(stage)):
+        if stop_after in _names(stage):
             break
     return program
+
+
+def _names(stage: Stage) -> tuple[str, str]:
+    return stage.of.name, str(stage)
 
 
 def _apply(stage: Stage, program: Program) -> Program:

@@ -174,7 +174,7 @@ function memoryPane(memory) {
     return element;
   }
   const [width, height, left, top] = [Math.max(720, Math.min(memory.steps * 60, 2400)), 420, 70, 8];
-  const picture = svg("svg", { width: width + left + 20, height: height + 46 }, holder);
+  const picture = svg("svg", { viewBox: `0 0 ${width + left + 20} ${height + 46}`, style: `width:100%;max-width:${width + left + 20}px` }, holder);
   const toX = (step) => left + (step / memory.steps) * width;
   const toY = (offset) => top + height - (offset / Math.max(memory.peak, 1)) * height;
   for (let k = 0; k <= 4; k++) {

@@ -187,8 +187,12 @@ function textPane(title, detail, lines, kind, from, side, named) {
   element.show = (i) => { body.scrollTop = Math.max(HEIGHT * (i + 0.5) - body.clientHeight / 2, 0); };
   element.mark = (scroll) => {
     for (const chunk of code.children) if (chunk.firstChild) paint(chunk);
-    const first = scroll && state.locs.size ? from.findIndex((one) => overlap(one.locs, state.locs) && !(state.names.size && named && !overlap(one.names, state.names))) : -1;
-    if (first >= 0) element.show(first);
+    if (!scroll || !state.locs.size) return;
+    const found = (only) => from.findIndex((one) => overlap(one.locs, state.locs) && only(one));
+    const tries = [found((one) => one.locs.size <= state.locs.size), found(() => true)]; // shared code last
+    if (named && state.names.size) tries.unshift(found((one) => overlap(one.names, state.names)));
+    const first = tries.find((i) => i >= 0);
+    if (first !== undefined) element.show(first);
   };
   const lineOf = (event) => event.target.closest("[data-i]");
   code.addEventListener("click", (event) => {

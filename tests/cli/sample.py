@@ -19,3 +19,11 @@ def scores(x, w):
 
 
 NUMBER = 3
+
+
+def refuses(x):
+    raise ValueError("not this one")
+
+
+def leaves(x):
+    raise SystemExit(0)

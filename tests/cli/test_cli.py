@@ -176,6 +176,19 @@ ERRORS = {
     ("compile", SCORES, *SPECS, "--target", "z80"): "unknown target 'z80'",
     ("cache", "pack"): "cache pack needs a file",
     ("cache", "unpack", "bad.gir"): "not a pack",
+    ("trace", f"{SAMPLE}:refuses", "--spec", "f32[2]"): "ValueError: not this one (sample.py:25)",
+    ("trace", f"{SAMPLE}:leaves", "--spec", "f32[2]"): "ends the program while it is traced",
+    ("trace", f"{SAMPLE}:softmax", "--spec", "f32[-2]"): "has a negative dim",
+    ("trace", f"{SAMPLE}:softmax", "--spec", f"f32[{1 << 61}, 2]"): "more bytes than memory",
+    ("trace", "binary.gir"): "binary.gir is no text in UTF-8",
+    ("trace", "."): "names no function",
+    ("opt", "."): ".: Is a directory",
+    ("opt", "cut.gir"): "cut.gir:1:",
+    ("opt", "twice.gir", "--stop-after", "no"): "there is no stage 'no' to end with; there are",
+    ("opt", "twice.gir", "--constants", "none.npz"): "there is no file none.npz",
+    ("run", "twice.gir", "--size", "m=3"): "there is no dim m; the named dims: n",
+    ("run", "twice.gir", "--repeat", "-1"): "Invalid value for '--repeat'",
+    ("run", "twice.gir", "zip.npz"): "zip.npz is no readable .npy file",
     ("nonsense",): "No such command 'nonsense'",
     ("trace", SCORES, "--nonsense"): "No such option",
 }
@@ -188,6 +201,9 @@ def test_errors_are_a_paragraph(cli, gir, arguments):
         "func @f() -> (f32[99]) {\n  %y: f32[99] = constant {value=dense<sha256:00>}\n"
         "  return %y\n}\n"
     )
+    Path("binary.gir").write_bytes(b"\xff\xfe\0")
+    Path("cut.gir").write_text(ADD[:30])
+    np.savez("zip.npz", x=np.ones(3))
     code, out, err = cli(*arguments)
     assert code == 2 and out == ""
     assert err.startswith("graphmill: ") and ERRORS[arguments] in err
@@ -198,6 +214,8 @@ def test_a_user_module_that_fails(cli, tmp_path):
     (tmp_path / "broken.py").write_text("raise RuntimeError('not today')\n")
     code, _, err = cli("trace", "broken.py:f")
     assert code == 2 and "cannot import broken.py: RuntimeError: not today" in err
+    (tmp_path / "stops.py").write_text("raise SystemExit(0)\n")
+    assert cli("trace", "stops.py:f")[0] == 2
 
 
 def test_debug_shows_the_traceback(cli, monkeypatch):
