@@ -1,4 +1,4 @@
-"""The command line: `graphmill {trace,opt,compile,run,passes,ops,cache,doctor}`.
+"""The command line: `graphmill {trace,opt,compile,run,bench,passes,ops,cache,doctor}`.
 
 Every error is one paragraph on stderr and exit code 2; `GRAPHMILL_DEBUG=1` adds the traceback.
 """
@@ -128,6 +128,43 @@ def run(
     if save is not None:
         for path in job.save(save):
             typer.echo(f"wrote {path}")
+
+
+@app.command()
+def bench(
+    target: Annotated[str, typer.Argument(help="module:function or path/file.py:function")],
+    spec: Specs = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="a named dim of the random inputs: batch=8")
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="with commas: numpy, numba, jax, torch (torch.compile)")
+    ] = "numpy",
+    threads: Annotated[str, typer.Option(help="thread counts, with commas")] = "1",
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each contestant")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="length of a turn")] = 0.1,
+    seed: int = 0,
+    json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Time a function of yours, compiled, beside NumPy and other compilers of NumPy code."""
+    import json as text
+
+    from graphmill import bench as contest
+    from graphmill.commands import counts_of, size_of
+
+    sizes = dict(map(size_of, size or []))
+    request = contest.Request(target, spec or [], sizes, against.split(","), seed, rounds, seconds)
+    results = contest.compare(request, counts_of(threads))
+    if json:
+        typer.echo(text.dumps(results, indent=1))
+        return
+    table = _table("threads", "", "median", "best", "first call", "× Graphmill", "difference")
+    problems = [
+        line for count, rows in results.items() for line in contest.table(count, rows, table)
+    ]
+    _print(table)
+    for line in problems:
+        typer.echo(line)
 
 
 @app.command()

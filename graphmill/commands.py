@@ -84,11 +84,22 @@ def _named(name: str, array: Array) -> tuple[str, Array]:
 def traced(target: str, specs: Sequence[str]) -> Function:
     """Trace `module:function` for specs, each one argument (`x=spec` for a keyword)."""
     from graphmill.api import Jit
-    from graphmill.frontend.spec import spec
     from graphmill.frontend.trace import trace
 
     function = find_function(target)
     function = function.function if isinstance(function, Jit) else function
+    given, keywords = specified(specs)
+    _check_arguments(function, given, keywords)
+    try:
+        return trace(function, given, keywords).function
+    except SystemExit:
+        raise CommandError(f"{target} ends the program while it is traced") from None
+
+
+def specified(specs: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """The specs of positional arguments and of keywords."""
+    from graphmill.frontend.spec import spec
+
     given: list[Any] = []
     keywords: dict[str, Any] = {}
     for text in specs:
@@ -97,11 +108,19 @@ def traced(target: str, specs: Sequence[str]) -> Function:
             keywords[name.strip()] = spec(rest.strip())
         else:
             given.append(spec(text))
-    _check_arguments(function, given, keywords)
-    try:
-        return trace(function, given, keywords).function
-    except SystemExit:
-        raise CommandError(f"{target} ends the program while it is traced") from None
+    return given, keywords
+
+
+def arguments(
+    target: str, specs: Sequence[str], sizes: Mapping[str, int], seed: int
+) -> tuple[list[Array], dict[str, Array]]:
+    """Random arrays for a function's specs: the positional ones, and those of keywords."""
+    arrays = random_arrays(traced(target, specs), sizes, seed)
+    given, keywords = specified(specs)
+    count = len(given)
+    if len(arrays) != count + len(keywords):
+        raise CommandError("each --spec is one array here; nested arguments are not measured")
+    return arrays[:count], dict(zip(keywords, arrays[count:], strict=True))
 
 
 def _check_arguments(function: Any, given: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -245,6 +264,26 @@ def compiled(function: Function, cpu: str = "native", dump: Path | None = None) 
 # ---- run
 
 
+def random_arrays(entry: Function, sizes: Mapping[str, int], seed: int) -> list[Array]:
+    """An array for each parameter: floats in [-1, 1), integers in 0..9, any bools."""
+    rng = np.random.default_rng(seed)
+    missing = [name for name in entry.dims if name not in sizes]
+    unknown = [name for name in sizes if name not in entry.dims]
+    if unknown:
+        known = ", ".join(entry.dims) or "none"
+        raise CommandError(f"there is no dim {unknown[0]}; the named dims: {known}")
+    if missing:
+        raise CommandError(f"dim {missing[0]} has no size: give --size {missing[0]}=8")
+    arrays = []
+    for param in entry.params:
+        type, shape = param.tensor, param.tensor.concrete(sizes)
+        high = 2 if type.dtype.kind == "b" else 10
+        inexact = type.dtype.is_inexact
+        array: Array = rng.uniform(-1, 1, shape) if inexact else rng.integers(0, high, shape)
+        arrays.append(np.asarray(array).astype(type.dtype.numpy))
+    return arrays
+
+
 class Run:
     """One run of a program on given or random inputs."""
 
@@ -257,26 +296,8 @@ class Run:
             specs = [str(TensorType(dtype(a.dtype), a.shape)) for a in arrays]
         self.program = load_program(target, specs, constants)
         self.entry = self.program.entry
-        self.arrays = arrays or self._random(dict(map(_size, sizes)), seed)
+        self.arrays = arrays or random_arrays(self.entry, dict(map(size_of, sizes)), seed)
         self.results: tuple[Array, ...] = ()
-
-    def _random(self, sizes: Mapping[str, int], seed: int) -> list[Array]:
-        rng = np.random.default_rng(seed)
-        missing = [name for name in self.entry.dims if name not in sizes]
-        unknown = [name for name in sizes if name not in self.entry.dims]
-        if unknown:
-            known = ", ".join(self.entry.dims) or "none"
-            raise CommandError(f"there is no dim {unknown[0]}; the named dims: {known}")
-        if missing:
-            raise CommandError(f"dim {missing[0]} has no size: give --size {missing[0]}=8")
-        arrays = []
-        for param in self.entry.params:
-            type, shape = param.tensor, param.tensor.concrete(sizes)
-            high = 2 if type.dtype.kind == "b" else 10
-            inexact = type.dtype.is_inexact
-            array: Array = rng.uniform(-1, 1, shape) if inexact else rng.integers(0, high, shape)
-            arrays.append(np.asarray(array).astype(type.dtype.numpy))
-        return arrays
 
     def execute(
         self, repeat: int, check: bool, interpret: bool, dump: Path | None
@@ -350,7 +371,7 @@ def _read_array(path: Path) -> Array:
         raise CommandError(f"{path} is no readable .npy file: {_of_numpy(error)}") from None
 
 
-def _size(text: str) -> tuple[str, int]:
+def size_of(text: str) -> tuple[str, int]:
     name, equals, number = text.partition("=")
     if not equals or not number.strip().isdecimal():
         raise CommandError(f"--size {text!r}: write a dim and a number, such as batch=8")
@@ -429,3 +450,11 @@ def _raised(error: BaseException) -> str | None:
         elif not is_internal(frame.f_code):
             place = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
     return place
+
+
+def counts_of(text: str) -> list[int]:
+    """Thread counts such as 1,2."""
+    counts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in counts):
+        raise CommandError(f"--threads {text!r}: write counts, such as 1,2")
+    return [int(part) for part in counts]
