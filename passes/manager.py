@@ -20,7 +20,10 @@ Program = TypeVar("Program", Function, Module)
 Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
-DEFAULT_PIPELINE = "inline,state,decompose,fold,simplify,layout,simplify,absorb,block,cse,dce,attention,fuse,memory"
+DEFAULT_PIPELINE = (
+    "inline,state,decompose,fold,simplify,layout,simplify,"
+    "absorb,block,cse,dce,attention,fuse,memory"
+)
 MODULES = (
     "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "inline",
     "layout", "memory", "simplify", "specialise", "state",
