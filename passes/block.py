@@ -174,9 +174,8 @@ class _Blocks:
             count(f"plain convolutions: {obstacle}")
             return None
         if twin is None:
-            twin = b.reshape(x, (*x.shape, 1))
-            if _is_lanewise(op):
-                twin = self._operand(x, size, b)
+            few = x.shape[1] < size or _is_product(op)
+            twin = b.reshape(x, (*x.shape, 1)) if few else self._operand(x, size, b)
         given = 1 if _is_lanewise(op) else twin.shape[-1]
         kept = {key: op.attrs[key] for key in ("strides", "low", "high", "dilation", "groups")}
         y = b.op(

@@ -21,6 +21,7 @@ from graphmill.runtime.loader import LoadedObject
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _ARENA = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+_ALIGN = 64  # bytes: a cache line, the widest vector
 _WORD = ctypes.c_int64
 _BYTE = np.dtype(np.uint8)
 _CONTEXT_WORDS = 8
@@ -99,7 +100,7 @@ class Executable:
             ]
         except DimError as error:
             raise ArtifactError(str(error)) from None
-        self.constants = [_aligned(_bytes(c)) for c in artifact.constants]
+        self.constants = _placed(artifact.constants)
         self._plans: dict[tuple[object, ...], _Plan] = {}
         first = _CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
@@ -300,14 +301,26 @@ def _bytes(constant: Constant) -> Array:
     return np.frombuffer(constant.data, np.uint8)
 
 
-def _aligned(array: Array) -> Array:
-    """The array, or a copy that starts at a 64-byte boundary."""
-    if buffers.address(array) % 64 == 0:
-        return array
-    copy = buffers.empty((array.size + 64,), array.dtype)
-    start = -buffers.address(copy) % 64
-    copy[start : start + array.size] = array
-    return copy[start : start + array.size]
+def _placed(constants: Sequence[Constant]) -> list[Array]:
+    """The constants' bytes, each from a 64-byte boundary on.
+
+    Copies lie in one block, which NumPy puts on huge pages when it is large: a network reads all
+    its weights in every call, and by small pages that is a miss of the address cache per 4 KiB.
+    """
+    found = [_bytes(constant) for constant in constants]
+    loose = [
+        i
+        for i, (c, array) in enumerate(zip(constants, found, strict=True))
+        if c.source is None or buffers.address(array) % _ALIGN
+    ]
+    block = np.empty(sum(found[i].size + _ALIGN for i in loose) + _ALIGN, np.uint8)
+    at = -buffers.address(block) % _ALIGN
+    for i in loose:
+        place = block[at : at + found[i].size]
+        place[:] = found[i]
+        found[i] = place
+        at += -(-place.size // _ALIGN) * _ALIGN
+    return found
 
 
 def _scalar(want: _Input, value: complex) -> Array:

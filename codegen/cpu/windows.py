@@ -14,12 +14,16 @@ from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep
 from graphmill.codegen.cpu.lowering import info_of, lowers
 from graphmill.codegen.cpu.stages import Accumulator, pack, unpack
+from graphmill.codegen.cpu.window_rows import emit_rows, is_rows
 from graphmill.ir.dims import product
 from graphmill.ir.graph import Op
 
 
 @lowers("window_reduce")
 def _window_reduce(host: Host, op: Op) -> None:
+    if is_rows(op):
+        emit_rows(host, op)
+        return
     (output,) = host.place(op)
     (operand,) = op.operands
     kernel = host.kernel(f"window_{op.attrs['monoid']}")

@@ -8,7 +8,7 @@ and partial sums are added up in the result.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.elements import is_plain, least, minus, store_as
@@ -124,21 +124,23 @@ class _Loops:
     # ---- work items
 
     def body(self) -> None:
-        """Items are numbered image by image, chunk by chunk, the parts of the filters fastest."""
+        """Items are numbered image by image, then as the tiling says."""
         code, spec, cut = self.code, self.spec, self.cut
-        parts = code.i64(cut.parts * spec.groups)
-        with code.loop(self.begin, self.end) as item:
-            outer = code.binary("arith.divui", item.i, parts)
-            part = code.binary("arith.remui", item.i, parts)
-            image = code.binary("arith.divui", outer, code.i64(self.chunks))
-            chunk = code.binary("arith.remui", outer, code.i64(self.chunks))
+        parts, chunks = code.i64(cut.parts * spec.groups), code.i64(self.chunks)
+        inner, outer = (chunks, parts) if cut.parts_outside else (parts, chunks)
+        with code.loop(self.begin, self.end) as number:
+            fast = code.binary("arith.remui", number.i, inner)
+            rest = code.binary("arith.divui", number.i, inner)
+            slow = code.binary("arith.remui", rest, outer)
+            image = code.binary("arith.divui", rest, outer)
+            part, chunk = (slow, fast) if cut.parts_outside else (fast, slow)
             group = code.binary("arith.divui", part, code.i64(cut.parts))
             own = code.binary("arith.remui", part, code.i64(cut.parts))
             low = code.mul(chunk, cut.lines)
             high = least(code, code.add(low, cut.lines), code.i64(spec.out_sizes[0]))
-            base, extra = divmod(spec.w_blocks, cut.parts)
-            offset = code.add(code.mul(own, base), least(code, own, code.i64(extra)))
-            first = code.add(code.mul(group, spec.w_blocks), offset)
+            start = self._start(own)
+            size = minus(code, self._start(code.add(own, 1)), start)
+            first = code.add(code.mul(group, spec.w_blocks), start)
             x_first = code.mul(group, spec.x_blocks)
             if spec.depthwise:
                 x_first = first
@@ -146,14 +148,20 @@ class _Loops:
             x_at = code.add(code.mul(image, in_image), code.mul(x_first, spec.plane))
             x = code.at(self.slots["x"], x_at, memory_type(spec.x))
             w = code.at(self.slots["w"], code.mul(first, spec.filter_block), memory_type(spec.x))
-            larger = code.compare("arith.cmpi", "slt", own, code.i64(extra))
-            if extra:
-                with code.when(larger):
-                    self._slices(_Item(image, first, base + 1, low, high, x, w))
-                with code.otherwise():
-                    self._slices(_Item(image, first, base, low, high, x, w))
+            base, extra = divmod(spec.w_blocks, cut.parts)
+            item = _Item(image, first, base, low, high, x, w)
+            if not extra:
+                self._slices(item)
             else:
-                self._slices(_Item(image, first, base, low, high, x, w))
+                with code.when(code.compare("arith.cmpi", "sgt", size, code.i64(base))):
+                    self._slices(replace(item, together=base + 1))
+                with code.otherwise():
+                    self._slices(item)
+
+    def _start(self, part: Val) -> Val:
+        """The first block of filters of a part: parts of two sizes, mixed evenly."""
+        whole = self.code.mul(part, self.spec.w_blocks)
+        return self.code.binary("arith.divui", whole, self.code.i64(self.cut.parts))
 
     def _slices(self, item: _Item) -> None:
         """Slices of the channels, one after the other over all lines of the item."""
@@ -180,7 +188,7 @@ class _Loops:
         """The rows of the window that lie inside x: the first, how many, and x's line there."""
         code, spec = self.code, self.spec
         size, by, room = spec.window[0], spec.dilation[0], spec.sizes[0]
-        if size == 1 and spec.low[0] == 0 and (spec.out_sizes[0] - 1) * spec.strides[0] < room:
+        if spec.one_row:
             return code.i64(0), code.i64(1), code.mul(line, spec.strides[0])
         start = code.add(code.mul(line, spec.strides[0]), -spec.low[0])
         zero, spread = code.i64(0), code.i64(by)

@@ -13,8 +13,8 @@ from graphmill.ir.dtypes import DType
 from graphmill.ir.ops.blocked import blocks
 
 _LATENCY = 8  # accumulators that keep two FMA units of latency 4 busy
-_STEP = 2.0  # what a turn of the innermost loop costs besides, in multiply-adds
-_LOAD = 0.15  # what a load costs that the multiply-adds do not hide
+_STEP = 4.0  # what a turn of the innermost loop costs besides, in multiply-adds
+_LOAD = 0.1  # what a load costs that the multiply-adds do not hide
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,12 @@ class BlockedSpec:
     def w_blocks(self) -> int:
         """Blocks of filters in one group."""
         return blocks(self.filters, self.w_block)
+
+    @property
+    def one_row(self) -> bool:
+        """Whether the window is one row, which lies inside x for every line of results."""
+        last = (self.out_sizes[0] - 1) * self.strides[0]
+        return self.window[0] == 1 and self.low[0] == 0 and last < self.sizes[0]
 
     @property
     def plane(self) -> int:
@@ -192,12 +198,17 @@ def shape_of(target: Target, acc: DType, block: int) -> Shape:
 @dataclass(frozen=True, slots=True)
 class Tiling:
     """How the results of one group are cut: `tiles` along a line, `parts` of the filter blocks,
-    chunks of `lines`, slices of `depth` channels."""
+    chunks of `lines`, slices of `depth` channels.
+
+    `parts_outside`: all chunks of one part of the filters come one after the other, else all parts
+    for one chunk of lines; what is larger, filters or x, is so read once.
+    """
 
     tiles: int
     parts: int
     lines: int
     depth: int
+    parts_outside: bool
 
 
 @cache
@@ -205,22 +216,28 @@ def tiling(spec: BlockedSpec, target: Target) -> Tiling:
     """The cut with the least estimated time, its slices and chunks sized for the caches."""
     shape = shape_of(target, spec.acc, spec.w_block)
     width, count = spec.out_sizes[1], spec.w_blocks
-    best: tuple[float, int, int] | None = None
+    weights = spec.w_blocks * spec.filter_block * spec.x.itemsize
+    outside = weights > spec.x_blocks * spec.plane * spec.x.itemsize
+    best: tuple[float, Tiling] | None = None
     for together in range(1, max(1, 4 // shape.parts) + 1):
         vectors = together * shape.parts
-        most = (shape.registers - 2 - vectors) // vectors
-        for tiles in range(-(-width // max(most, 1)), width + 1):
-            parts = -(-count // together)
-            cost = _cost(width, tiles, count, parts, shape)
-            if best is None or cost < best[0]:
-                best = cost, tiles, parts
-            if tiles > 2 * -(-width // max(most, 1)):
-                break
-    assert best is not None or width == 0
-    _, tiles, parts = best or (0.0, 0, 1)
-    together = -(-count // parts)
-    depth = _depth(spec, together, shape, target)
-    return Tiling(tiles, parts, _lines(spec, parts, target), depth)
+        most = max((shape.registers - 2 - vectors) // vectors, 1)
+        for parts in {-(-count // together), min(count, 2 * -(-count // (2 * together)))}:
+            depth = _depth(spec, -(-count // parts), shape, target)
+            lines = _lines(spec, parts, depth, target, outside)
+            chunks = -(-spec.out_sizes[0] // lines)
+            uneven = _uneven(parts * spec.groups * chunks)
+            fewest = -(-width // most)
+            for tiles in range(fewest, min(width, 2 * fewest) + 1):
+                cost = _cost(width, tiles, count, parts, shape) * uneven
+                if best is None or cost < best[0]:
+                    best = cost, Tiling(tiles, parts, lines, depth, outside)
+    return best[1] if best else Tiling(0, 1, 1, spec.x_block, outside)
+
+
+def _uneven(items: int) -> float:
+    """What two threads of unlike shares lose, at half weight: there may be one, or more."""
+    return 0.5 + -(-items // 2) / max(items, 1)
 
 
 def _cost(width: int, tiles: int, count: int, parts: int, shape: Shape) -> float:
@@ -247,17 +264,21 @@ def _depth(spec: BlockedSpec, together: int, shape: Shape, target: Target) -> in
     """Channels of one slice: its filters stay in the second level while the lines go by."""
     each = spec.window[0] * spec.window[1] * together * spec.w_block * shape.bytes
     fit = max(1, target.l2 * 3 // 8 // (each * spec.x_block))
-    slices = -(-spec.x_blocks // fit)
-    return -(-spec.x_blocks // slices) * spec.x_block
+    slices = max(1, -(-spec.x_blocks // fit))
+    return max(1, -(-spec.x_blocks // slices)) * spec.x_block
 
 
-def _lines(spec: BlockedSpec, parts: int, target: Target) -> int:
+def _lines(spec: BlockedSpec, parts: int, depth: int, target: Target, outside: bool) -> int:
     """Lines of one chunk: what they read stays in the second level, and threads have enough."""
     height = spec.out_sizes[0]
     line = spec.x_blocks * spec.sizes[1] * spec.x_block * spec.x.itemsize
     fit = max(1, target.l2 * 3 // 8 // max(1, line * spec.strides[0]))
-    chunks = max(-(-height // fit), -(-_ITEMS // (parts * spec.groups)))
+    chunks = -(-height // fit)
+    if depth >= spec.channels:  # else each chunk would read all filters anew
+        chunks = max(chunks, -(-_ITEMS // (parts * spec.groups)))
+    elif outside:
+        chunks = 1
     return max(1, -(-height // max(1, min(chunks, height))))
 
 
-_ITEMS = 8  # of one image, so that threads end at about the same time
+_ITEMS = 16  # of one image, so that threads end at about the same time

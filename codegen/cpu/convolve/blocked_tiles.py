@@ -28,7 +28,7 @@ def _symbol(kind: str, spec: BlockedSpec, shape: Shape, run: Run) -> str:
     stride, spread = spec.strides[1], spec.dilation[1]
     return (
         f"gm.conv_{kind}_{spec.x}_{shape.element}x{shape.lanes}_b{spec.x_block}x{spec.w_block}"
-        f"_w{spec.window[1]}s{stride}d{spread}{run.form}"
+        f"_w{spec.window[1]}{'row' if spec.one_row else ''}s{stride}d{spread}{run.form}"
     )
 
 
@@ -58,8 +58,7 @@ class _Dense:
 
     def write(self) -> None:
         code, spec = self.code, self.spec
-        x, x_block, x_line, w, w_filters, w_channels, channels, lines = code.args[:8]
-        row = spec.window[1] * spec.inner * spec.w_block
+        x, x_block, _, w, _, w_channels, channels = code.args[:7]
         zero = code.const(0, self.shape.vector)
         start = [zero] * (self.run.places * self.vectors)
         count = channels
@@ -71,17 +70,25 @@ class _Dense:
             ws = code.at(w, code.mul(block.i, w_channels), memory_type(spec.x))
             left = code.binary("arith.subi", channels, code.mul(block.i, spec.x_block))
             inner = code.binary("arith.minsi", left, code.i64(spec.x_block))
-            with code.loop(0, lines, 1, block.carried) as line:
-                here = code.at(xs, code.mul(line.i, x_line), memory_type(spec.x))
-                first = code.at(ws, code.mul(line.i, row), memory_type(spec.x))
-                line.next = self._channels(here, first, w_filters, inner, line.carried)
-            block.next = line.results
+            block.next = self._rows(xs, ws, inner, block.carried)
         self._store(block.results)
         code.finish()
 
-    def _channels(self, x: Val, w: Val, w_filters: Val, inner: Val, sums: list[Val]) -> list[Val]:
-        """All channels of a block of x, for one row of the window."""
+    def _rows(self, x: Val, w: Val, inner: Val, sums: list[Val]) -> list[Val]:
+        """All rows of the window that lie inside x, for one block of channels."""
         code, spec = self.code, self.spec
+        if spec.one_row:
+            return self._channels(x, w, inner, sums)
+        row = spec.window[1] * spec.inner * spec.w_block
+        with code.loop(0, code.args[7], 1, sums) as line:
+            here = code.at(x, code.mul(line.i, code.args[2]), memory_type(spec.x))
+            first = code.at(w, code.mul(line.i, row), memory_type(spec.x))
+            line.next = self._channels(here, first, inner, line.carried)
+        return line.results
+
+    def _channels(self, x: Val, w: Val, inner: Val, sums: list[Val]) -> list[Val]:
+        """All channels of a block of x, for one row of the window."""
+        code, spec, w_filters = self.code, self.spec, self.code.args[4]
         filters = [
             code.at(w, code.mul(w_filters, j), memory_type(spec.x)) if j else w
             for j in range(self.together)
