@@ -14,7 +14,9 @@ import numpy as np
 
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.contract import free_axes
-from graphmill.ir.views import View, view_of
+
+FEW = 4  # queries up to which keys and values may lie in pieces
+MOST_PIECES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +294,26 @@ def _rows(
 # ---- where the operands lie
 
 
-def operand_view(value: Value) -> View:
-    """How an operand of a product lies in memory, widening casts left out."""
-    return view_of(unwidened(value))
+def joined(found: Attention) -> list[tuple[Value, Value]]:
+    """The keys and values in pieces along the keys' axis, where few queries read both so.
+
+    A cache and the new key behind it are two; there is one where nothing is put together.
+    """
+    k, v = unwidened(found.k), unwidened(found.v)
+    k_axis, v_axis = found.k_axes[found.keys], found.v_axes[found.keys]
+    assert k_axis is not None and v_axis is not None, "both have the keys' axis"
+    rows = 1 if found.rows is None else found.scores.shape[found.rows]
+    keys, values = _pieces(k, k_axis), _pieces(v, v_axis)
+    same = [p.shape[k_axis] for p in keys] == [p.shape[v_axis] for p in values]
+    few = isinstance(rows, int) and rows <= FEW and len(keys) <= MOST_PIECES
+    if not few or not same or found.q in (found.k, found.v):
+        return [(k, v)]
+    return list(zip(keys, values, strict=True))
+
+
+def _pieces(value: Value, axis: int) -> list[Value]:
+    op = value.op
+    return list(op.operands) if op and op.name == "concat" and op.attrs["axis"] == axis else [value]
 
 
 def unwidened(value: Value) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphmill.ir.attention import Attention, attention_at, unwidened
+from graphmill.ir.attention import Attention, attention_at, joined, unwidened
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Function, Op, Region, Value, clone_op
@@ -128,12 +128,30 @@ class _Region:
 
     def __post_init__(self) -> None:
         for value in (self.found.q, self.found.k, self.found.v):
-            for op in _absorbed(self.found, value):
+            for op in self._absorbed(value):
                 self.inside.add(op)
                 self.inside |= {v.op for v in op.operands[1:] if v.op is not None}
         for op in self.path:
             for value in op.operands:
                 self._enter(value)
+
+    def _absorbed(self, value: Value) -> list[Op]:
+        """Views, joins and the widening cast between the memory that the kernel reads and an
+        operand of the products."""
+        found, source = self.found, unwidened(value)
+        pairs = joined(found)
+        pieces = [source]
+        if len(pairs) > 1 and all(_only_joined_for(v, found) for v in (found.k, found.v)):
+            pieces = [pair[value is found.v] for pair in pairs] if value is not found.q else pieces
+        ops: list[Op] = []
+        for piece in pieces:
+            view = view_of(piece)
+            if all(view.single(axis) is not None for axis in _stepped(found, value)):
+                ops += view.ops
+        for made in (source,) * (len(pieces) > 1) + (value,) * (source is not value):
+            assert made.op is not None
+            ops.append(made.op)
+        return ops
 
     def _enter(self, value: Value) -> None:
         """Take a mask's or bias's op inside when it costs next to nothing or moves no memory."""
@@ -181,16 +199,6 @@ class _Region:
         return op
 
 
-def _absorbed(found: Attention, value: Value) -> tuple[Op, ...]:
-    """The views and the widening cast between `value` and the memory that the kernel reads."""
-    source = unwidened(value)
-    cast = () if source is value or value.op is None else (value.op,)
-    view = view_of(source)
-    if not all(view.single(axis) is not None for axis in _stepped(found, value)):
-        return cast
-    return (*view.ops, *cast)
-
-
 def _stepped(found: Attention, value: Value) -> list[int]:
     """The axes of an operand that the kernel walks by one stride."""
     row = found.q_axes[found.rows] if found.rows is not None else None
@@ -200,6 +208,14 @@ def _stepped(found: Attention, value: Value) -> list[int]:
         (found.v, (found.v_width, found.v_axes[found.keys])),
     )
     return [a for operand, axes in roles if operand is value for a in axes if a is not None]
+
+
+def _only_joined_for(value: Value, found: Attention) -> bool:
+    """Whether nobody else reads the joined keys or values, which then need not be stored."""
+    readers = (found.first, found.second)
+    source = unwidened(value)
+    seen = [user for v in (value, source) for user in v.users if user.result is not value]
+    return all(user in readers for user in seen)
 
 
 def _of_positions(value: Value) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphmill.codegen.cpu import memory
-from graphmill.codegen.cpu.attention.operands import times
+from graphmill.codegen.cpu.attention.operands import Operand, times
 from graphmill.codegen.cpu.attention.problem import Problem
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import least, resize
@@ -17,15 +17,15 @@ UNROLLED = 8  # vectors of a head up to which its loop is written out
 
 
 def dots(
-    problem: Problem, head: Val, key: Val, end: Val, queries: Val, pitch: int, rows: int
+    problem: Problem, k: Operand, head: Val, key: Val, end: Val, queries: Val, pitch: int, rows: int
 ) -> list[Val]:
     """For each query the products with the keys `key …`; lanes from `end` on hold anything.
 
     `queries` are rows `pitch` apart, in the tile's type and padded with zeros.
     """
-    if problem.k.along == 1 and problem.k.across != 1:
-        return _side_by_side(problem, head, key, end, queries, pitch, rows)
-    code, k, tile = problem.code, problem.k, problem.tile
+    if k.along == 1 and k.across != 1:
+        return _side_by_side(problem, k, head, key, end, queries, pitch, rows)
+    code, tile = problem.code, problem.tile
     last = code.add(end, -1)
     lines = [
         k.at(head, least(code, code.add(key, lane), last)) for lane in range(tile.lanes)
@@ -37,24 +37,24 @@ def dots(
         whole = problem.depth // tile.lanes * tile.lanes
         if whole <= UNROLLED * tile.lanes:
             for start in range(0, whole, tile.lanes):
-                sums = _step(problem, query, lines, code.i64(start), None, sums)
+                sums = _step(problem, k, query, lines, code.i64(start), None, sums)
         else:
             with code.loop(0, whole, tile.lanes, sums) as at:
-                at.next = _step(problem, query, lines, at.i, None, at.carried)
+                at.next = _step(problem, k, query, lines, at.i, None, at.carried)
             sums = at.results
         if whole < problem.depth:
             mask = memory.tail_mask(code, code.i64(problem.depth - whole), tile.lanes)
-            sums = _step(problem, query, lines, code.i64(whole), mask, sums)
+            sums = _step(problem, k, query, lines, code.i64(whole), mask, sums)
         found.append(lane_sums(code, sums, tile))
     return found
 
 
 def _step(
-    problem: Problem, query: Val, lines: Sequence[Val], start: Val, mask: Val | None,
+    problem: Problem, k: Operand, query: Val, lines: Sequence[Val], start: Val, mask: Val | None,
     sums: Sequence[Val],
 ) -> list[Val]:  # fmt: skip
     """Add the products of a vector of the head's elements."""
-    code, tile, k = problem.code, problem.tile, problem.k
+    code, tile = problem.code, problem.tile
     left = code.load(code.at(query, start, tile.element), tile.vector, tile.bytes)
     first = times(code, start, k.across)
     result = []
@@ -73,10 +73,10 @@ def _loaded(
 
 
 def _side_by_side(
-    problem: Problem, head: Val, key: Val, end: Val, queries: Val, pitch: int, rows: int
+    problem: Problem, k: Operand, head: Val, key: Val, end: Val, queries: Val, pitch: int, rows: int
 ) -> list[Val]:
     """Keys are contiguous along their positions: sums of rows."""
-    code, k, tile = problem.code, problem.k, problem.tile
+    code, tile = problem.code, problem.tile
     mask = memory.tail_mask(code, code.binary("arith.subi", end, key), tile.lanes)
     zero = code.const(0, tile.vector)
     with code.loop(0, problem.depth, 1, [zero] * rows) as at:

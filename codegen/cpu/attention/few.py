@@ -15,7 +15,7 @@ import numpy as np
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.attention.dots import dots
 from graphmill.codegen.cpu.attention.operands import Operand, times
-from graphmill.codegen.cpu.attention.problem import At, Problem
+from graphmill.codegen.cpu.attention.problem import At, Piece, Problem
 from graphmill.codegen.cpu.attention.ranges import Ranges, ranges
 from graphmill.codegen.cpu.attention.scratch import Scratch
 from graphmill.codegen.cpu.attention.store import store_vector
@@ -30,7 +30,6 @@ from graphmill.codegen.cpu.math_exp import exp, exp_falling
 from graphmill.codegen.cpu.memory import load_strided, tail_mask
 from graphmill.ir.dims import DimLike, floordiv, product
 
-FEW = 4  # queries up to which keys are in the lanes
 CHUNK = 512  # keys of one work item
 LARGEST, TOTAL, START = 0, 1, 16  # a row of partial results: where its parts begin
 
@@ -138,12 +137,31 @@ class _Few:
 
     def _scores(self, at: At, low: Val, high: Val) -> list[Val]:
         """Store the scores of the chunk; returns the largest of each query."""
+        largest = [self.code.const(-np.inf, self.tile.vector)] * self.rows
+        for piece in self.problem.pieces:
+            start, end = self._inside(piece, low, high)
+            largest = self._scores_of(piece, at, (start, end), low, largest)
+        return [self._across(top, lambda a, b: a.max(b)) for top in largest]
+
+    def _inside(self, piece: Piece, low: Val, high: Val) -> tuple[Val, Val]:
+        """The positions of `low … high` that a piece holds."""
+        if len(self.problem.pieces) == 1:
+            return low, high
+        code, kernel = self.code, self.problem.kernel
+        start = most(code, low, kernel.dim(piece.start))
+        return start, most(code, least(code, high, kernel.dim(piece.start + piece.size)), start)
+
+    def _scores_of(
+        self, piece: Piece, at: At, keys: tuple[Val, Val], low: Val, largest: list[Val]
+    ) -> list[Val]:
         code, problem, lanes = self.code, self.problem, self.tile.lanes
-        head = problem.k.head(at)
+        head, first = piece.k.head(at), problem.kernel.dim(piece.start)
+        last = minus(code, keys[1], first)
         least_of_all = code.const(-np.inf, self.tile.vector)
-        with code.loop(low, high, lanes, [least_of_all] * self.rows) as loop:
-            inside = tail_mask(code, minus(code, high, loop.i), lanes)
-            sums = dots(problem, head, loop.i, high, self.queries, self.depth, self.rows)
+        with code.loop(*keys, lanes, largest) as loop:
+            inside = tail_mask(code, minus(code, keys[1], loop.i), lanes)
+            key = minus(code, loop.i, first)
+            sums = dots(problem, piece.k, head, key, last, self.queries, self.depth, self.rows)
             following = []
             for row, (product_, top) in enumerate(zip(sums, loop.carried, strict=True)):
                 with problem.elements.scope(inside):
@@ -154,7 +172,7 @@ class _Few:
                 self._put(score, self.scores, offset)
                 following.append(self._num(score).max(self._num(top)).val)
             loop.next = following
-        return [self._across(top, lambda a, b: a.max(b)) for top in loop.results]
+        return loop.results
 
     def _powers(self, count: Val, largest: list[Val]) -> list[Val]:
         """Scores become exponentials; returns their sums."""
@@ -173,27 +191,36 @@ class _Few:
 
     def _values(self, at: At, low: Val, count: Val, out: Val) -> None:
         """The values weighted by the exponentials, a few vectors of the head at a time."""
-        code, tile, v = self.code, self.tile, self.problem.v
-        base = v.at(v.head(at), low)
+        code, tile = self.code, self.tile
         held = max(1, self.problem.kernel.target.registers // 2 // self.rows)
         zero = code.const(0, tile.vector)
         for first in range(0, self.vectors, held):
             some = range(first, min(first + held, self.vectors))
-            with code.loop(0, count, 1, [zero] * (self.rows * len(some))) as key:
-                line, sums = v.at(base, key.i), list(key.carried)
-                for n, vector in enumerate(some):
-                    start = vector * tile.lanes
-                    value = self._vector(v, line, start, self.problem.width - start)
-                    for row in range(self.rows):
-                        place = code.add(key.i, row * self.span)
-                        weight = code.splat(self._get(self.scores, place), tile.lanes)
-                        to = row * len(some) + n
-                        sums[to] = multiply_add(code, tile, weight, value, sums[to])
-                key.next = sums
+            sums = [zero] * (self.rows * len(some))
+            for piece in self.problem.pieces:
+                sums = self._values_of(piece, at, (low, code.add(low, count)), some, sums)
             for row in range(self.rows):
                 for n, vector in enumerate(some):
                     to = row * self.pitch + START + vector * tile.lanes
-                    self._put(key.results[row * len(some) + n], out, to)
+                    self._put(sums[row * len(some) + n], out, to)
+
+    def _values_of(
+        self, piece: Piece, at: At, keys: tuple[Val, Val], some: range, sums: list[Val]
+    ) -> list[Val]:
+        code, tile, v = self.code, self.tile, piece.v
+        head, first = v.head(at), self.problem.kernel.dim(piece.start)
+        with code.loop(*self._inside(piece, *keys), 1, sums) as key:
+            line, state = v.at(head, minus(code, key.i, first)), list(key.carried)
+            for n, vector in enumerate(some):
+                start = vector * tile.lanes
+                value = self._vector(v, line, start, self.problem.width - start)
+                for row in range(self.rows):
+                    place = code.add(minus(code, key.i, keys[0]), row * self.span)
+                    weight = code.splat(self._get(self.scores, place), tile.lanes)
+                    to = row * len(some) + n
+                    state[to] = multiply_add(code, tile, weight, value, state[to])
+            key.next = state
+        return key.results
 
     # ---- all chunks of a head
 

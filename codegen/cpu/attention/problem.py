@@ -17,12 +17,23 @@ from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.index import Index, Indices, zero
 from graphmill.codegen.cpu.kernel import Kernel
-from graphmill.ir.attention import Attention, attention_in, operand_view
+from graphmill.ir.attention import Attention, attention_in, joined, unwidened
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, i64
 from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.views import view_of
 
 At = Mapping[int, Val]  # positions along axes of the scores
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Keys and values of `size` positions from `start` on."""
+
+    k: Operand
+    v: Operand
+    start: DimLike
+    size: DimLike
 
 
 @dataclass(slots=True)
@@ -34,11 +45,22 @@ class Problem:
     acc: DType
     tile: Tile
     q: Operand
-    k: Operand
-    v: Operand
+    pieces: list[Piece]
     out: Operand
     elements: Elements
     bounds: list[Bound]
+
+    @property
+    def k(self) -> Operand:
+        """All keys, where they lie in one piece."""
+        (piece,) = self.pieces
+        return piece.k
+
+    @property
+    def v(self) -> Operand:
+        """All values, where they lie in one piece."""
+        (piece,) = self.pieces
+        return piece.v
 
     @property
     def code(self) -> Code:
@@ -148,17 +170,26 @@ def problem(host: Host, kernel: Kernel, op: Op, block: Block, acc: DType, tile: 
     arrays = dict(zip(block.args, op.operands, strict=True))
 
     def array(of: Value, axes: tuple[int | None, ...], walked: int | None, own: int) -> Operand:
-        view = operand_view(of)
+        view = view_of(of)
         value = arrays[view.base]
         return operand(host, kernel, value, host.buffers[value], view, axes, walked, own)
 
+    pieces, start, axis = [], 0, found.k_axes[found.keys]
+    assert axis is not None, "keys have their own axis"
+    for k, v in joined(found):
+        size = k.shape[axis]
+        pieces.append(
+            Piece(
+                array(k, found.k_axes, found.keys, found.k_depth),
+                array(v, found.v_axes, found.keys, found.v_width), start, size,
+            )
+        )  # fmt: skip
+        start = start + size
     sources = {arg: host.source(kernel, arg, host.buffers[v]) for arg, v in arrays.items()}
     shown = output_view(block.yielded[0], found.result)
     return Problem(
         kernel, found, acc, tile,
-        array(found.q, found.q_axes, found.rows, found.q_depth),
-        array(found.k, found.k_axes, found.keys, found.k_depth),
-        array(found.v, found.v_axes, found.keys, found.v_width),
+        array(unwidened(found.q), found.q_axes, found.rows, found.q_depth), pieces,
         operand(
             host, kernel, op.result, host.buffers[op.result], shown, found.out_axes, found.rows,
             found.out_width,

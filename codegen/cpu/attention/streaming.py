@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from graphmill.codegen.artifact import KernelInfo
-from graphmill.codegen.cpu.attention.few import FEW, emit_few
+from graphmill.codegen.cpu.attention.few import emit_few
 from graphmill.codegen.cpu.attention.panels import emit_panels
 from graphmill.codegen.cpu.attention.problem import Problem, problem
 from graphmill.codegen.cpu.contract.blocking import Tile, register_tile
 from graphmill.codegen.cpu.host import Host
-from graphmill.ir.attention import attention_in
+from graphmill.ir.attention import FEW, attention_in
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import f32, f64
 from graphmill.ir.graph import Block, Op

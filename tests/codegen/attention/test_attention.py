@@ -110,6 +110,11 @@ def library(q: Any, k: Any, v: Any) -> Any:
     return gm.nn.attention(q, k, v, causal=True)
 
 
+def appended(q: Any, k: Any, v: Any, new_k: Any, new_v: Any) -> Any:
+    k, v = np.concatenate([k[0], new_k], 2), np.concatenate([v[1], new_v], 2)
+    return softmax(scores(q, k) * 0.25) @ v
+
+
 def projected(q: Any, k: Any, v: Any) -> Any:
     b, h, n, d = q.shape
     x = np.moveaxis(q, 1, 2).reshape(b, n, h * d) @ np.eye(h * d, 3 * h * d, dtype=np.float32)
@@ -209,6 +214,18 @@ def attended(q: Array, k: Array, v: Array) -> Array:
 def test_few_queries(form: Form, rows: int) -> None:
     """Decoding: one chunk of keys, or several."""
     check(form, operands((1, 4, rows, 1100 if rows == 1 else 37, 20, 36)))
+
+
+@pytest.mark.parametrize(("rows", "past"), [(1, 20), (2, 600), (9, 40)])
+def test_cache_and_new_keys(rows: int, past: int) -> None:
+    """A few queries read both where they are; for more the keys are put together first."""
+    q, new_k, new_v = operands((1, 3, rows, rows, 24, 24))
+    old = np.asarray(RNG.normal(size=(2, 1, 3, past, 24)), np.float32)
+    arrays = [q, old, old[::-1].copy(), new_k, new_v]
+    check(appended, arrays)
+    planned = driver.optimise(gm.jit(appended).trace(*arrays).function, Options())
+    kernels = [op for op in planned.ops if op.name in ("concat", "fusion")]
+    assert (len(kernels) == 1) == (rows <= 4)
 
 
 def test_symbolic_sizes() -> None:
