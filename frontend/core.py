@@ -34,8 +34,8 @@ from graphmill.ir.ops.base import TypeRuleError
 
 __all__ = [
     "Tracer", "apply", "as_dtype", "as_tracer", "astype", "broadcast_args", "broadcast_shapes",
-    "broadcast_to", "composite", "constant", "dim_value", "emit", "emit_op", "promote_args",
-    "result_type", "scope", "tracing",
+    "broadcast_to", "composite", "constant", "dim_value", "emit", "emit_op", "holds_traced",
+    "promote_args", "result_type", "scope", "tracing",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -60,7 +60,7 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
         return dim_value(value.dim, of)
     if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
         return _scalar(value, of)
-    if isinstance(value, list | tuple) and any(map(_holds_tracer, value)):
+    if isinstance(value, list | tuple) and holds_traced(value):
         from graphmill.frontend import shaping
 
         return shaping.stack([as_tracer(v) for v in value])
@@ -69,9 +69,12 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
     return constant(_as_array(value))
 
 
-def _holds_tracer(value: Any) -> bool:
+def holds_traced(value: Any) -> bool:
+    """Whether a value is traced or a symbolic size, or a nested structure with such a one."""
     if isinstance(value, list | tuple):
-        return any(map(_holds_tracer, value))
+        return any(map(holds_traced, value))
+    if isinstance(value, dict):
+        return any(map(holds_traced, value.values()))
     return isinstance(value, Tracer | Size)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from graphmill.frontend import core, misuse, shaping
 from graphmill.frontend.array_functions import implementation
 from graphmill.frontend.describe import failure, name_of
+from graphmill.frontend.known import known
 from graphmill.frontend.tracer import Tracer
 
 
@@ -51,11 +52,22 @@ def _astype(x: Tracer, dtype: Any, order: str = "K", casting: str = "unsafe",
 
 
 def _item(x: Tracer, *args: Any) -> Any:
-    raise misuse.as_number(x, "item")
+    elements = known(x)
+    if elements is None:
+        raise misuse.as_number(x, "item")
+    return elements.item(*args)
 
 
-def _elements(x: Tracer, *args: Any) -> Any:
-    raise misuse.as_array(x)
+def _elements(name: str) -> Callable[..., Any]:
+    """A method that only an array with known elements has."""
+
+    def method(x: Tracer, *args: Any) -> Any:
+        elements = known(x)
+        if elements is None:
+            raise misuse.as_array(x)
+        return getattr(elements, name)(*args)
+
+    return method
 
 
 def _fill(x: Tracer, value: Any) -> None:
@@ -91,7 +103,8 @@ METHODS: dict[str, Callable[..., Any]] = {
         )
     },
     "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": shaping.flatten,
-    "item": _item, "tolist": _elements, "tobytes": _elements, "fill": _fill, "sort": _sort,
+    "item": _item, "tolist": _elements("tolist"), "tobytes": _elements("tobytes"),
+    "fill": _fill, "sort": _sort,
     "conj": _conjugate, "conjugate": _conjugate, "dot": _dot, "to_device": _to_device,
 }  # fmt: skip
 

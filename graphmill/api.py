@@ -16,6 +16,7 @@ import numpy as np
 from graphmill import driver
 from graphmill.driver import Options
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
+from graphmill.frontend.multiples import misfit
 from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
 from graphmill.frontend.state import tracing
 from graphmill.frontend.trace import Traced, argument_paths, trace
@@ -160,6 +161,10 @@ class Jit(Dispatcher):
     def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
         tree, static, key = self._pending.call
         traced = self._trace(args, tree, static, stays)
+        if traced.multiples:
+            problem = misfit(traced.specs, [np.shape(x) for x in args], traced.multiples)
+            if problem is not None:
+                raise problem
         self.watch_arrays(traced.captured)
         self.watch_values(static.values())
         self._out_trees[key] = traced.out_tree
