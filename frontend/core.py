@@ -58,6 +58,8 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
         raise value.refused("this")
     if isinstance(value, Size):
         return dim_value(value.dim, of)
+    if hasattr(value, "assign_add"):  # a variable
+        return as_tracer(value.read())
     if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
         return _scalar(value, of)
     if isinstance(value, list | tuple) and holds_traced(value):

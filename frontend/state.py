@@ -21,6 +21,7 @@ from graphmill.ir.types import TensorType
 
 if TYPE_CHECKING:
     from graphmill.frontend.multiples import Multiple
+    from graphmill.frontend.variable import Variable
 
 # Constants up to this many elements are repeated in each region; larger ones are captured.
 SMALL = 64
@@ -44,8 +45,22 @@ class Trace:
         self.known: dict[Value, Array | None] = {}
         self.multiples: dict[str, Multiple] = {}  # dims that this run needs to be multiples
         self.refused: GraphmillError | None = None  # the last answer NumPy may have swallowed
+        self.variables: dict[str, Variable] = {}
         self.params: dict[Value, str] = {}
         self.captured: list[Array] = []
+
+    def name_of(self, variable: Variable) -> str:
+        """The IR's name of a variable, given to it when the trace first meets it."""
+        for name, known in self.variables.items():
+            if known is variable:
+                return name
+        base = variable.name if variable.name.isidentifier() else "variable"
+        name, number = base, 1
+        while name in self.variables:
+            number += 1
+            name = f"{base}_{number}"
+        self.variables[name] = variable
+        return name
 
 
 class Frame:
@@ -60,6 +75,7 @@ class Frame:
         self.captures: dict[Value, Value] = {}
         self.open = True
         self.last: tuple[object, Value] | None = None
+        self.token: Value | None = None  # after the effects so far
         self._copies: dict[Value, Value] = {}
         self._constants: dict[tuple[Any, ...], list[Value]] = {}
         self._borrowed: dict[tuple[Any, ...], Value] = {}

@@ -18,6 +18,7 @@ from graphmill.frontend.sizes import Size
 from graphmill.frontend.spec import Spec, merge_bounds, spec
 from graphmill.frontend.state import Frame, Trace, entered, tracing
 from graphmill.frontend.trees import Tree, flatten
+from graphmill.frontend.variable import Variable
 from graphmill.ir.graph import Function, Location, Value
 
 __all__ = ["Traced", "trace", "tracing"]
@@ -30,6 +31,7 @@ class Traced:
     `in_tree` is the structure of `(args, kwargs)` and `out_tree` of the result; `paths` and
     `out_paths` name each parameter and result (`params['w']`); `specs` are the parameters';
     `captured` holds the arrays that became constants: a write to one of them makes this stale.
+    `variables` are those that it reads and assigns, by their names in the IR.
     `multiples` tells which dims must be multiples of a number: `n` is `4*n_div4` in `specs`.
     """
 
@@ -41,6 +43,7 @@ class Traced:
     out_paths: tuple[str, ...]
     captured: tuple[np.ndarray[Any, Any], ...]
     multiples: Mapping[str, Multiple]
+    variables: Mapping[str, Variable]
 
 
 def trace(
@@ -126,7 +129,9 @@ def _traced(
         frame.builder.loc = None
         frame.builder.end(*values)
     captured = tuple(frame.trace.captured)
-    return Traced(made, in_tree, out_tree, specs, paths, out_paths, captured, dict(needed))
+    return Traced(
+        made, in_tree, out_tree, specs, paths, out_paths, captured, dict(needed), entry.variables
+    )
 
 
 def _name_of(function: Any) -> str:

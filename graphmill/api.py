@@ -23,12 +23,14 @@ from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
+from graphmill.passes.state import state
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
 from graphmill.runtime.guards import Watch
 from graphmill.stages import Executable, Graph, Lowered
+from graphmill.stages import load as load_compiled
 
 if TYPE_CHECKING:
     from graphmill.codegen.aot.library import BuiltLibrary
@@ -171,7 +173,7 @@ class Jit(Dispatcher):
         options = self.options
         if profiler.active() is not None:
             options = Options(options.pipeline, options.check, options.target, True)
-        return Loaded(driver.compile_function(traced.function, options), threads=self.threads)
+        return load_compiled(traced.function, traced.variables, options, self.threads)
 
     def _trace(
         self,
@@ -202,11 +204,13 @@ class Jit(Dispatcher):
 
     def trace(self, *args: Any, **kwargs: Any) -> Graph:
         """The traced IR for these arguments (arrays, specs or spec texts)."""
-        return Graph(self._traced(args, kwargs).function, self.options)
+        traced = self._traced(args, kwargs)
+        return Graph(traced.function, self.options, traced.variables)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The function in every form on its way to machine code."""
-        return Lowered(self._traced(args, kwargs).function, self.options)
+        traced = self._traced(args, kwargs)
+        return Lowered(traced.function, self.options, traced.variables)
 
     def compile(self, *args: Any, **kwargs: Any) -> Executable:
         """An executable for these arguments, ready to run."""
@@ -327,7 +331,9 @@ def build(
     """Compile ahead of time to a shared object with a C header that needs no Python.
 
     `build(f, [gm.spec("f32[batch, 784]")], "libf.so")`, or several functions in one library:
-    `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. Returns what was written. `options`
+    `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. The library keeps no state: what a
+    function reads of variables are inputs behind its arguments, what it assigns outputs behind its
+    results. Returns what was written. `options`
     are those of `build_library`: `embed_weights`, `weights_path`, `prefix`, `version`, `linker`.
     """
     from graphmill.codegen.aot.library import build_library
@@ -347,11 +353,16 @@ def build(
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         chosen = Options(base.pipeline, base.check, target)
-        made = driver.compile_function(traced.function, chosen)
+        planned = state(traced.function)
+        made = driver.compile_function(planned, chosen)
         # results are called what they are in the user's structure: out['loss'], out[1]
         outputs = [
             replace(output, name=place)
-            for output, place in zip(made.outputs, traced.out_tree.paths("out"), strict=True)
+            for output, place in zip(
+                made.outputs,
+                (*traced.out_tree.paths("out"), *planned.attrs.get("writes", ())),
+                strict=True,
+            )
         ]
         artifacts.append(replace(made, outputs=tuple(outputs)))
         built_with[name] = {"pipeline": chosen.passes, "check": chosen.check}
