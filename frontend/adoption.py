@@ -19,18 +19,19 @@ from typing import Any
 import numpy as np
 
 from graphmill.frontend import array_functions, locations
+from graphmill.frontend.concatenators import Concatenator
 from graphmill.frontend.core import constant, holds_traced
 from graphmill.frontend.state import adopting
 from graphmill.ir.dtypes import DTypeError, dtype
 
 NAMES = (
     "zeros", "ones", "empty", "full", "eye", "identity", "tri", "arange", "linspace", "array",
-    "asarray", "asanyarray", "ascontiguousarray", "copy",
+    "asarray", "asanyarray", "ascontiguousarray", "copy", "r_", "c_",
 )  # fmt: skip
 _lock = threading.Lock()
 _active = 0
-_adopted: dict[str, Callable[..., Any]] = {}
-_originals: dict[str, Callable[..., Any]] = {}
+_adopted: dict[str, Any] = {}
+_originals: dict[str, Any] = {}
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def adopted() -> Iterator[None]:
         if _active == 1:
             for name in NAMES:
                 _originals[name] = getattr(np, name)
-                _adopted[name] = _adopt(_originals[name])
+                _adopted[name] = _adopt(_originals[name], name)
                 setattr(np, name, _adopted[name])
     try:
         yield
@@ -55,10 +56,13 @@ def adopted() -> Iterator[None]:
                     setattr(np, name, _originals[name])
 
 
-def _adopt(original: Callable[..., Any]) -> Callable[..., Any]:
+def _adopt(original: Any, name: str) -> Any:
+    if name in ("r_", "c_"):
+        return Concatenator(name, original)
+
     @functools.wraps(original)
     def create(*args: Any, **kwargs: Any) -> Any:
-        if not adopting() or "like" in kwargs or locations.is_internal(sys._getframe(1).f_code):
+        if not adopting() or "like" in kwargs or not locations.calls(sys._getframe(1), name):
             return original(*args, **kwargs)
         if holds_traced((args, kwargs)):
             return _traced(original, args, kwargs)

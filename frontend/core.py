@@ -220,7 +220,8 @@ def composite(name: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
 def as_dtype(of: Any) -> DType:
     """The DType for what NumPy takes as one (Python's int, float, bool, complex too)."""
     try:
-        return dtype(of)
+        # text is NumPy's first: "i8" has 8 bytes there, where a spec's "i8[n]" has 8 bits
+        return dtype(np.dtype(of) if isinstance(of, str) and of in ("i8", "u8") else of)
     except DTypeError as problem:
         raise failure("GM019", str(problem), hint="use one of the dtypes named above.") from None
 

@@ -70,6 +70,21 @@ def _elements(name: str) -> Callable[..., Any]:
     return method
 
 
+def _view(x: Tracer, dtype: Any = None) -> Any:
+    """The array seen again; as another dtype of the same size, a copy of its bits."""
+    if dtype is None or core.as_dtype(dtype) is x.element:
+        return x[...]
+    to = core.as_dtype(dtype)
+    if (
+        to.bits != x.element.bits
+        or "c" in (to.kind, x.element.kind)
+        or "b" in (to.kind, x.element.kind)
+    ):
+        raise failure("GM018", f"{x.element} seen as {to}", [x],
+                      hint="a view has a dtype of the same size; .astype converts.")  # fmt: skip
+    return core.emit("bitcast", x, dtype=to)
+
+
 def _fill(x: Tracer, value: Any) -> None:
     x[...] = value
 
@@ -104,7 +119,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     },
     "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": shaping.flatten,
     "item": _item, "tolist": _elements("tolist"), "tobytes": _elements("tobytes"),
-    "fill": _fill, "sort": _sort,
+    "fill": _fill, "view": _view, "sort": _sort,
     "conj": _conjugate, "conjugate": _conjugate, "dot": _dot, "to_device": _to_device,
 }  # fmt: skip
 

@@ -104,6 +104,12 @@ def as_sequence(x: Tracer, what: str) -> GraphmillError:
     )
 
 
+def _text() -> str:
+    """The expression that the user's code is computing."""
+    place = here()
+    return source_text(place) if place is not None else ""
+
+
 def as_array(x: Tracer) -> GraphmillError:
     """For `table[x]`, `a[i] = x` with a NumPy array, `np.asarray(x)`, and unknown C code."""
     name = name_of(x)
@@ -117,6 +123,9 @@ def as_array(x: Tracer) -> GraphmillError:
             "copy the array inside the function before the writes, a = np.array(a), and return "
             "it; np.zeros(shape) and np.zeros_like(x) make new ones; np.stack joins rows."
         )
+    elif (scalar := re.match(r"(?:np|numpy)\.((?:u?int|float|complex)\d+)\(", _text())) is not None:
+        what, why = f"np.{scalar[1]} of {name}", "NumPy's number types need the number now."
+        hint = f"{name}.astype(np.{scalar[1]}) keeps it traced."
     else:
         what = f"{name} has no elements while tracing"
         why = "np.array, np.asarray or a library function that knows only NumPy asked for them."
