@@ -16,11 +16,12 @@ import numpy as np
 
 from graphmill.frontend.describe import failure
 from graphmill.frontend.errors import GraphmillError
+from graphmill.frontend.state import refused
 from graphmill.frontend.tracer import Tracer
 
 FAMILIES = (
     "reductions", "shaping", "joining", "linear", "einsum", "creation", "selecting", "statistics",
-    "decompositions", "analysis",
+    "decompositions", "analysis", "positions",
 )  # fmt: skip
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
 
@@ -42,7 +43,6 @@ ADVICE = {
         ("eigh", "eigvalsh", "svd", "svdvals", "pinv", "matrix_rank", "qr", "eig", "eigvals"),
         "compute it with NumPy outside of the function and pass the factors as arguments.",
     ),
-    "histogram": "np.searchsorted(edges, x) and np.add.at(counts, bins, 1) count into fixed bins.",
     "bincount": "counts = np.zeros_like(weights); np.add.at(counts, x, 1) counts into a fixed "
     "number of bins.",
     "save": "return the array and save it outside of the function.",
@@ -104,12 +104,10 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     from graphmill.frontend import ufuncs
 
     if not isinstance(out, Tracer):
-        raise failure(
-            "GM011",
-            f"{full_name(function)}(out=…) with a NumPy array",
-            [out],
+        raise refused(failure(
+            "GM011", f"{full_name(function)}(out=…) with a NumPy array", [out],
             hint="leave out= away and use the result.",
-        )
+        ))  # fmt: skip
     ufuncs.store(out, result)
     return out
 

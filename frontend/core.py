@@ -34,8 +34,8 @@ from graphmill.ir.ops.base import TypeRuleError
 
 __all__ = [
     "Tracer", "apply", "as_dtype", "as_tracer", "astype", "broadcast_args", "broadcast_shapes",
-    "broadcast_to", "composite", "constant", "dim_value", "emit", "emit_op", "promote_args",
-    "result_type", "scope", "tracing",
+    "broadcast_to", "composite", "constant", "dim_value", "emit", "emit_op", "holds_traced",
+    "promote_args", "result_type", "scope", "tracing",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -58,9 +58,11 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
         raise value.refused("this")
     if isinstance(value, Size):
         return dim_value(value.dim, of)
+    if hasattr(value, "assign_add"):  # a variable
+        return as_tracer(value.read())
     if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
         return _scalar(value, of)
-    if isinstance(value, list | tuple) and any(map(_holds_tracer, value)):
+    if isinstance(value, list | tuple) and holds_traced(value):
         from graphmill.frontend import shaping
 
         return shaping.stack([as_tracer(v) for v in value])
@@ -69,9 +71,12 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
     return constant(_as_array(value))
 
 
-def _holds_tracer(value: Any) -> bool:
+def holds_traced(value: Any) -> bool:
+    """Whether a value is traced or a symbolic size, or a nested structure with such a one."""
     if isinstance(value, list | tuple):
-        return any(map(_holds_tracer, value))
+        return any(map(holds_traced, value))
+    if isinstance(value, dict):
+        return any(map(holds_traced, value.values()))
     return isinstance(value, Tracer | Size)
 
 
@@ -215,7 +220,8 @@ def composite(name: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
 def as_dtype(of: Any) -> DType:
     """The DType for what NumPy takes as one (Python's int, float, bool, complex too)."""
     try:
-        return dtype(of)
+        # text is NumPy's first: "i8" has 8 bytes there, where a spec's "i8[n]" has 8 bits
+        return dtype(np.dtype(of) if isinstance(of, str) and of in ("i8", "u8") else of)
     except DTypeError as problem:
         raise failure("GM019", str(problem), hint="use one of the dtypes named above.") from None
 

@@ -273,10 +273,18 @@ def asarray(
 ) -> Tracer:  # fmt: skip
     from graphmill.frontend.ufuncs import copied
 
-    x = as_tracer(a)
+    x = as_tracer(_strong(a)) if isinstance(a, list | tuple) else as_tracer(a)
     x = copied(x) if copy else x
     x = x if dtype is None else astype(x, dtype)
     return reshaped(x, (*(1 for _ in range(ndmin - x.ndim)), *x.dims))
+
+
+def _strong(value: Any) -> Any:
+    """Nested lists with each Python number as an array of its own dtype, as np.array takes it."""
+    if isinstance(value, list | tuple):
+        return [_strong(v) for v in value]
+    x = as_tracer(value)
+    return astype(x, x.element)
 
 
 @implements(np.zeros, np.empty)

@@ -14,6 +14,7 @@ import numpy as np
 from graphmill.frontend import sizes
 from graphmill.frontend.core import Tracer, as_tracer, constant
 from graphmill.frontend.describe import failure, name_of
+from graphmill.frontend.known import known, known_scalar
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.state import current
 from graphmill.ir.dims import DimLike, floordiv
@@ -127,6 +128,8 @@ def _listed(x: Tracer, item: Any) -> Any:
             return as_tracer(list(item))
         made = np.asarray(item)
         return made.astype(np.intp) if made.size == 0 else made
+    if isinstance(item, Tracer):
+        item = _known_index(item)
     if isinstance(item, bool | np.bool_):
         raise failure(
             "GM021",
@@ -136,6 +139,16 @@ def _listed(x: Tracer, item: Any) -> Any:
             hint="index with a mask of the array's shape, or None for a new axis.",
         )
     return item
+
+
+def _known_index(item: Tracer) -> Any:
+    """A number or mask that is known while tracing as such; other traced indices as they are."""
+    if item.dims and item.element.kind != "b":
+        return item
+    elements = known(item)
+    if elements is None or (not item.dims and item.element.kind not in "iu"):
+        return item
+    return elements if item.dims else int(elements)
 
 
 def _axes_of(item: Any) -> int:
@@ -248,6 +261,8 @@ def _number(x: Tracer, item: Any, axis: int) -> Entry:
 def _bound(x: Tracer, value: Any) -> DimLike | None:
     if value is None:
         return None
+    if isinstance(value, Tracer) and (found := known_scalar(value)) is not None:
+        value = found
     if isinstance(value, Tracer):
         name = name_of(x)
         raise failure(
@@ -297,29 +312,40 @@ def _symbolic_span(
     start: DimLike | None, stop: DimLike | None, size: DimLike
 ) -> tuple[DimLike, DimLike]:
     """The first element and how many lie between the bounds, for every size."""
-    from_front = start is None or _from_front(start)
     low = 0 if start is None else start
-    if stop is None or not _from_front(stop):
+    front = [_from_front(bound) for bound in (low, 0 if stop is None else stop)]
+    if None in front:
+        first = _clipped(low, size)
+        last = size if stop is None else _clipped(stop, size)
+        return first, sizes.maximum(last - first, 0)
+    if stop is None or not front[1]:
         back = 0 if stop is None else -stop
-        if from_front:
+        if front[0]:
             return sizes.minimum(low, size), sizes.maximum(size - low - back, 0)
         near = sizes.minimum(size, -low)
         return sizes.maximum(size + low, 0), sizes.maximum(near - back, 0)
     end = sizes.minimum(stop, size)
-    if from_front:
+    if front[0]:
         return sizes.minimum(low, size), sizes.maximum(end - low, 0)
     first = sizes.maximum(size + low, 0)
     return first, sizes.maximum(end - first, 0)
 
 
-def _from_front(bound: DimLike) -> bool:
-    """Whether a bound counts from the front: it is not negative."""
+def _clipped(bound: DimLike, size: DimLike) -> DimLike:
+    """The position that a slice bound means, from 0 to the axis' size."""
+    front = _from_front(bound)
+    if front is None:  # it counts from the end for some sizes: add the axis' size there
+        below = sizes.minimum(sizes.maximum(-bound, 0), 1)
+        return sizes.minimum(sizes.maximum(bound + size * below, 0), size)
+    return sizes.minimum(bound, size) if front else sizes.maximum(size + bound, 0)
+
+
+def _from_front(bound: DimLike) -> bool | None:
+    """Whether a bound counts from the front: it is not negative. None where that depends."""
     if isinstance(bound, int):
         return bound >= 0
     negative = sizes.compare(bound, "<", 0, current().trace.dims)
-    if negative is None:
-        raise sizes.no_value(bound, "a slice bound that may be negative")
-    return not negative
+    return None if negative is None else not negative
 
 
 def shape_of(plan: Plan, x: Tracer) -> tuple[DimLike, ...]:

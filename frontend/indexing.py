@@ -24,6 +24,7 @@ from graphmill.frontend.core import (
 )
 from graphmill.frontend.describe import failure, name_of
 from graphmill.frontend.index_keys import NEW, Entry, Pick, Plan, Span, read_key, shape_of
+from graphmill.frontend.known import known
 from graphmill.frontend.shaping import reshaped, transposed
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import i64
@@ -63,7 +64,7 @@ def put(x: Tracer, key: Any, value: Any, mode: str = "set") -> None:
 
 
 def _is_mask(key: Any) -> bool:
-    return isinstance(key, Tracer) and key.element.kind == "b"
+    return isinstance(key, Tracer) and key.element.kind == "b" and known(key) is None
 
 
 def _is_own_part(x: Tracer, plan: Plan, value: Any) -> bool:

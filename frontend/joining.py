@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.frontend import axes as ax
-from graphmill.frontend import indexing, shaping
+from graphmill.frontend import indexing, multiples, shaping
 from graphmill.frontend.array_functions import implements
 from graphmill.frontend.core import (
     Tracer,
@@ -151,19 +151,9 @@ def array_split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> list[Trace
     count = ax.number(indices_or_sections, "the number of sections")
     if count <= 0:
         raise failure("GM025", f"{count} sections", [ary], hint="split into 1 or more.")
-    if not isinstance(size, int):
-        each = floordiv(size, count)
-        if each * count != size:
-            raise failure(
-                "GM005",
-                f"{size} elements into {count} parts",
-                [ary],
-                why="the parts' sizes would differ with the size.",
-                hint="give the axis a dim such as 2*n.",
-            )
-        return [_part(x, along, each * i, each * (i + 1)) for i in range(count)]
-    each, more = divmod(size, count)
-    edges = [i * each + min(i, more) for i in range(count + 1)]
+    edges: list[DimLike] = [0]
+    for i in range(count):  # the first size % count parts have one element more
+        edges.append(edges[-1] + floordiv(size - i + count - 1, count))
     return [_part(x, along, a, b) for a, b in pairwise(edges)]
 
 
@@ -173,7 +163,9 @@ def split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> list[Tracer]:
     if not isinstance(indices_or_sections, list | tuple | np.ndarray):
         size = x.dims[ax.axis(axis, x.ndim, x)]
         count = ax.number(indices_or_sections, "the number of sections")
-        if isinstance(size, int) and (count <= 0 or size % count):
+        if count <= 0 or floordiv(size, count) * count != size:
+            if count > 0:
+                multiples.need(size, count)
             raise failure(
                 "GM017",
                 f"{size} elements into {count} equal parts",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import opcode
 import os.path
+import re
 import sys
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -109,6 +110,23 @@ def user_frame() -> FrameType | None:
     while frame is not None and _known(frame.f_code).internal:
         frame = frame.f_back
     return frame
+
+
+def calls(frame: FrameType, name: str) -> bool:
+    """Whether user code in `frame` calls the function of this name itself.
+
+    Compiled libraries that call it have no frames of their own: the text of the call tells, or,
+    without the source, whether the code knows the name at all.
+    """
+    from graphmill.frontend.errors import source_line, source_text
+
+    code = frame.f_code
+    if _known(code).internal:
+        return False
+    location = _known(code).site(frame.f_lasti, None).location
+    if not source_line(location):
+        return name in code.co_names
+    return re.match(rf"(\w+\s*\.\s*)*{name}\s*[(\[]", source_text(location)) is not None
 
 
 def site() -> Site | None:

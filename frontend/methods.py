@@ -12,6 +12,7 @@ import numpy as np
 from graphmill.frontend import core, misuse, shaping
 from graphmill.frontend.array_functions import implementation
 from graphmill.frontend.describe import failure, name_of
+from graphmill.frontend.known import known
 from graphmill.frontend.tracer import Tracer
 
 
@@ -51,11 +52,37 @@ def _astype(x: Tracer, dtype: Any, order: str = "K", casting: str = "unsafe",
 
 
 def _item(x: Tracer, *args: Any) -> Any:
-    raise misuse.as_number(x, "item")
+    elements = known(x)
+    if elements is None:
+        raise misuse.as_number(x, "item")
+    return elements.item(*args)
 
 
-def _elements(x: Tracer, *args: Any) -> Any:
-    raise misuse.as_array(x)
+def _elements(name: str) -> Callable[..., Any]:
+    """A method that only an array with known elements has."""
+
+    def method(x: Tracer, *args: Any) -> Any:
+        elements = known(x)
+        if elements is None:
+            raise misuse.as_array(x)
+        return getattr(elements, name)(*args)
+
+    return method
+
+
+def _view(x: Tracer, dtype: Any = None) -> Any:
+    """The array seen again; as another dtype of the same size, a copy of its bits."""
+    if dtype is None or core.as_dtype(dtype) is x.element:
+        return x[...]
+    to = core.as_dtype(dtype)
+    if (
+        to.bits != x.element.bits
+        or "c" in (to.kind, x.element.kind)
+        or "b" in (to.kind, x.element.kind)
+    ):
+        raise failure("GM018", f"{x.element} seen as {to}", [x],
+                      hint="a view has a dtype of the same size; .astype converts.")  # fmt: skip
+    return core.emit("bitcast", x, dtype=to)
 
 
 def _fill(x: Tracer, value: Any) -> None:
@@ -91,7 +118,8 @@ METHODS: dict[str, Callable[..., Any]] = {
         )
     },
     "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": shaping.flatten,
-    "item": _item, "tolist": _elements, "tobytes": _elements, "fill": _fill, "sort": _sort,
+    "item": _item, "tolist": _elements("tolist"), "tobytes": _elements("tobytes"),
+    "fill": _fill, "view": _view, "sort": _sort,
     "conj": _conjugate, "conjugate": _conjugate, "dot": _dot, "to_device": _to_device,
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from graphmill.frontend import locations
 from graphmill.frontend.describe import failure, here, name_of
 from graphmill.frontend.errors import GraphmillError, source_line, source_text
 from graphmill.frontend.sizes import Size
+from graphmill.frontend.state import refused
 from graphmill.frontend.tracer import Tracer
 
 
@@ -59,6 +60,8 @@ def _instead_of_truth() -> str:
 
 def as_number(x: Tracer, what: str) -> GraphmillError:
     """For `int(x)`, `float(x)`, `range(x)`, `x.item()`, `f"{x:.2f}"`."""
+    if locations.operation() == "write":  # of a number into a NumPy array
+        return as_array(x)
     name = name_of(x)
     hints = {
         "int": f"{name}.astype(np.int64) keeps it traced.",
@@ -70,13 +73,14 @@ def as_number(x: Tracer, what: str) -> GraphmillError:
         "text": "print it outside of the traced function.",
         "item": "leave .item() out: a 0-d traced value computes like a number.",
     }
-    return failure(
+    problem = failure(
         "GM002",
         f"{name} used as {'an index or size' if what == 'index' else what}",
         [x],
         why="Python needs the number now; it is computed when the compiled function runs.",
         hint=hints[what],
     )
+    return refused(problem)
 
 
 def as_sequence(x: Tracer, what: str) -> GraphmillError:
@@ -100,19 +104,28 @@ def as_sequence(x: Tracer, what: str) -> GraphmillError:
     )
 
 
+def _text() -> str:
+    """The expression that the user's code is computing."""
+    place = here()
+    return source_text(place) if place is not None else ""
+
+
 def as_array(x: Tracer) -> GraphmillError:
     """For `table[x]`, `a[i] = x` with a NumPy array, `np.asarray(x)`, and unknown C code."""
     name = name_of(x)
     kind = locations.operation()
     if kind == "read":
         what, why = f"a NumPy array indexed by {name}", "NumPy needs the index now."
-        hint = f"gm.numpy.asarray(array)[{name}], or pass the array as an argument."
+        hint = f"np.asarray(array)[{name}], or pass the array as an argument."
     elif kind == "write":
         what, why = f"{name} stored into a NumPy array", "that array lives only while tracing."
         hint = (
-            "make the array traced: gm.numpy.zeros(shape), np.zeros_like(x) or "
-            "gm.numpy.asarray(a) before the writes; np.stack joins rows."
+            "copy the array inside the function before the writes, a = np.array(a), and return "
+            "it; np.zeros(shape) and np.zeros_like(x) make new ones; np.stack joins rows."
         )
+    elif (scalar := re.match(r"(?:np|numpy)\.((?:u?int|float|complex)\d+)\(", _text())) is not None:
+        what, why = f"np.{scalar[1]} of {name}", "NumPy's number types need the number now."
+        hint = f"{name}.astype(np.{scalar[1]}) keeps it traced."
     else:
         what = f"{name} has no elements while tracing"
         why = "np.array, np.asarray or a library function that knows only NumPy asked for them."
@@ -120,4 +133,4 @@ def as_array(x: Tracer) -> GraphmillError:
             f"leave np.asarray out (or write gm.numpy.asarray({name})); np.stack([x, y]) joins "
             "traced values."
         )
-    return failure("GM004", what, [x], why=why, hint=hint)
+    return refused(failure("GM004", what, [x], why=why, hint=hint))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.frontend import axes as ax
-from graphmill.frontend import sizes
+from graphmill.frontend import multiples, sizes
 from graphmill.frontend.array_functions import implements
 from graphmill.frontend.core import (
     Tracer,
@@ -111,8 +111,10 @@ def wanted_shape(x: Tracer, given: Any) -> tuple[DimLike, ...]:
         found = floordiv(total, rest) if rest != 0 else 0
         entries[free[0]] = found
         if found * rest != total or rest == 0:
+            multiples.need(total, rest)
             problem = f"{total} elements do not divide by {rest}."
     elif product(entries) != total:
+        multiples.need_exact(entries)
         problem = f"{total} elements do not fill {product(entries)} places."
     if problem:
         raise failure(

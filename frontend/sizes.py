@@ -6,11 +6,12 @@ error where they do not, for one trace serves all sizes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from graphmill.frontend import state
-from graphmill.frontend.errors import GraphmillError, error
+from graphmill.frontend.errors import GraphmillError, error, source_text
 from graphmill.frontend.locations import site
 from graphmill.ir import dims as ir_dims
 from graphmill.ir.dims import Dim, DimLike, Quotient
@@ -145,14 +146,22 @@ def as_dim(value: Any) -> DimLike | None:
 
 def no_value(dim: Dim, what: str) -> GraphmillError:
     """The error for a dim that would have to be a number."""
-    return error(
+    place = _location()
+    loops = place is not None and source_text(place).startswith("range(")
+    hint = "use operations that take symbolic sizes (np.zeros(x.shape), np.arange(x.shape[0]), "
+    hint += "x.reshape(...)), or make the dim static by leaving it out of dynamic=."
+    if loops:
+        hint = f"gm.fori_loop(0, {dim}, body, state) counts to a symbolic size, gm.scan goes over "
+        hint += "rows; whole-array operations need no loop. Or make the dim static by leaving it "
+        hint += "out of dynamic=."
+    problem = error(
         "GM005",
         f"{dim} is {what}",
-        location=_location(),
+        location=place,
         why=f"one compilation serves all sizes of {dim}, so it has no number while tracing.",
-        hint="use operations that take symbolic sizes (np.zeros_like(x), gm.numpy.zeros(x.shape), "
-        "x.reshape(...)), or make the dim static by leaving it out of dynamic=.",
+        hint=hint,
     )
+    return state.refused(problem)
 
 
 def _location() -> Any:
@@ -176,7 +185,7 @@ def _decide(a: Size, relation: str, b: Any) -> bool:
         raise no_value(a.dim, f"compared with {b!r}")
     answer = compare(a.dim, relation, other, _bounds())
     if answer is None:
-        raise error(
+        problem = error(
             "GM005",
             f"{a.dim} {relation} {other} is not decided",
             location=_location(),
@@ -184,6 +193,7 @@ def _decide(a: Size, relation: str, b: Any) -> bool:
             hint="give the dim bounds, for example gm.spec('f32[batch, 8]', batch=(2, 64)); choose "
             "at run time with np.where or gm.cond; or make the dim static.",
         )
+        raise state.refused(problem)
     return answer
 
 
@@ -193,7 +203,13 @@ def _bounds() -> Mapping[str, Bounds]:
 
 def compare(a: DimLike, relation: str, b: DimLike, bounds: Mapping[str, Bounds]) -> bool | None:
     """Whether `a relation b` (`==`, `<`, `>`) for all sizes, for none (False), or None."""
-    low, high = interval(a - b, bounds)
+    answer = _sign(interval(a - b, bounds), relation)
+    return _sign(interval(_undivided(a - b), bounds), relation) if answer is None else answer
+
+
+def _sign(limits: tuple[int | None, int | None], relation: str) -> bool | None:
+    """Whether a number between the limits is in the relation to 0."""
+    low, high = limits
     if relation == ">":
         if low is not None and low > 0:
             return True
@@ -206,6 +222,32 @@ def compare(a: DimLike, relation: str, b: DimLike, bounds: Mapping[str, Bounds])
         return True
     apart = (low is not None and low > 0) or (high is not None and high < 0)
     return False if apart else None
+
+
+def _undivided(dim: DimLike) -> DimLike:
+    """A positive multiple of the dim in which `n // 4` is `(n - n % 4) / 4`: it has the sign."""
+    if isinstance(dim, int):
+        return dim
+    found = [[f for f in m if isinstance(f, Quotient) and _is_division(f)] for m, _ in dim.terms]
+    scale = math.lcm(*(f[0].right.evaluate({}) for f in found if f))
+    total: DimLike = 0
+    for (monomial, coefficient), divisions in zip(dim.terms, found, strict=True):
+        term: DimLike = coefficient * scale
+        factors = list(monomial)
+        if divisions:
+            by = divisions[0].right.evaluate({})
+            left = divisions[0].left.substitute({})
+            factors.remove(divisions[0])
+            term = coefficient * (scale // by) * (left - ir_dims.mod(left, by))
+        for factor in factors:
+            term = term * Dim((((factor,), 1),))
+        total = total + term
+    return total
+
+
+def _is_division(quotient: Quotient) -> bool:
+    number = not quotient.right.names
+    return quotient.op == "floordiv" and number and quotient.right.evaluate({}) > 0
 
 
 def interval(dim: DimLike, bounds: Mapping[str, Bounds]) -> tuple[int | None, int | None]:

@@ -217,8 +217,9 @@ def merge_bounds(specs: Sequence[Spec]) -> dict[str, Bounds]:
 
 
 def _check_solvable(specs: Sequence[Spec], names: Mapping[str, Bounds]) -> None:
-    """Every named dim must stand alone at some axis, so that a call can read it off."""
-    alone = {str(dim) for one in specs for dim in one.shape if isinstance(dim, Dim)}
+    """Every named dim must stand alone at some axis (or times a number): a call reads it off."""
+    dims = [dim for one in specs for dim in one.shape if isinstance(dim, Dim)]
+    alone = {str(dim.terms[0][0][0]) for dim in dims if _is_multiple(dim)}
     for name in names:
         if name not in alone:
             raise error(
@@ -226,3 +227,8 @@ def _check_solvable(specs: Sequence[Spec], names: Mapping[str, Bounds]) -> None:
                 why="a call reads the size of each named dim off an argument's shape.",
                 hint=f"use {name} itself as a dim of some argument.",
             )  # fmt: skip
+
+
+def _is_multiple(dim: Dim) -> bool:
+    """Whether a dim is `n` or `4*n`."""
+    return len(dim.terms) == 1 and len(dim.terms[0][0]) == 1

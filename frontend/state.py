@@ -10,14 +10,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill.frontend.errors import error
+from graphmill.frontend.errors import GraphmillError, error
 from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Block, Bounds, Value
 from graphmill.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from graphmill.frontend.multiples import Multiple
+    from graphmill.frontend.variable import Variable
 
 # Constants up to this many elements are repeated in each region; larger ones are captured.
 SMALL = 64
@@ -28,16 +32,35 @@ Array = np.ndarray[Any, Any]
 
 
 class Trace:
-    """One function being traced: its name, named dims and captured arrays."""
+    """One function being traced: its name, named dims, captured arrays, elements already known."""
 
     def __init__(
-        self, name: str, dims: dict[str, Bounds], stays: Callable[[Array], bool] | None = None
-    ) -> None:
+        self, name: str, dims: dict[str, Bounds], stays: Callable[[Array], bool] | None = None,
+        adopts: bool = False,
+    ) -> None:  # fmt: skip
         self.name = name
         self.dims = dims
         self.stays = stays
+        self.adopts = adopts  # NumPy's creation functions make traced arrays
+        self.known: dict[Value, Array | None] = {}
+        self.multiples: dict[str, Multiple] = {}  # dims that this run needs to be multiples
+        self.refused: GraphmillError | None = None  # the last answer NumPy may have swallowed
+        self.variables: dict[str, Variable] = {}
         self.params: dict[Value, str] = {}
         self.captured: list[Array] = []
+
+    def name_of(self, variable: Variable) -> str:
+        """The IR's name of a variable, given to it when the trace first meets it."""
+        for name, known in self.variables.items():
+            if known is variable:
+                return name
+        base = variable.name if variable.name.isidentifier() else "variable"
+        name, number = base, 1
+        while name in self.variables:
+            number += 1
+            name = f"{base}_{number}"
+        self.variables[name] = variable
+        return name
 
 
 class Frame:
@@ -52,6 +75,7 @@ class Frame:
         self.captures: dict[Value, Value] = {}
         self.open = True
         self.last: tuple[object, Value] | None = None
+        self.token: Value | None = None  # after the effects so far
         self._copies: dict[Value, Value] = {}
         self._constants: dict[tuple[Any, ...], list[Value]] = {}
         self._borrowed: dict[tuple[Any, ...], Value] = {}
@@ -126,6 +150,20 @@ _FRAME: ContextVar[Frame | None] = ContextVar("graphmill_frame", default=None)
 def tracing() -> bool:
     """Whether a function is being traced in this thread."""
     return _FRAME.get() is not None
+
+
+def refused(problem: GraphmillError) -> GraphmillError:
+    """The error, noted in the trace: NumPy's C code may replace it by one of its own."""
+    frame = _FRAME.get()
+    if frame is not None:
+        frame.trace.refused = problem
+    return problem
+
+
+def adopting() -> bool:
+    """Whether NumPy's creation functions make traced arrays in this thread."""
+    frame = _FRAME.get()
+    return frame is not None and frame.trace.adopts
 
 
 def current() -> Frame:

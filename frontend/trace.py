@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphmill.frontend import locations
+from graphmill.frontend import adoption, locations, multiples
 from graphmill.frontend.core import Tracer, as_tracer
 from graphmill.frontend.errors import GraphmillError, error
+from graphmill.frontend.multiples import Multiple
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.spec import Spec, merge_bounds, spec
 from graphmill.frontend.state import Frame, Trace, entered, tracing
 from graphmill.frontend.trees import Tree, flatten
+from graphmill.frontend.variable import Variable
 from graphmill.ir.graph import Function, Location, Value
 
 __all__ = ["Traced", "trace", "tracing"]
@@ -28,6 +31,8 @@ class Traced:
     `in_tree` is the structure of `(args, kwargs)` and `out_tree` of the result; `paths` and
     `out_paths` name each parameter and result (`params['w']`); `specs` are the parameters';
     `captured` holds the arrays that became constants: a write to one of them makes this stale.
+    `variables` are those that it reads and assigns, by their names in the IR.
+    `multiples` tells which dims must be multiples of a number: `n` is `4*n_div4` in `specs`.
     """
 
     function: Function
@@ -37,6 +42,8 @@ class Traced:
     paths: tuple[str, ...]
     out_paths: tuple[str, ...]
     captured: tuple[np.ndarray[Any, Any], ...]
+    multiples: Mapping[str, Multiple]
+    variables: Mapping[str, Variable]
 
 
 def trace(
@@ -64,26 +71,66 @@ def trace(
     if paths is None:
         paths = argument_paths(function, in_tree)
     name = _identifier(name or _name_of(function))
-    bounds = merge_bounds(specs)
+    static, paths, adopts = dict(static or {}), tuple(paths), False
+    needed: dict[str, Multiple] = {}
+    while True:
+        fitted = multiples.applied(specs, needed)
+        entry = Trace(name, merge_bounds(fitted), stays, adopts)
+        try:
+            with adoption.adopted() if adopts else nullcontext():
+                return _traced(function, fitted, in_tree, static, paths, entry, needed)
+        except Exception as problem:
+            # once more if the function can be traced in another way
+            if entry.multiples:
+                needed = multiples.merged(needed, entry.multiples)
+            elif entry.refused is not None and not adopts:
+                adopts = True
+            elif entry.refused is not None and _raised_by(problem, entry.refused):
+                raise entry.refused from None
+            else:
+                raise
+
+
+def _raised_by(problem: Exception, refused: GraphmillError) -> bool:
+    """Whether NumPy raised the exception where it was refused a traced value's elements."""
+    place, frame = refused.location, problem.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if place is None or frame is None:
+        return False
+    return (frame.tb_frame.f_code.co_filename, frame.tb_lineno) == (place.file, place.line)
+
+
+def _traced(
+    function: Callable[..., Any],
+    specs: tuple[Spec, ...],
+    in_tree: Tree,
+    static: dict[str, Any],
+    paths: tuple[str, ...],
+    entry: Trace,
+    needed: Mapping[str, Multiple],
+) -> Traced:
+    """One run of the function."""
     names = [_identifier(path) for path in paths]
-    made = Function(name, [s.type for s in specs], names, bounds)
+    made = Function(entry.name, [s.type for s in specs], names, entry.dims)
     made.loc = locations.definition(function)
-    frame = Frame(Trace(name, bounds, stays), made.block)
+    frame = Frame(entry, made.block)
     for param, path in zip(made.params, paths, strict=True):
-        frame.trace.params[param] = _param_origin(path, name, made.loc)
+        frame.trace.params[param] = _param_origin(path, entry.name, made.loc)
     with entered(frame):
         tracers = [
             Tracer(param, frame, one.weak) for param, one in zip(made.params, specs, strict=True)
         ]
         given, keywords = in_tree.unflatten(tracers)
-        result = _run(function, given, keywords | dict(static or {}))
+        result = _run(function, given, keywords | static)
         results, out_tree = flatten(result)
         out_paths = out_tree.paths("result")
         values = _values(results, out_paths, made.loc)
         frame.builder.loc = None
         frame.builder.end(*values)
+    captured = tuple(frame.trace.captured)
     return Traced(
-        made, in_tree, out_tree, specs, tuple(paths), out_paths, tuple(frame.trace.captured)
+        made, in_tree, out_tree, specs, paths, out_paths, captured, dict(needed), entry.variables
     )
 
 

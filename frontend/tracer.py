@@ -8,12 +8,13 @@ array they were taken from and write through to it; where NumPy may give a view 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from graphmill.frontend import sizes
+from graphmill.frontend import locations, sizes
 from graphmill.frontend.state import Frame, current
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType
@@ -141,10 +142,13 @@ class Tracer:
 
         return array_functions.call(function, args, kwargs)
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
-        from graphmill.frontend import misuse
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        from graphmill.frontend import known, misuse
 
-        raise misuse.as_array(self)
+        elements = known.known(self)
+        if elements is None or locations.operation() == "write":
+            raise misuse.as_array(self)
+        return elements if dtype is None else elements.astype(dtype)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         from graphmill.frontend import numpy
@@ -153,30 +157,34 @@ class Tracer:
 
     # ---- Python's protocols
 
-    def __bool__(self) -> NoReturn:
-        from graphmill.frontend import misuse
+    def __bool__(self) -> bool:
+        from graphmill.frontend import known, misuse
 
-        raise misuse.as_bool(self)
+        elements = known.known_scalar(self)
+        if elements is None:
+            raise misuse.as_bool(self)
+        return bool(elements)
 
-    def __int__(self) -> NoReturn:
-        from graphmill.frontend import misuse
+    def __int__(self) -> int:
+        return int(self._number("int"))
 
-        raise misuse.as_number(self, "int")
+    def __float__(self) -> float:
+        return float(self._number("float"))
 
-    def __float__(self) -> NoReturn:
-        from graphmill.frontend import misuse
+    def __complex__(self) -> complex:
+        return complex(self._number("complex"))
 
-        raise misuse.as_number(self, "float")
+    def __index__(self) -> int:
+        return operator.index(self._number("index"))
 
-    def __complex__(self) -> NoReturn:
-        from graphmill.frontend import misuse
+    def _number(self, what: str) -> Any:
+        """Its only element where that is known while tracing; an error where it is not."""
+        from graphmill.frontend import known, misuse
 
-        raise misuse.as_number(self, "complex")
-
-    def __index__(self) -> NoReturn:
-        from graphmill.frontend import misuse
-
-        raise misuse.as_number(self, "index")
+        element = known.known_scalar(self) if what != "index" or not self.dims else None
+        if element is None:
+            raise misuse.as_number(self, what)
+        return element
 
     def __len__(self) -> int:
         from graphmill.frontend import misuse

@@ -26,7 +26,7 @@ from graphmill.frontend.core import (
 from graphmill.frontend.describe import failure, here, name_of
 from graphmill.frontend.errors import source_text
 from graphmill.frontend.sizes import Size
-from graphmill.frontend.state import current
+from graphmill.frontend.state import current, refused
 from graphmill.frontend.tracer import Tracer
 from graphmill.ir.dtypes import DType, DTypeError, bf16, bool_, dtype, f32, of_scalar, promote
 
@@ -101,12 +101,14 @@ def _into(ufunc: np.ufunc, result: Result, out: Any, where: Any, inputs: Sequenc
             final.append(value)
             continue
         if not isinstance(target, Tracer):
-            raise failure("GM011", f"the result of np.{ufunc.__name__} goes to a NumPy array",
-                          [target, *inputs],
-                          why="a traced value cannot be stored in a NumPy array, which lives only "
-                          "while tracing.",
-                          hint=f"write {name_of(target)} = {name_of(target)} + …, or make it "
-                          "traced first: gm.numpy.asarray(a).")  # fmt: skip
+            raise refused(failure(
+                "GM011", f"the result of np.{ufunc.__name__} goes to a NumPy array",
+                [target, *inputs],
+                why="a traced value cannot be stored in a NumPy array from outside of the "
+                "function, which lives only while tracing.",
+                hint=f"write {name_of(target)} = {name_of(target)} + …, or make it traced first: "
+                "np.array(a).",
+            ))  # fmt: skip
         if where is not True:
             mask = broadcast_to(astype(where, bool_), target.dims)
             kept = as_tracer(target)

@@ -32,7 +32,7 @@ _WHERE = {
     "threads": "runtime.threads", "set_num_threads": "runtime.threads",
     "num_threads": "runtime.threads",
     "numpy": "frontend.numpy:", "nn": "frontend.nn:",
-    "random": "frontend.random:",
+    "random": "frontend.random:", "Variable": "frontend.variable",
 }  # fmt: skip
 
 __all__ = ["__version__", *_WHERE]
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from graphmill.frontend import random as random
     from graphmill.frontend.errors import GraphmillError as GraphmillError
     from graphmill.frontend.spec import spec as spec
+    from graphmill.frontend.variable import Variable as Variable
     from graphmill.runtime.executable import CheckError as CheckError
     from graphmill.runtime.profiler import profile as profile
     from graphmill.runtime.threads import num_threads as num_threads

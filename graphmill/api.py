@@ -16,18 +16,21 @@ import numpy as np
 from graphmill import driver
 from graphmill.driver import Options
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
+from graphmill.frontend.multiples import misfit
 from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
 from graphmill.frontend.state import tracing
 from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
+from graphmill.passes.state import state
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
 from graphmill.runtime.guards import Watch
 from graphmill.stages import Executable, Graph, Lowered
+from graphmill.stages import load as load_compiled
 
 if TYPE_CHECKING:
     from graphmill.codegen.aot.library import BuiltLibrary
@@ -160,13 +163,17 @@ class Jit(Dispatcher):
     def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
         tree, static, key = self._pending.call
         traced = self._trace(args, tree, static, stays)
+        if traced.multiples:
+            problem = misfit(traced.specs, [np.shape(x) for x in args], traced.multiples)
+            if problem is not None:
+                raise problem
         self.watch_arrays(traced.captured)
         self.watch_values(static.values())
         self._out_trees[key] = traced.out_tree
         options = self.options
         if profiler.active() is not None:
             options = Options(options.pipeline, options.check, options.target, True)
-        return Loaded(driver.compile_function(traced.function, options), threads=self.threads)
+        return load_compiled(traced.function, traced.variables, options, self.threads)
 
     def _trace(
         self,
@@ -197,11 +204,13 @@ class Jit(Dispatcher):
 
     def trace(self, *args: Any, **kwargs: Any) -> Graph:
         """The traced IR for these arguments (arrays, specs or spec texts)."""
-        return Graph(self._traced(args, kwargs).function, self.options)
+        traced = self._traced(args, kwargs)
+        return Graph(traced.function, self.options, traced.variables)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The function in every form on its way to machine code."""
-        return Lowered(self._traced(args, kwargs).function, self.options)
+        traced = self._traced(args, kwargs)
+        return Lowered(traced.function, self.options, traced.variables)
 
     def compile(self, *args: Any, **kwargs: Any) -> Executable:
         """An executable for these arguments, ready to run."""
@@ -322,7 +331,9 @@ def build(
     """Compile ahead of time to a shared object with a C header that needs no Python.
 
     `build(f, [gm.spec("f32[batch, 784]")], "libf.so")`, or several functions in one library:
-    `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. Returns what was written. `options`
+    `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. The library keeps no state: what a
+    function reads of variables are inputs behind its arguments, what it assigns outputs behind its
+    results. Returns what was written. `options`
     are those of `build_library`: `embed_weights`, `weights_path`, `prefix`, `version`, `linker`.
     """
     from graphmill.codegen.aot.library import build_library
@@ -342,11 +353,16 @@ def build(
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         chosen = Options(base.pipeline, base.check, target)
-        made = driver.compile_function(traced.function, chosen)
+        planned = state(traced.function)
+        made = driver.compile_function(planned, chosen)
         # results are called what they are in the user's structure: out['loss'], out[1]
         outputs = [
             replace(output, name=place)
-            for output, place in zip(made.outputs, traced.out_tree.paths("out"), strict=True)
+            for output, place in zip(
+                made.outputs,
+                (*traced.out_tree.paths("out"), *planned.attrs.get("writes", ())),
+                strict=True,
+            )
         ]
         artifacts.append(replace(made, outputs=tuple(outputs)))
         built_with[name] = {"pipeline": chosen.passes, "check": chosen.check}

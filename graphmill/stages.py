@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from graphmill import driver
 from graphmill.driver import Options
+from graphmill.frontend.variable import Variable
+from graphmill.ir import graph as ir_graph
 from graphmill.ir.cost import function_cost
-from graphmill.ir.graph import Function
+from graphmill.ir.graph import Function, Module
 from graphmill.ir.ops.base import Cost
+from graphmill.passes.state import state
 from graphmill.runtime.executable import Executable as Loaded
+from graphmill.runtime.stateful import StatefulExecutable
+
+Variables = Mapping[str, Variable]
+
+
+def load(
+    function: Function, variables: Variables, options: Options, threads: int | None = None
+) -> Loaded:
+    """Machine code of a traced function that reads and assigns these variables."""
+    if not variables:
+        return Loaded(driver.compile_function(function, options), threads=threads)
+    function = state(function)
+    reads, writes = ([variables[n] for n in function.attrs[k]] for k in ("reads", "writes"))
+    artifact = driver.compile_function(function, options)
+    return StatefulExecutable(artifact, reads, writes, threads=threads)
 
 
 class Graph:
     """The IR of a traced function. `str()` prints it."""
 
-    def __init__(self, function: Function, options: Options) -> None:
+    def __init__(self, function: Function, options: Options, variables: Variables) -> None:
         self.function = function
         self.options = options
+        self.variables = variables
 
     def __str__(self) -> str:
         return str(self.function)
@@ -34,10 +54,16 @@ class Graph:
         return self.function.to_networkx()
 
     def interpret(self, *arrays: Any) -> tuple[Any, ...]:
-        """Evaluate with NumPy, op by op: the slow, exact meaning."""
+        """Evaluate with NumPy, op by op: the slow, exact meaning.
+
+        Variables start with their present values, and keep them.
+        """
         from graphmill.ir.reference import interpret
 
-        return interpret(self.function, *arrays)
+        variables = {
+            name: ir_graph.Variable(name, v.type, v.value) for name, v in self.variables.items()
+        }
+        return interpret(Module({self.function.name: self.function}, variables), *arrays)
 
     def cost(self) -> Cost:
         """Operations and bytes, as numbers or dim expressions."""
@@ -47,9 +73,10 @@ class Graph:
 class Lowered:
     """A traced function and its later forms, each made when it is asked for."""
 
-    def __init__(self, function: Function, options: Options) -> None:
+    def __init__(self, function: Function, options: Options, variables: Variables) -> None:
         self.function = function
         self.options = options
+        self.variables = variables
 
     @cached_property
     def planned(self) -> Function:
@@ -88,8 +115,7 @@ class Lowered:
 
     def compile(self, threads: int | None = None) -> Executable:
         """Machine code, loaded."""
-        artifact = driver.compile_function(self.function, self.options)
-        return Executable(Loaded(artifact, threads=threads), self)
+        return Executable(load(self.function, self.variables, self.options, threads), self)
 
 
 class Executable:

@@ -20,6 +20,11 @@ from graphmill.passes.statistics import count
 
 VIEWS = frozenset({"reshape", "check"})
 LOOPS = frozenset({"while", "scan"})
+# ops that take whole arrays in row-major order: their first operand, or every one
+FIRST = VIEWS | {
+    "scatter", "dynamic_update_slice", "transfer", "all_reduce", "all_gather", "reduce_scatter",
+}  # fmt: skip
+EVERY = frozenset({"custom_call"})
 
 
 @register_pass("memory")
@@ -31,7 +36,7 @@ def memory(function: Function) -> Function:
     body yields as carries keep their places for the whole loop.
     """
     function = function.clone()
-    _pack_strided_views(function.block)
+    _pack_strided(function.block)
     _own_results(function.block)
     planner = _Planner(function)
     planner.run()
@@ -42,14 +47,23 @@ def memory(function: Function) -> Function:
 # ---- copies
 
 
-def _pack_strided_views(block: Block) -> None:
-    """A view needs contiguous memory: copy strided parameters that are viewed."""
+def _pack_strided(block: Block) -> None:
+    """Copy a strided parameter for ops that take whole arrays in row-major order.
+
+    Regions take plain arrays by their typing rules, so this concerns the outermost block.
+    """
+    copies: dict[Value, Value] = {}
     for op in block.ops[:]:
-        if op.name in VIEWS and op.operands[0].tensor.layout == "strided":
-            builder = Builder(block, op)
-            builder.loc, builder.scope = op.loc, op.scope
-            op.set_operand(0, builder.op("copy", op.operands[0]))
-            count("copies")
+        count_of = 1 if op.name in FIRST else len(op.operands) if op.name in EVERY else 0
+        for i, value in enumerate(op.operands[:count_of]):
+            if not isinstance(value.type, TensorType) or value.type.layout != "strided":
+                continue
+            if value not in copies:
+                builder = Builder(block, op)
+                builder.loc, builder.scope = op.loc, op.scope
+                copies[value] = builder.op("copy", value)
+                count("copies")
+            op.set_operand(i, copies[value])
 
 
 def _own_results(block: Block) -> None:

@@ -146,6 +146,7 @@ def record_for(executable: Executable, args: Sequence[Any], result: str) -> Reco
     programs = [code for _, codes in executable.output_codes for code in codes]
     if (
         artifact.profiled
+        or len(args) != len(artifact.inputs)  # variables are inputs too
         or not 1 <= len(artifact.outputs) <= LAYOUT["MAX_OUTPUTS"]
         or pointers > LAYOUT["POINTERS"]
         or words > _MAX_SCRATCH_WORDS

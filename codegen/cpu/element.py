@@ -247,10 +247,8 @@ def _broadcast(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
 
 
 def _transpose(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
-    at = [index[0]] * len(index)
-    for axis, source in enumerate(op.attrs["perm"]):
-        at[source] = index[axis]
-    return e.at(op.operands[0], tuple(at), guard)
+    at = tuple(index[axis] for axis in np.argsort(op.attrs["perm"]))
+    return e.at(op.operands[0], at, guard)
 
 
 def _slice(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:

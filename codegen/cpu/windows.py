@@ -30,6 +30,10 @@ def _window_reduce(host: Host, op: Op) -> None:
     source, target = host.source(kernel, operand), host.source(kernel, op.result, output)
     elements = Elements(kernel, {})
     shape = op.result.shape
+    if not shape:
+        elements.store(target, (), elements.load(source, ()))
+        host.launch(kernel, Launch(1, 1), info_of(op, kernel.name, False))
+        return
     blocks = row_blocks(shape[-1])
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
         outer, low, high = item_range(kernel, item.i, shape, blocks)

@@ -15,14 +15,18 @@ from graphmill.runtime.executable import Executable
 PLAIN = "inline,state,memory"  # no op changed or fused: every kernel by itself
 
 
+def executable(made: Function, pipeline: str = DEFAULT_PIPELINE, threads: int = 2) -> Executable:
+    """The compiled function."""
+    options = Options(pipeline)
+    return Executable(driver.emit(driver.optimise(made, options), options), threads=threads)
+
+
 def run_compiled(
     made: Function, arrays: list[np.ndarray[Any, Any]], pipeline: str = DEFAULT_PIPELINE,
     threads: int = 2,
 ) -> tuple[np.ndarray[Any, Any], ...]:  # fmt: skip
     """The results of the compiled function."""
-    options = Options(pipeline)
-    planned = driver.optimise(made, options)
-    return Executable(driver.emit(planned, options), threads=threads).run(*arrays)
+    return executable(made, pipeline, threads).run(*arrays)
 
 
 def assert_close(got: Any, want: Any, message: str = "") -> None:

@@ -40,6 +40,9 @@ def contains(x: Any) -> Any:
     return 3 in x
 
 
+TABLE = np.ones(4)
+
+
 @pytest.mark.parametrize(
     ("f", "hint"),
     [(chained, "(a < x) & (x < b)"), (biggest, "np.maximum"), (both, "& is and"),
@@ -58,9 +61,8 @@ def test_truth_hints_fit_the_line(f: Any, hint: str) -> None:
         (lambda x: range(x[0, 0].astype(int)), "GM002"), (lambda x: x.item(), "GM002"),
         (lambda x: f"{x[0, 0]:.2f}", "GM002"), (lambda x: [1, 2][x[0, 0].astype(int)], "GM002"),
         (lambda x: len(x.sum()), "GM003"), (lambda x: list(x.sum()), "GM003"),
-        (lambda x: np.asarray(x), "GM004"), (lambda x: np.array([x, x]), "GM004"),
-        (lambda x: np.ones(4)[x[0].astype(int)], "GM004"), (lambda x: x.tolist(), "GM004"),
-        (lambda x: np.ones(4).__setitem__(0, x[0, 0]), None),
+        (lambda x: TABLE[x[0].astype(int)], "GM004"), (lambda x: x.tolist(), "GM004"),
+        (lambda x: TABLE.__setitem__(0, x[0, 0]), "GM002"),
         (lambda x: np.nonzero(x), "GM010"), (lambda x: np.histogram(x), "GM010"),
         (lambda x: np.fft.fft(x), "GM010"), (lambda x: np.linalg.svd(x), "GM010"),
         (lambda x: np.frompyfunc(abs, 1, 1)(x), "GM010"), (lambda x: np.save("f", x), "GM010"),

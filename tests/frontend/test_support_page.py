@@ -24,6 +24,7 @@ TITLES = {
     "linear": "Products", "einsum": "Products", "creation": "Making arrays",
     "selecting": "Choosing and ordering", "analysis": "Comparing and differences",
     "statistics": "Norms and statistics", "decompositions": "Linear systems",
+    "positions": "Positions, windows and bins",
 }  # fmt: skip
 
 

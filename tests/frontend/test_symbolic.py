@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphmill as gm
 from graphmill.frontend.sizes import Size, interval
 from graphmill.frontend.spec import Spec, spec
 from graphmill.frontend.trace import trace
@@ -49,8 +50,27 @@ FUNCTIONS: dict[str, Any] = {
         np.tri(x.shape[0], 3, like=x),
         np.arange(1, x.shape[0] + 2, 2, like=x),
     ),
-    "split": lambda x: np.split(np.concatenate([x, x]), 2),
-}
+    "split": lambda x: (np.split(np.concatenate([x, x]), 2), np.array_split(x, 3)),
+    "made": lambda x: (
+        np.zeros(x.shape[0]) + np.ones(x.shape)[:, 1], np.full((x.shape[0], 2), 2.5),
+        np.eye(x.shape[0]) @ x, np.arange(x.shape[0]) % 2 == 0, np.empty_like(x) * 0,
+        np.arange(1, x.shape[0] + 1), np.tri(x.shape[0]) @ x, np.identity(x.shape[0]),
+    ),
+    "filled": lambda x: filled(x),
+    "halves": lambda x: (x[: x.shape[0] // 2], x[x.shape[0] // 2 :], x[: x.shape[0] - 5],
+                         x[x.shape[0] - 2 :], x[1 : x.shape[0] - 1], x[x.shape[0] - 4 : -1]),
+    "cut": lambda x: x[: x.shape[0] // 4 * 4].reshape(-1, 4, 3).sum(1),
+    "flat": lambda x: (x.flatten(), x.reshape(1, -1), x.reshape(x.size), x.reshape(-1, 3)),
+    "means": lambda x: (x.mean(axis=1), x.sum(axis=0) / (x.shape[0] + 1), x.std(axis=1)),
+    "appended": lambda x: (np.append(x[:, 0], 1.0), np.hstack([x, x]), np.vstack([x, x[:1]])),
+}  # fmt: skip
+
+
+def filled(x: Any) -> Any:
+    out = np.zeros(x.shape[0])
+    out[1:] = x[:-1, 0]
+    out[0:1] = 7
+    return out
 
 
 def written(x: Any) -> Any:
@@ -127,10 +147,10 @@ def test_an_index_beyond_some_sizes_is_read_safely() -> None:
 @pytest.mark.parametrize(
     "f",
     [
-        lambda x: np.zeros(x.shape), lambda x: range(x.shape[0]), lambda x: int(x.shape[0]),
+        lambda x: range(x.shape[0]), lambda x: int(x.shape[0]),
         lambda x: x if x.shape[0] else -x, lambda x: x if x.shape[0] == 1 else -x,
-        lambda x: float(x.size), lambda x: x if x.shape[0] > 3 else -x, lambda x: np.arange(x.size),
-        lambda x: [0][x.shape[0]], lambda x: x[: x.shape[0] - 5], lambda x: np.array_split(x, 3),
+        lambda x: float(x.size), lambda x: x if x.shape[0] > 3 else -x,
+        lambda x: [0][x.shape[0]],
     ],
 )  # fmt: skip
 def test_needing_the_number_is_an_error(f: Any) -> None:
@@ -140,6 +160,51 @@ def test_needing_the_number_is_an_error(f: Any) -> None:
 @pytest.mark.parametrize("f", [lambda x: len(x), lambda x: list(x), lambda x: np.stack(x)])
 def test_symbolic_axes_are_not_iterated(f: Any) -> None:
     assert failure(f, "f64[n]").code == "GM003"
+
+
+def test_a_loop_over_a_symbolic_size_names_fori_loop() -> None:
+    assert "gm.fori_loop(0, n" in failure(lambda x: range(x.shape[0]), "f64[n]").hint
+
+
+MULTIPLES: dict[str, Any] = {
+    "reshape": lambda x: (x.reshape(-1, 4).sum(1), x * 2),
+    "explicit": lambda x: x.reshape(x.shape[0] // 4, 4),
+    "three axes": lambda x: (x.reshape(2, -1, 2), np.zeros(x.shape[0]) + x),
+    "split": lambda x: np.split(x, 4),
+    "two needs": lambda x: (x.reshape(-1, 2)[:, 0], np.split(x, 4)),
+}
+
+
+@pytest.mark.parametrize("name", MULTIPLES)
+def test_sizes_that_must_be_multiples(name: str) -> None:
+    function = MULTIPLES[name]
+    traced = trace(function, (spec("f64[n]", n=(0, 64)),))
+    assert str(traced.specs[0]) == "f64[4*n_div4]"
+    assert traced.function.dims == {"n_div4": Bounds(0, 16)}
+    compiled = gm.jit(function, dynamic={"x": ("n",)})
+    for n in (4, 0, 12):
+        x = np.arange(float(n))
+        same(run(traced, x), function(x))
+        same(compiled(x), function(x))
+    assert len(compiled.executables) == 1
+    with pytest.raises(gm.GraphmillError, match="n is 6, no multiple of 4") as caught:
+        compiled(np.ones(6))
+    assert caught.value.code == "GM017" and caught.value.location is not None
+
+
+def test_sizes_that_cannot_be_multiples() -> None:
+    for f in (lambda x: x[1:].reshape(-1, 4), lambda x: x.reshape(3, 3), lambda x: np.split(x, 0)):
+        assert failure(f, "f64[n]").code in ("GM017", "GM025")
+
+
+def test_built_library_takes_sizes_that_are_multiples(tmp_path: Any) -> None:
+    function = MULTIPLES["reshape"]
+    gm.build(function, ["f64[n]"], tmp_path / "libf.so")
+    loaded = gm.load(tmp_path / "libf.so")
+    assert "4*" in next(tmp_path.glob("*.h")).read_text()
+    (name,) = loaded.functions
+    for n in (8, 0):
+        same(tuple(getattr(loaded, name)(np.arange(float(n)))), function(np.arange(float(n))))
 
 
 def test_different_names_are_different_sizes() -> None:

@@ -1,0 +1,62 @@
+"""Executables with state: variables go in behind the arguments and come out behind the results."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from graphmill.codegen.artifact import Artifact
+from graphmill.runtime.buffers import Array
+from graphmill.runtime.executable import Executable
+
+
+class State(Protocol):
+    """What keeps an array between calls."""
+
+    lock: threading.Lock
+
+    @property
+    def value(self) -> Array:
+        """The array now; nobody writes to it."""
+
+    def store(self, array: Array) -> None:
+        """Keep another array of the same dtype and shape from now on."""
+
+
+class StatefulExecutable(Executable):
+    """Compiled code whose last inputs are `reads`' values and whose last outputs are `writes`'.
+
+    A call that writes holds the locks of all its variables until it has stored them, so that two
+    threads do not start from the same values; one that only reads takes one snapshot of them.
+    """
+
+    def __init__(
+        self, artifact: Artifact, reads: Sequence[State], writes: Sequence[State],
+        *, threads: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(artifact, threads=threads)
+        self.reads, self.writes = tuple(reads), tuple(writes)
+        every = {id(v): v for v in (*reads, *writes)}
+        self._locks = [every[key].lock for key in sorted(every)]  # one order: no deadlock
+
+    def accepts(self, args: Sequence[Any]) -> bool:
+        """Whether `run` would take these arguments."""
+        return super().accepts((*args, *(v.value for v in self.reads)))
+
+    def run(self, *args: Any) -> tuple[Array, ...]:
+        """Outputs for these arguments; the variables hold their new values afterwards."""
+        with ExitStack() as held:
+            for lock in self._locks:
+                held.enter_context(lock)
+            given = [v.value for v in self.reads]
+            if not self.writes:
+                held.close()
+            outputs = super().run(*args, *given)
+            count = len(outputs) - len(self.writes)
+            for variable, array in zip(self.writes, outputs[count:], strict=True):
+                variable.store(array)
+        return outputs[:count]
+
+    __call__ = run
