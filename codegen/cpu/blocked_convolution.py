@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from graphmill.codegen.cpu.contract.spec import Place, Sizes
 from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator
-from graphmill.codegen.cpu.convolve.blocked import BlockedPlace, emit_blocked
+from graphmill.codegen.cpu.convolve.blocked import emit_blocked
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec
+from graphmill.codegen.cpu.convolve.blocked_tiles import BlockedPlace
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.index import Index, Indices, zero
@@ -97,5 +98,5 @@ class _BlockedEpilogue(FusedEpilogue):
         code, plain = kernel.code, self.spec.block == 1
         at = Index(place.col, 1 if plain else 0)
         spatial = (at,) if self.spec.flat else (Index(place.line), at)
-        lane = zero(code) if plain else Index(code.i64(place.lane), 1)
+        lane = zero(code) if plain else Index(place.lane, 1)
         return (Index(place.batch), Index(place.row), *spatial, lane)

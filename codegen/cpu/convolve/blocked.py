@@ -15,7 +15,7 @@ from graphmill.codegen.cpu.contract.elements import is_plain, least, minus, stor
 from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.packing import transpose
 from graphmill.codegen.cpu.contract.slots import BODY
-from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Phase, Place, Sizes
+from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Phase, Sizes
 from graphmill.codegen.cpu.convolve.blocked_spec import (
     BlockedSpec,
     Run,
@@ -24,23 +24,17 @@ from graphmill.codegen.cpu.convolve.blocked_spec import (
     shape_of,
     tiling,
 )
-from graphmill.codegen.cpu.convolve.blocked_tiles import dense_tile, lanes_tile
+from graphmill.codegen.cpu.convolve.blocked_tiles import (
+    SLOTS,
+    BlockedPlace,
+    dense_tile,
+    lanes_tile,
+)
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 
-SLOTS = ("x", "w", "y", "batch", "scratch", "scratch_bytes")
 _WORTH_A_THREAD = 1 << 20  # multiply-adds
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedPlace(Place):
-    """Where finished sums go: `row` is the block of channels (the channel in a plain result),
-    `col` the place in its line (of the first lane in a plain result), `lane` the first in its
-    block."""
-
-    line: Val
-    lane: int
 
 
 def emit_blocked(
@@ -212,7 +206,7 @@ class _Loops:
             here = code.at(x, code.mul(at, spec.sizes[1] * spec.x_block), memory_type(spec.x))
             filters = code.at(w, code.mul(first, row), memory_type(spec.x))
             out, out_block = self._sums(item, line.i)
-            for run, column, target in self._tiles(here, out):
+            for run, _, column, target in self._tiles(here, out):
                 tile = dense_tile(code.unit, spec, self.shape, run, item.together)
                 x_line = spec.dilation[0] * spec.sizes[1] * spec.x_block
                 code.call(tile, [
@@ -225,6 +219,8 @@ class _Loops:
     def _lanes_lines(self, item: _Item) -> None:
         code, spec = self.code, self.spec
         row = spec.window[1] * spec.w_block
+        x_line = code.i64(spec.dilation[0] * spec.sizes[1] * spec.x_block)
+        inside = self.epilogue if self.in_place else None
         with code.loop(item.low, item.high) as line:
             first, count, at = self._window_rows(line.i)
             out, out_block = self._sums(item, line.i)
@@ -234,14 +230,16 @@ class _Loops:
                 filters = code.add(code.mul(first, row), j * spec.filter_block)
                 w = code.at(item.w, filters, memory_type(spec.x))
                 target = code.at(out, code.mul(out_block, j), self.shape.element) if j else out
-                for run, column, sums in self._tiles(here, target):
-                    tile = lanes_tile(code.unit, spec, self.shape, run)
-                    x_line = code.i64(spec.dilation[0] * spec.sizes[1] * spec.x_block)
-                    code.call(tile, [column, x_line, w, count, sums])
-            self._finish_if(None, item, line.i, out, out_block)
+                block = code.add(item.first, j)
+                for run, place, column, sums in self._tiles(here, target):
+                    tile = lanes_tile(code.unit, spec, self.shape, run, code.name, inside)
+                    where = [self.data, item.image, block, line.i, place] if inside else []
+                    code.call(tile, [column, x_line, w, count, sums, *where])
+            if inside is None:
+                self._finish_if(None, item, line.i, out, out_block)
 
-    def _tiles(self, x: Val, out: Val) -> Iterator[tuple[Run, Val, Val]]:
-        """Each run of tiles, with the addresses of a tile's first column and of its sums.
+    def _tiles(self, x: Val, out: Val) -> Iterator[tuple[Run, Val, Val, Val]]:
+        """Each run of tiles, with a tile's first place, the addresses of its column and its sums.
 
         The body is written once per run, inside the loop over its tiles.
         """
@@ -250,13 +248,15 @@ class _Loops:
             column = run.first * tap.stride - tap.low - run.shift
             if run.count == 1:
                 here = code.at(x, column * spec.x_block, memory_type(spec.x))
-                yield run, here, code.at(out, run.first * spec.w_block, self.shape.element)
+                sums = code.at(out, run.first * spec.w_block, self.shape.element)
+                yield run, code.i64(run.first), here, sums
                 continue
             with code.loop(0, run.count) as number:
                 step = code.mul(number.i, run.places * tap.stride * spec.x_block)
                 here = code.at(x, code.add(step, column * spec.x_block), memory_type(spec.x))
                 place = code.add(code.mul(number.i, run.places), run.first)
-                yield run, here, code.at(out, code.mul(place, spec.w_block), self.shape.element)
+                sums = code.at(out, code.mul(place, spec.w_block), self.shape.element)
+                yield run, place, here, sums
 
     def _sums(self, item: _Item, line: Val) -> tuple[Val, Val]:
         """Where a line's sums go, in the result or beside it, and the distance of the blocks."""
@@ -311,7 +311,14 @@ class _Loops:
                 at = code.add(code.mul(place.i, spec.w_block), lane)
                 value = code.load(code.at(sums, at, shape.element), shape.vector, shape.bytes)
                 where = BlockedPlace(
-                    block, place.i, item.image, shape.lanes, None, self.extra, line, lane
+                    block,
+                    place.i,
+                    item.image,
+                    shape.lanes,
+                    None,
+                    self.extra,
+                    line,
+                    code.i64(lane),
                 )
                 done = apply(code, self.epilogue, value, spec.acc, where)
                 store_as(code, done, target, at, spec.out)
@@ -347,7 +354,14 @@ class _Loops:
                     with code.otherwise() if masked else code.when(full):
                         mask = memory.tail_mask(code, left, lanes) if masked else None
                         where = BlockedPlace(
-                            own, at.i, item.image, lanes, mask, self.extra, line, 0
+                            own,
+                            at.i,
+                            item.image,
+                            lanes,
+                            mask,
+                            self.extra,
+                            line,
+                            code.i64(0),
                         )
                         done = apply(code, self.epilogue, value, spec.acc, where)
                         store_as(code, done, target, at.i, spec.out, mask)

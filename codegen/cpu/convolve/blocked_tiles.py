@@ -7,8 +7,12 @@ convolutions of a unit: sizes and strides of arrays are arguments.
 
 from __future__ import annotations
 
-from graphmill.codegen.cpu.contract.elements import load_wide
+from dataclasses import dataclass
+
+from graphmill.codegen.cpu.contract.elements import load_wide, store_as
+from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
+from graphmill.codegen.cpu.contract.spec import Epilogue, Place
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Run, Shape
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -18,9 +22,13 @@ _DENSE = (
     ("w_filters", "i64"), ("w_channels", "i64"), ("channels", "i64"), ("lines", "i64"),
     ("out", "!llvm.ptr"), ("out_block", "i64"), ("earlier", "i64"),
 )  # fmt: skip
+SLOTS = ("x", "w", "y", "batch", "scratch", "scratch_bytes")  # of a kernel's data
 _LANES = (
     ("x", "!llvm.ptr"), ("x_line", "i64"), ("w", "!llvm.ptr"), ("lines", "i64"),
     ("out", "!llvm.ptr"),
+)  # fmt: skip
+_WHERE = (
+    ("data", "!llvm.ptr"), ("image", "i64"), ("block", "i64"), ("line", "i64"), ("place", "i64"),
 )  # fmt: skip
 
 
@@ -158,17 +166,34 @@ class _Dense:
             each(False)
 
 
-def lanes_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run) -> str:
+@dataclass(frozen=True, slots=True)
+class BlockedPlace(Place):
+    """Where finished sums go: `row` is the block of channels (the channel in a plain result),
+    `col` the place in its line (of the first lane in a plain result), `lane` the first in its
+    block."""
+
+    line: Val
+    lane: Val
+
+
+def lanes_tile(
+    unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, name: str, epilogue: Epilogue | None
+) -> str:
     """Symbol of the tile of a depthwise convolution: each lane has its own channel and filter.
 
-    `(x, x_line, w, lines, out)`: as for `dense_tile`.
+    `(x, x_line, w, lines, out)` as for `dense_tile`; with an epilogue, which few sums make dear
+    to do by itself, also the kernel's data and where the tile's first place is.
     """
     symbol = _symbol("lanes", spec, shape, run)
+    if epilogue is not None:
+        symbol = f"{name}_{symbol.removeprefix('gm.')}"
     if not unit.once(symbol):
         return symbol
-    code = Code(unit, symbol, _LANES, attrs='passthrough = ["noinline", "nounwind"]')
-    x, x_line, w, lines, out = code.args
+    args = _LANES if epilogue is None else (*_LANES, *_WHERE)
+    code = Code(unit, symbol, args, attrs='passthrough = ["noinline", "nounwind"]')
+    x, x_line, w, lines, out, *where = code.args
     window, block, size = spec.window[1], spec.w_block, shape.lanes
+    extra = extra_slots(code, where[0], epilogue, len(SLOTS)) if where else ()
     with code.loop(0, shape.parts) as part:
         lane = code.mul(part.i, size)
         start = [code.const(0, shape.vector)] * run.places
@@ -178,8 +203,15 @@ def lanes_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run) -> str:
             ws = code.at(w, row, memory_type(spec.x))
             line.next = _lane_taps(code, spec, shape, run, here, ws, line.carried)
         for place, value in enumerate(line.results):
-            address = code.at(out, code.add(lane, place * block), shape.element)
-            code.store(value, address, shape.bytes)
+            at = code.add(lane, place * block)
+            if epilogue is None:
+                code.store(value, code.at(out, at, shape.element), shape.bytes)
+                continue
+            _, image, number, row, first = where
+            col = code.add(first, place)
+            goal = BlockedPlace(number, col, image, size, None, extra, row, lane)
+            done = apply(code, epilogue, value, spec.acc, goal)
+            store_as(code, done, out, at, spec.out)
     code.finish()
     return symbol
 
