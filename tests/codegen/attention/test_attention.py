@@ -41,6 +41,12 @@ def divided_late(q: Any, k: Any, v: Any) -> Any:
     return (e @ v) / e.sum(-1, keepdims=True)
 
 
+def inverted(q: Any, k: Any, v: Any) -> Any:
+    s = scores(q, k)
+    e = np.exp(s - s.max(-1)[..., None])
+    return (e * (1 / e.sum(-1, keepdims=True))) @ v
+
+
 def unshifted(q: Any, k: Any, v: Any) -> Any:
     e = np.exp(scores(q, k) * 0.25)
     return e / e.sum(-1, keepdims=True) @ v
@@ -157,8 +163,8 @@ def check(function: Form, arrays: list[Array], **how: Any) -> None:
 
 
 FORMS = [
-    plain, divided_late, unshifted, causal, hidden, added, window, by_name, keys_first, heads_last,
-    shared_keys, grouped, projected,
+    plain, divided_late, inverted, unshifted, causal, hidden, added, window, by_name, keys_first,
+    heads_last, shared_keys, grouped, projected,
 ]  # fmt: skip
 SIZES = [
     (1, 2, 70, 130, 16, 24),
@@ -248,6 +254,7 @@ def made_for_any_size(few: bool) -> Any:
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.booleans(), st.integers(0, 3), st.integers(0, 200), st.integers(0, 300))
 @example(few=False, b=2, n=65, m=4)
+@example(few=False, b=3, n=1, m=700)
 @example(few=False, b=0, n=5, m=5)
 @example(few=False, b=2, n=0, m=3)
 @example(few=False, b=1, n=4, m=0)
