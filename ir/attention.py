@@ -132,22 +132,32 @@ def _softmax(second: Op, side: int) -> tuple[_Softmax, Value] | None:
     op = weights.op
     if op is None:
         return None
-    if op.name == "div":
-        power = uncast(op.operands[0]).op
-        kept = [i for i in range(weights.tensor.rank) if i != contract[0]]
-        divisor = _repeated(op.operands[1], kept)
-        softmax = _shape(power, divisor, contract[0])
-        return None if softmax is None else (softmax, second.result)
-    axes = Product(second).axes(side)
-    for user in second.result.users:
-        divided = user if user.name == "div" and user.operands[0] is second.result else None
-        if divided is None or len(second.result.uses) != 1:
-            continue
-        where = [axes.index(i) for i in range(weights.tensor.rank) if i != contract[0]]
-        softmax = _shape(op, _repeated(divided.operands[1], where), contract[0])
+    kept = [i for i in range(weights.tensor.rank) if i != contract[0]]
+    for power, divisor in _quotients(op, kept):
+        softmax = _shape(uncast(power).op, divisor, contract[0])
         if softmax is not None:
-            return softmax, divided.result
+            return softmax, second.result
+    where = [Product(second).axes(side).index(i) for i in kept]
+    for user in second.result.users if len(second.result.uses) == 1 else ():
+        for product, divisor in _quotients(user, where):
+            softmax = _shape(op, divisor, contract[0]) if product is second.result else None
+            if softmax is not None:
+                return softmax, user.result
     return None
+
+
+def _quotients(op: Op, axes: list[int]) -> Iterator[tuple[Value, Value]]:
+    """x and y where `op` is x / y or x * (1 / y), y repeated along all axes but `axes`."""
+    if op.name == "div":
+        divisor = _repeated(op.operands[1], axes)
+        if divisor is not None:
+            yield op.operands[0], divisor
+    if op.name == "mul":
+        for x, y in (op.operands, op.operands[::-1]):
+            inverse = _repeated(y, axes)
+            made = inverse.op if inverse is not None else None
+            if made is not None and made.name == "div" and is_splat(made.operands[0], 1.0):
+                yield x, made.operands[1]
 
 
 def _repeated(value: Value, axes: list[int]) -> Value | None:

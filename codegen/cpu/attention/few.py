@@ -35,11 +35,14 @@ LARGEST, TOTAL, START = 0, 1, 16  # a row of partial results: where its parts be
 
 
 def emit_few(
-    host: Host, begin: Callable[[str], Problem], info: Callable[[str], KernelInfo]
+    host: Host,
+    begin: Callable[[str], Problem],
+    info: Callable[[str], KernelInfo],
+    rows: int,
 ) -> None:
     """Write and launch the kernel, and the merging one; `begin` begins one of a given name."""
     first = begin("")
-    few = _Few(host, first)
+    few = _Few(host, first, rows)
     heads = product(first.items)
     with few.each() as item:
         head, chunk = unravel(few.code, item, [0, few.count])
@@ -50,7 +53,7 @@ def emit_few(
     host.launch(first.kernel, Launch(heads * few.chunks, grain(work)), info(first.kernel.name))
     if few.chunks == 1:
         return
-    last = _Few(host, begin("_merge"))
+    last = _Few(host, begin("_merge"), rows)
     with last.each() as head:
         last.merge(head)
     work = first.width * few.rows * few.typical // CHUNK
@@ -61,12 +64,11 @@ def emit_few(
 class _Few:
     """One kernel: its scratch memory and the parts of its items."""
 
-    def __init__(self, host: Host, problem: Problem) -> None:
+    def __init__(self, host: Host, problem: Problem, rows: int) -> None:
         self.host, self.problem, self.code = host, problem, problem.code
         self.tile, self.found = problem.tile, problem.found
         self.scope = Scope.of(self.code, problem.kernel.target)
-        rows, keys = problem.rows, problem.keys
-        assert isinstance(rows, int), "few queries are a known number"
+        keys = problem.keys
         self.rows, self.typical = rows, keys if isinstance(keys, int) else 2 * CHUNK
         self.chunks: DimLike = 1
         if not isinstance(keys, int) or keys > CHUNK:

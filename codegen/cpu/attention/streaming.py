@@ -33,9 +33,19 @@ def emit_attention(host: Host, op: Op, block: Block, label: str, info: Info) -> 
         return problem(host, host.kernel(label + suffix), op, block, acc, tile)
 
     if isinstance(rows, int) and rows <= FEW:
-        emit_few(host, begin, lambda name: info(op, name, True))
+        emit_few(host, begin, lambda name: info(op, name, True), rows)
         return
-    made = begin("")
+    if isinstance(rows, int):
+        _panels(host, begin(""), op, info)
+        return
+    single = host.code.compare("arith.cmpi", "eq", host.dim(rows), host.code.i64(1))
+    with host.code.when(single):  # a prompt and its tokens may share one compilation
+        emit_few(host, begin, lambda name: info(op, name, True), rows=1)
+    with host.code.otherwise():
+        _panels(host, begin("_panels"), op, info)
+
+
+def _panels(host: Host, made: Problem, op: Op, info: Info) -> None:
     launch = emit_panels(host, made)
     host.launch(made.kernel, launch, info(op, made.kernel.name, True))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import graphmill as gm
 from graphmill import driver
@@ -36,6 +39,12 @@ def divided_late(q: Any, k: Any, v: Any) -> Any:
     s = scores(q * 0.5, k)
     e = np.exp(s - s.max(-1, keepdims=True))
     return (e @ v) / e.sum(-1, keepdims=True)
+
+
+def inverted(q: Any, k: Any, v: Any) -> Any:
+    s = scores(q, k)
+    e = np.exp(s - s.max(-1)[..., None])
+    return (e * (1 / e.sum(-1, keepdims=True))) @ v
 
 
 def unshifted(q: Any, k: Any, v: Any) -> Any:
@@ -154,8 +163,8 @@ def check(function: Form, arrays: list[Array], **how: Any) -> None:
 
 
 FORMS = [
-    plain, divided_late, unshifted, causal, hidden, added, window, by_name, keys_first, heads_last,
-    shared_keys, grouped, projected,
+    plain, divided_late, inverted, unshifted, causal, hidden, added, window, by_name, keys_first,
+    heads_last, shared_keys, grouped, projected,
 ]  # fmt: skip
 SIZES = [
     (1, 2, 70, 130, 16, 24),
@@ -174,6 +183,12 @@ def test_forms(number: int) -> None:
 @pytest.mark.parametrize("form", [causal, projected])
 def test_targets(form: Form, target: str) -> None:
     check(form, operands((1, 3, 37, 37, 9, 9)), target=target, threads=1)
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v2"])
+def test_targets_of_masks_and_few_queries(target: str) -> None:
+    check(masked, [*operands((2, 2, 20, 40, 8, 8)), *extras(masked, 20, 40)], target=target)
+    check(cached, [*operands((2, 2, 1, 600, 20, 9)), *extras(cached, 1, 600)], target=target)
 
 
 def extras(function: Form, n: int, m: int) -> list[Array]:
@@ -228,13 +243,27 @@ def test_cache_and_new_keys(rows: int, past: int) -> None:
     assert (len(kernels) == 1) == (rows <= 4)
 
 
-def test_symbolic_sizes() -> None:
-    names = {"q": ("b", None, "n", None), "k": ("b", None, "m", None), "v": ("b", None, "m", None)}
-    made = gm.jit(library, dynamic=names).compile(*operands((1, 2, 8, 8, 4, 4)))
-    for b, n, m in ((1, 8, 8), (3, 1, 1), (2, 65, 4), (1, 3, 200), (0, 5, 5), (2, 0, 3), (1, 4, 0)):
-        arrays = operands((b, 2, n, m, 4, 4))
-        want = attended(*(a.astype(np.float64) for a in arrays))
-        np.testing.assert_allclose(made.run(*arrays)[0], want, rtol=1e-5, atol=1e-5)
+@functools.cache
+def made_for_any_size(few: bool) -> Any:
+    """`library` compiled once: for any batch and keys, and any (or two) queries."""
+    names = {"q": ("b", None, None if few else "n", None), "k": ("b", None, "m", None),
+             "v": ("b", None, "m", None)}  # fmt: skip
+    return gm.jit(library, dynamic=names).compile(*operands((1, 2, 2, 8, 4, 4)))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.booleans(), st.integers(0, 3), st.integers(0, 200), st.integers(0, 300))
+@example(few=False, b=2, n=65, m=4)
+@example(few=False, b=3, n=1, m=700)
+@example(few=False, b=0, n=5, m=5)
+@example(few=False, b=2, n=0, m=3)
+@example(few=False, b=1, n=4, m=0)
+@example(few=True, b=1, n=2, m=1100)
+def test_symbolic_sizes(few: bool, b: int, n: int, m: int) -> None:
+    arrays = operands((b, 2, 2 if few else n, m, 4, 4))
+    want = attended(*(a.astype(np.float64) for a in arrays))
+    got = made_for_any_size(few).run(*arrays)[0]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", [plain, causal, library, unshifted])
