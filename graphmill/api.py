@@ -56,6 +56,7 @@ class Jit(Dispatcher):
         check: Sequence[str] = (),
         threads: int | None = None,
         pipeline: str | None = None,
+        tune: float = 0,
     ) -> None:
         functools.update_wrapper(self, function)
         self.__name__: str = getattr(function, "__name__", type(function).__name__)
@@ -64,6 +65,7 @@ class Jit(Dispatcher):
         self.static = tuple(static)
         self.dynamic = dict(dynamic or {})
         self.threads = threads
+        self.tune = tune
         self.options = Options(check=tuple(check))
         if pipeline is not None:
             self.options = Options(pipeline, tuple(check))
@@ -173,6 +175,10 @@ class Jit(Dispatcher):
         options = self.options
         if profiler.active() is not None:
             options = Options(options.pipeline, options.check, options.target, True)
+        if self.tune:
+            from graphmill.tuning import tune_once
+
+            tune_once(traced.function, options, self.tune)
         return load_compiled(traced.function, traced.variables, options, self.threads)
 
     def _trace(
@@ -293,24 +299,29 @@ def jit(
     check: str | Sequence[str] = (),
     threads: int | None = None,
     pipeline: str | None = None,
+    tune: float = 0,
 ) -> Any:
     """Compile a NumPy-style function when it is called; usable as `@gm.jit` or `@gm.jit(…)`.
 
     `static` names arguments that are Python values to be compiled in. `dynamic` keeps dims
     symbolic, so that one compilation serves all sizes: `{"x": ("batch", None)}`. `check` takes
     `"bounds"`, `"nan"` or both: the function then reports the user's line at the first bad index
-    or value. `threads` fixes the number of threads. Raises `GraphmillError` at the first call
-    for what cannot be compiled.
+    or value. `threads` fixes the number of threads. `tune` gives the first compilation about so
+    many seconds to find better schedules for matrix products by measuring them; what it finds
+    stays in the compile cache and serves all functions with the same products. Raises
+    `GraphmillError` at the first call for what cannot be compiled.
     """
     names = tuple(c.strip() for c in check.split(",")) if isinstance(check, str) else tuple(check)
     names = tuple(name for name in names if name)
     for name in names:
         if name not in CHECKS:
             raise error("GM025", f"check= has {name!r}", hint='it takes "bounds", "nan" or both.')
+    if not isinstance(tune, int | float) or not 0 <= tune < float("inf"):
+        raise error("GM025", f"tune={tune!r}", hint="it takes seconds, such as tune=10.")
     statics = (static,) if isinstance(static, str) else tuple(static)
     options: dict[str, Any] = {
         "static": statics, "dynamic": dynamic, "check": names, "threads": threads,
-        "pipeline": pipeline,
+        "pipeline": pipeline, "tune": tune,
     }  # fmt: skip
     if function is None:
         return lambda f: Jit(f, **options)

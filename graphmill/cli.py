@@ -1,4 +1,4 @@
-"""The command line: `graphmill {trace,opt,compile,run,bench,passes,ops,cache,doctor}`.
+"""The command line: `graphmill {trace,opt,compile,run,bench,tune,passes,ops,cache,doctor}`.
 
 Every error is one paragraph on stderr and exit code 2; `GRAPHMILL_DEBUG=1` adds the traceback.
 """
@@ -165,6 +165,41 @@ def bench(
     _print(table)
     for line in problems:
         typer.echo(line)
+
+
+@app.command()
+def tune(
+    target: Annotated[str, typer.Argument(help="module:function or path/file.py:function")],
+    spec: Specs = None,
+    seconds: Annotated[float, typer.Option(min=0, help="about how long to search")] = 30,
+) -> None:
+    """Find better schedules for a function's matrix products by measuring; the cache keeps them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from graphmill.bench import duration
+    from graphmill.commands import tuned
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[best]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("compiling", total=1.0, best="")
+        results = tuned(
+            target, spec or [], seconds,
+            lambda step: bar.update(
+                task, completed=step.done, description=step.place, best=duration(step.best)
+            ),
+        )  # fmt: skip
+    table = _table("line", "product", "default", "best", "gain", "schedule")
+    for one in results:
+        gain, times = one.default / one.best, (duration(one.default), duration(one.best))
+        table.add_row(one.place, one.kernel, *times, f"{gain:.2f}", str(one.schedule))
+    if results:
+        _print(table)
+    else:
+        typer.echo("no product to tune: none of known size, or all were tuned before")
 
 
 @app.command()

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -450,6 +450,15 @@ def _raised(error: BaseException) -> str | None:
         elif not is_internal(frame.f_code):
             place = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
     return place
+
+
+def tuned(
+    target: str, specs: Sequence[str], seconds: float, progress: Callable[[Any], None]
+) -> list[Any]:
+    """Tune the products of a function for its specs; see `graphmill.tuning.tune`."""
+    from graphmill import driver, tuning
+
+    return tuning.tune(traced(target, specs), driver.Options(), seconds, progress)
 
 
 def counts_of(text: str) -> list[int]:

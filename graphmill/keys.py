@@ -34,7 +34,7 @@ def cache_key(function: Function, options: Options, target: Target) -> str:
     """The key of a traced function's artifact: IR with constants, options, CPU, compiler."""
     text = print_function(function, locations=True, content=content)
     return key_of(
-        FORMAT, text, options.passes, str(options.profiled), str(astuple(target)), _build_id()
+        FORMAT, text, options.passes, str(options.profiled), str(astuple(target)), build_id()
     )
 
 
@@ -48,7 +48,7 @@ def content(array: np.ndarray[Any, Any]) -> str:
 
 
 @cache
-def _build_id() -> str:
+def build_id() -> str:
     """Our own sources and the compilers' versions: an edit of Graphmill invalidates the cache."""
     import graphmill
 

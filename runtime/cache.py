@@ -58,8 +58,11 @@ class Cache:
         self._usable: bool | None = None
 
     # -- entries ---------------------------------------------------------------------------
-    def get(self, key: str) -> bytes | None:
-        """The content stored under a key, None if there is none or it is damaged."""
+    def get(self, key: str, counted: bool = True) -> bytes | None:
+        """The content stored under a key, None if there is none or it is damaged.
+
+        Only what is `counted` shows in `info` as a hit or a miss.
+        """
         path = self._path(key)
         try:
             data = path.read_bytes() if self._ready(create=False) else None
@@ -69,9 +72,9 @@ class Cache:
         if data is not None and content is None:
             self._drop(path, f"compile cache entry {path} is damaged; it is dropped and rebuilt")
         if content is None:
-            self.misses += 1
+            self.misses += counted
             return None
-        self.hits += 1
+        self.hits += counted
         with contextlib.suppress(OSError):
             os.utime(path)
         return content

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo, Step
 from graphmill.codegen.constants import LARGE
+from graphmill.codegen.cpu.contract.space import Product
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
 from graphmill.codegen.cpu.launch import Launch
@@ -83,6 +84,7 @@ class Host:
     buffers: Buffers = field(init=False)
     constants: list[Given] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
     arena_bytes: DimLike = 0
     needs: list[Need] = field(default_factory=list)

@@ -6,6 +6,8 @@ import functools
 import platform
 from dataclasses import dataclass
 
+from graphmill.codegen.cpu.schedule import Schedule
+
 
 class TargetError(ValueError):
     """An unknown target name."""
@@ -16,7 +18,8 @@ class Target:
     """What code generation needs to know of a CPU.
 
     `vector_bits` is the width of one vector register, `registers` their number; cache sizes are
-    bytes per core (L1 data, L2) and the share of the last level.
+    bytes per core (L1 data, L2) and the share of the last level. `schedules` are what measuring
+    there found to be better than the machine model's choices, by kernel.
     """
 
     name: str
@@ -28,6 +31,11 @@ class Target:
     l1: int = 32 << 10
     l2: int = 512 << 10
     l3: int = 4 << 20
+    schedules: tuple[tuple[str, Schedule], ...] = ()
+
+    def schedule(self, kernel: str) -> Schedule:
+        """What was measured for a kernel; nothing chosen where nothing was."""
+        return next((s for name, s in self.schedules if name == kernel), Schedule())
 
     def lanes(self, bits: int = 32) -> int:
         """Vector lanes of elements of `bits` bits in one register."""

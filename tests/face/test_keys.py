@@ -10,7 +10,7 @@ import pytest
 import graphmill as gm
 from graphmill.codegen.cpu.target import target
 from graphmill.driver import Options
-from graphmill.keys import COMPILERS, _build_id, _sources, _version, cache_key
+from graphmill.keys import COMPILERS, _sources, _version, build_id, cache_key
 
 DEFAULT = Options()
 LARGE = np.random.default_rng(0).standard_normal((200, 200))
@@ -75,4 +75,4 @@ def test_an_edited_source_changes_the_build(tmp_path):
     after = set(_sources(str(tmp_path)))
     assert len(before) == len(after) == 1 and before != after
     assert set(_sources(str(tmp_path / "none"))) == set()
-    assert len(_build_id()) == 64
+    assert len(build_id()) == 64

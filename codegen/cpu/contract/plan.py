@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
 from graphmill.codegen.cpu.contract.elements import is_plain
+from graphmill.codegen.cpu.contract.space import name_of, scheduled
 from graphmill.codegen.cpu.contract.spec import GemmSpec
+from graphmill.codegen.cpu.schedule import Schedule
 from graphmill.codegen.cpu.target import Target
 
 GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
@@ -33,7 +35,7 @@ class Plan:
 
 
 def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
-    """The plan for `spec`, from its static sizes and the caches of `target`.
+    """The plan for `spec`, from its static sizes and the caches of `target`, or as measured there.
 
     `units`: the caller packs operands in the units of `dots` where the target has them.
     """
@@ -41,12 +43,16 @@ def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
     types = (spec.a, spec.b) if units else (None, None)
     tile = register_tile(target, spec.acc, *types)
     blocks = cache_blocks(target, tile)
+    measured = target.schedule(name_of(spec)) if target.schedules else Schedule()
+    tile, blocks, measured = scheduled(measured, spec, target, tile, blocks)
+    pack_a, b_mode = measured.pack_a, measured.b_mode
+    if pack_a is None:
+        pack_a = _pack_a(spec, tile, target)
+    if b_mode is None:
+        b_mode = _b_mode(spec, tile, blocks, target)
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
-    return Plan(
-        tile, blocks, _pack_a(spec, tile, target), _b_mode(spec, tile, blocks, target),
-        _heights(spec, tile), direct_c, split_k,
-    )  # fmt: skip
+    return Plan(tile, blocks, pack_a, b_mode, _heights(spec, tile), direct_c, split_k)
 
 
 def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
