@@ -54,10 +54,10 @@ def _lanes(op: Op, line: int) -> int:
     return line // op.operands[0].tensor.dtype.itemsize
 
 
-def _is_lanewise(op: Op) -> bool:
-    """Whether each filter reads one channel, its own."""
-    groups = op.attrs["groups"]
-    return bool(op.operands[0].shape[1] == op.operands[1].shape[0] == groups != 1)
+def _lanewise(op: Op, line: int) -> int:
+    """Channels of a group that lies inside a block with others, 0 for larger groups."""
+    channels, filters = op.operands[0].shape[1], op.operands[1].shape[0]
+    return blocked.lanewise(channels, filters, op.attrs["groups"], _lanes(op, line))
 
 
 def _obstacle(op: Op, line: int) -> str:
@@ -72,7 +72,7 @@ def _obstacle(op: Op, line: int) -> str:
         return "transposed"
     if product(w.shape[2:]) > MOST_TAPS:  # type: ignore[operator]
         return "a large window"
-    if not _is_lanewise(op):
+    if not _lanewise(op, line):
         filters, channels = w.shape[0] // groups, w.shape[1]
         if groups > 1 and (filters % size or channels % size):
             return "groups of parts of blocks"
@@ -117,7 +117,7 @@ def _wanted(inside: Block, line: int) -> set[Value]:
     wanted: set[Value] = set()
     for op in reversed(inside.ops):
         if op.name == "conv" and not _obstacle(op, line):
-            if _is_lanewise(op) or op.operands[0].shape[1] >= _lanes(op, line):
+            if _lanewise(op, line) or op.operands[0].shape[1] >= _lanes(op, line):
                 wanted.add(op.operands[0])
         elif _over_places(op):
             wanted.add(op.operands[0])
@@ -165,8 +165,9 @@ class _Blocks:
         x, w = op.operands
         twin, wanted, size = self.twins.get(x), op.result in self.wanted, _lanes(op, self.line)
         obstacle = _obstacle(op, self.line)
+        lanes = 0 if obstacle else _lanewise(op, self.line)
         if not obstacle and twin is None and not wanted:
-            if _is_lanewise(op):
+            if _lanewise(op, self.line) == 1:
                 obstacle = "depthwise alone"
             elif _is_product(op):
                 obstacle = "a product alone"
@@ -174,9 +175,9 @@ class _Blocks:
             count(f"plain convolutions: {obstacle}")
             return None
         if twin is None:
-            few = x.shape[1] < size or _is_product(op)
+            few = not lanes and (x.shape[1] < size or _is_product(op))
             twin = b.reshape(x, (*x.shape, 1)) if few else self._operand(x, size, b)
-        given = 1 if _is_lanewise(op) else twin.shape[-1]
+        given = 1 if lanes else twin.shape[-1]
         kept = {key: op.attrs[key] for key in ("strides", "low", "high", "dilation", "groups")}
         y = b.op(
             "blocked_conv", twin, _packed(w, given, size, b), **kept, channels=x.shape[1],

@@ -15,7 +15,7 @@ from graphmill.codegen.cpu.index import Index, Indices, zero
 from graphmill.codegen.cpu.lowering import structure
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Value
-from graphmill.ir.ops.blocked import is_depthwise
+from graphmill.ir.ops.blocked import lanewise
 
 
 def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
@@ -62,17 +62,17 @@ def _sizes(code: Code, batch: Val) -> Sizes:
 def spec_of(root: Op, op: Op) -> BlockedSpec:
     """The spec of a `blocked_conv` that ends as the result of `op`."""
     x, w, attrs = root.operands[0].tensor, root.operands[1].tensor, root.attrs
-    depthwise, groups = is_depthwise(attrs), attrs["groups"]
-    each = 1 if depthwise else groups
     given, block = x.shape[-1], w.shape[-1]
     assert isinstance(given, int) and isinstance(block, int)
+    lanes = lanewise(attrs["channels"], attrs["filters"], attrs["groups"], block)
+    each = 1 if lanes else attrs["groups"]
     dtype = x.dtype
     return BlockedSpec(
         dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
         attrs["filters"] // each, each, given, block, attrs["block"],
         _two(x.shape[2:-1], 1), _two(root.result.shape[2:-1], 1), _two(w.shape[2:-2], 1),
         _two(attrs["strides"], 1), _two(attrs["low"], 0), _two(attrs["dilation"], 1),
-        depthwise, len(attrs["strides"]) == 1,
+        lanes, len(attrs["strides"]) == 1,
     )  # fmt: skip
 
 

@@ -31,9 +31,12 @@ def blocks(channels: int, block: int) -> int:
     return -(-channels // block)
 
 
-def is_depthwise(attrs: Attrs) -> bool:
-    """Whether every channel has one filter of its own, lane by lane."""
-    return bool(attrs["groups"] == attrs["channels"] == attrs["filters"] != 1)
+def lanewise(channels: int, filters: int, groups: int, block: int) -> int:
+    """Channels of one group where whole groups lie in a block, so that lanes work on their own:
+    1 for a depthwise convolution; 0 where a group is larger, or makes more than it takes."""
+    each = channels // groups
+    small = groups > 1 and channels == filters and 0 < each < block
+    return each if small and not block % each else 0
 
 
 def _infer(types: Sequence[Type], attrs: Attrs, regions: Sequence[Region]) -> list[Type]:
@@ -60,19 +63,19 @@ def _check_channels(x: TensorType, w: TensorType, attrs: Attrs) -> None:
     channels, filters, groups = attrs["channels"], attrs["filters"], attrs["groups"]
     block, given = w.shape[-1], x.shape[-1]
     assert isinstance(block, int) and isinstance(given, int)
-    depthwise = is_depthwise(attrs)
-    inner = 1 if depthwise else blocks(channels // groups, given)
-    wanted = (blocks(filters, block), inner, 1 if depthwise else given)
+    lanes = lanewise(channels, filters, groups, block)
+    inner = lanes or blocks(channels // groups, given)
+    wanted = (blocks(filters, block), inner, 1 if lanes else given)
     if x.shape[1] != blocks(channels, given) or (w.shape[0], w.shape[1], w.shape[-2]) != wanted:
         raise TypeRuleError(
             f"blocked_conv: x {x} and w {w} do not hold {channels} channels and {filters} filters "
             f"in {groups} groups"
         )
     whole = not channels // groups % given and not filters // groups % block
-    if channels % groups or filters % groups or not (depthwise or groups == 1 or whole):
+    if channels % groups or filters % groups or not (lanes or groups == 1 or whole):
         raise TypeRuleError(f"blocked_conv: {groups} groups are no whole blocks")
-    if depthwise and given != block:
-        raise TypeRuleError("blocked_conv: a depthwise w has the block of x")
+    if lanes and given != block:
+        raise TypeRuleError("blocked_conv: a w of groups inside blocks has the block of x")
     if attrs["block"] not in (1, block):
         raise TypeRuleError(f"blocked_conv: the result's block is 1 or that of w, {block}")
 
@@ -94,7 +97,7 @@ def blocked(x: Array, block: int) -> Array:
 
 def blocked_weights(w: Array, given: int, block: int) -> Array:
     """`[filters, c, *window]` as `[filters / k, c / b, *window, b, k]`, zeros where there is none;
-    `given` is b, 1 for a depthwise w."""
+    `given` is b, 1 for groups inside blocks."""
     inner = np.moveaxis(blocked(w, given), 0, 1)
     return np.ascontiguousarray(blocked(inner, block).swapaxes(0, 1))
 
@@ -104,15 +107,15 @@ def _reference(
     channels: int, filters: int, block: int,
 ) -> Array:  # fmt: skip
     assert CONV.reference is not None
-    depthwise = groups == channels == filters != 1
-    given = x.shape[-1] * x.shape[1] if depthwise else channels
-    taken = 1 if depthwise else channels // groups
+    lanes = lanewise(channels, filters, groups, w.shape[-1])
+    given = x.shape[-1] * x.shape[1] if lanes else channels
+    taken = lanes or channels // groups
     count, inner, *window, bc, bk = w.shape
     plain = np.moveaxis(w, (-1, -2), (1, 3)).reshape(count * bk, inner * bc, *window)
     result = CONV.reference(
         unblocked(x, given), plain[:, :taken],
         strides=strides, low=low, high=high, dilation=dilation,
-        input_dilation=(1,) * len(strides), groups=given if depthwise else groups,
+        input_dilation=(1,) * len(strides), groups=given // lanes if lanes else groups,
     )  # fmt: skip
     return blocked(result[:, :filters] if block == 1 else result, block)
 
@@ -129,7 +132,8 @@ BLOCKED_CONV = register(
     OpDef(
         "blocked_conv", "contract", ("x", "w"),
         "`conv` on channels in blocks: x [n, c/b, *spatial, b] with w [o/k, c/groups/b, *window, "
-        "b, k] into [n, o/block, *places, block]; a depthwise w is [c/b, 1, *window, 1, b]",
+        "b, k] into [n, o/block, *places, block]; where groups lie inside blocks, w is [c/b, "
+        "channels / groups, *window, 1, b]",
         _infer, _reference,
         attrs={"strides": "ints", "low": "ints", "high": "ints", "dilation": "ints",
                "groups": "int", "channels": "int", "filters": "int", "block": "int"},

@@ -195,8 +195,9 @@ def _blocked_conv() -> Iterator[Case]:
     yield [tensor(f32, 1, 5, 9, 1), tensor(f32, 2, 5, 3, 1, 4)], one, ()
     grouped = {**plain, "groups": 2, "channels": 16, "filters": 8}
     yield [tensor(f32, 1, 4, 5, 5, 4), tensor(f32, 2, 2, 3, 3, 4, 4)], grouped, ()
-    lanes = {**plain, "groups": 6, "channels": 6}
-    yield [tensor(f32, 2, 2, 5, 6, 4), tensor(f32, 2, 1, 3, 2, 1, 4)], lanes, ()
+    for each in (1, 2):
+        lanes = {**plain, "groups": 6 // each, "channels": 6}
+        yield [tensor(f32, 2, 2, 5, 6, 4), tensor(f32, 2, each, 3, 2, 1, 4)], lanes, ()
 
 
 def _reduce() -> Iterator[Case]:

@@ -27,7 +27,8 @@ def weights(filters: int, channels: int, window: int = 3) -> Array:
 
 
 A, B, C, D = weights(32, 3), weights(32, 32), weights(40, 32, 1), weights(24, 40)
-DEPTHWISE, GROUPED, HALVES = weights(32, 1), weights(32, 8), weights(64, 32)
+DEPTHWISE, GROUPED, HALVES = weights(32, 1), weights(36, 12), weights(64, 32)
+QUARTERS = weights(24, 4)
 BIAS = RNG.standard_normal(40).astype(np.float32)
 
 
@@ -47,7 +48,8 @@ def branches(x: Any) -> Any:
     gate = 1 / (1 + np.exp(-nn.global_avg_pool(z, keepdims=True)))
     z = nn.conv2d(z * gate, np.concatenate([HALVES] * 2, axis=1), padding=1, groups=1)
     z = nn.conv2d(np.pad(z, ((0, 0), (0, 0), (1, 1), (0, 2))), HALVES, groups=2)
-    return nn.conv2d(z, D[:, :1].repeat(64, axis=1))
+    z = nn.relu(nn.conv2d(z, D[:, :1].repeat(64, axis=1)))
+    return nn.conv2d(z, QUARTERS, padding=1, groups=6)
 
 
 def planned(
@@ -92,7 +94,7 @@ def reasons(f: Callable[..., Any], *arrays: Array) -> set[str]:
     return {key for key in statistics if key.startswith("plain convolutions")}
 
 
-X = np.zeros((1, 32, 8, 8), np.float32)
+X, X2 = np.zeros((1, 32, 8, 8), np.float32), np.zeros((1, 36, 8, 8), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ X = np.zeros((1, 32, 8, 8), np.float32)
     [
         (lambda x: nn.conv2d(x, C), [X], "a product alone"),
         (lambda x: nn.conv2d(x, DEPTHWISE, groups=32), [X], "depthwise alone"),
-        (lambda x: nn.conv2d(x, GROUPED, groups=4), [X], "groups of parts of blocks"),
+        (lambda x: nn.conv2d(x, GROUPED, groups=3), [X2], "groups of parts of blocks"),
         (lambda x: nn.conv2d(x, B[:3]), [X], "few filters"),
         (lambda x, w: nn.conv2d(x, w), [X, B], "weights known at run time, for few places"),
         (lambda x: nn.conv2d(x, B), [X.astype(np.float16)], "of f16"),

@@ -51,7 +51,7 @@ def emit_blocked(
         loops.body()
     code.finish()
     places = spec.out_sizes[0] * spec.out_sizes[1]
-    taps = spec.window[0] * spec.window[1] * (1 if spec.depthwise else spec.channels)
+    taps = spec.window[0] * spec.window[1] * (spec.lanewise or spec.channels)
     each = places * spec.filters * spec.groups * taps // max(1, loops.items)
 
     def items(into: Code, sizes: Sizes) -> Val:
@@ -136,7 +136,7 @@ class _Loops:
             size = minus(code, self._start(code.add(own, 1)), start)
             first = code.add(code.mul(group, spec.w_blocks), start)
             x_first = code.mul(group, spec.x_blocks)
-            if spec.depthwise:
+            if spec.lanewise:
                 x_first = first
             in_image = spec.x_blocks * spec.groups * spec.plane
             x_at = code.add(code.mul(image, in_image), code.mul(x_first, spec.plane))
@@ -160,7 +160,7 @@ class _Loops:
     def _slices(self, item: _Item) -> None:
         """Slices of the channels, one after the other over all lines of the item."""
         code, spec, depth = self.code, self.spec, self.cut.depth
-        if spec.depthwise:
+        if spec.lanewise:
             self._lanes_lines(item)
             return
         if depth >= spec.channels:

@@ -22,8 +22,9 @@ class BlockedSpec:
     """`x [n, c/b, h, w, b]` with `w [o/k, c/groups/b, *window, b, k]` into `[n, o/block, *out,
     block]`, all sizes but the batch static.
 
-    Channels and filters are those of one group. `depthwise`: each channel has its own filter, and
-    `channels` counts them all. `flat`: the lines and places stand for one axis of the result.
+    Channels and filters are those of one group. `lanewise`: groups of so many channels lie inside
+    blocks (1: depthwise), and `channels` counts those of all; 0 for larger groups. `flat`: the
+    lines and places stand for one axis of the result.
     """
 
     x: DType
@@ -41,7 +42,7 @@ class BlockedSpec:
     strides: tuple[int, int]
     low: tuple[int, int]
     dilation: tuple[int, int]
-    depthwise: bool = False
+    lanewise: int = 0
     flat: bool = False
 
     @property
@@ -68,12 +69,12 @@ class BlockedSpec:
     @property
     def inner(self) -> int:
         """The block of channels in w."""
-        return 1 if self.depthwise else self.x_block
+        return 1 if self.lanewise else self.x_block
 
     @property
     def filter_block(self) -> int:
         """Elements of one block of filters."""
-        count = 1 if self.depthwise else self.x_blocks
+        count = self.lanewise or self.x_blocks
         return count * self.window[0] * self.window[1] * self.inner * self.w_block
 
 
@@ -222,6 +223,8 @@ def tiling(spec: BlockedSpec, target: Target) -> Tiling:
     for together in range(1, max(1, 4 // shape.parts) + 1):
         vectors = together * shape.parts
         most = max((shape.registers - 2 - vectors) // vectors, 1)
+        if spec.lanewise > 1:
+            most = shape.registers // 4  # beside the sums, permuted columns are kept
         for parts in {-(-count // together), min(count, 2 * -(-count // (2 * together)))}:
             depth = _depth(spec, -(-count // parts), shape, target)
             lines = _lines(spec, parts, depth, target, outside)

@@ -179,12 +179,12 @@ class BlockedPlace(Place):
 def lanes_tile(
     unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, name: str, epilogue: Epilogue | None
 ) -> str:
-    """Symbol of the tile of a depthwise convolution: each lane has its own channel and filter.
+    """Symbol of the tile of a convolution whose groups lie inside blocks: in each lane a filter.
 
     `(x, x_line, w, lines, out)` as for `dense_tile`; with an epilogue, which few sums make dear
     to do by itself, also the kernel's data and where the tile's first place is.
     """
-    symbol = _symbol("lanes", spec, shape, run)
+    symbol = _symbol(f"lanes{spec.lanewise}x{spec.window[0]}", spec, shape, run)
     if epilogue is not None:
         symbol = f"{name}_{symbol.removeprefix('gm.')}"
     if not unit.once(symbol):
@@ -194,14 +194,14 @@ def lanes_tile(
     x, x_line, w, lines, out, *where = code.args
     window, block, size = spec.window[1], spec.w_block, shape.lanes
     extra = extra_slots(code, where[0], epilogue, len(SLOTS)) if where else ()
-    with code.loop(0, shape.parts) as part:
-        lane = code.mul(part.i, size)
+    for part in range(shape.parts):
+        lane = code.i64(part * size)
         start = [code.const(0, shape.vector)] * run.places
         with code.loop(0, lines, 1, start) as line:
-            here = code.at(x, code.add(code.mul(line.i, x_line), lane), memory_type(spec.x))
+            here = code.at(x, code.mul(line.i, x_line), memory_type(spec.x))
             row = code.add(code.mul(line.i, window * block), lane)
             ws = code.at(w, row, memory_type(spec.x))
-            line.next = _lane_taps(code, spec, shape, run, here, ws, line.carried)
+            line.next = _Lanes(code, spec, shape, run, part).row(here, ws, line.carried)
         for place, value in enumerate(line.results):
             at = code.add(lane, place * block)
             if epilogue is None:
@@ -216,20 +216,46 @@ def lanes_tile(
     return symbol
 
 
-def _lane_taps(
-    code: Code, spec: BlockedSpec, shape: Shape, run: Run, x: Val, w: Val, sums: list[Val]
-) -> list[Val]:
-    """One row of the window; each column of x is loaded once."""
-    sums, columns = list(sums), dict[int, Val]()
-    kind, size = spec.x, shape.lanes
-    for first, past, inside in run.spans(spec.window[1]):
-        for tap in range(first, past):
-            weight = load_wide(code, w, tap * spec.w_block, kind, shape.element, size)
-            for place in inside:
-                column = place * spec.strides[1] + tap * spec.dilation[1] + run.shift
-                if column not in columns:
-                    columns[column] = load_wide(
-                        code, x, column * spec.x_block, kind, shape.element, size
-                    )
-                sums[place] = multiply_add(code, shape.tile, columns[column], weight, sums[place])
-    return sums
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """One row of the window of a lanes tile, for the vector `part` of a block."""
+
+    code: Code
+    spec: BlockedSpec
+    shape: Shape
+    run: Run
+    part: int
+
+    def row(self, x: Val, w: Val, sums: list[Val]) -> list[Val]:
+        """The sums with what a row of x gives; each column of x is loaded and permuted once."""
+        code, spec, shape, sums = self.code, self.spec, self.shape, list(sums)
+        member_size = spec.window[0] * spec.window[1] * spec.w_block
+        for member in range(spec.lanewise):
+            columns: dict[int, Val] = {}
+            for first, past, inside in self.run.spans(spec.window[1]):
+                for tap in range(first, past):
+                    at = member * member_size + tap * spec.w_block
+                    weight = load_wide(code, w, at, spec.x, shape.element, shape.lanes)
+                    for place in inside:
+                        column = place * spec.strides[1] + tap * spec.dilation[1] + self.run.shift
+                        if column not in columns:
+                            columns[column] = self._column(x, column, member)
+                        value = columns[column]
+                        sums[place] = multiply_add(code, shape.tile, value, weight, sums[place])
+        return sums
+
+    def _column(self, x: Val, column: int, member: int) -> Val:
+        """In each lane the channel number `member` of its group."""
+        code, spec, shape, each = self.code, self.spec, self.shape, self.spec.lanewise
+        first = self.part * shape.lanes
+        wide = max(shape.lanes, each)  # a group may be wider than a register
+        start = first // wide * wide
+        at = column * spec.x_block + start
+        value = load_wide(code, x, at, spec.x, shape.element, wide)
+        if each == 1:
+            return value
+        lanes = range(first - start, first - start + shape.lanes)
+        order = [lane // each * each + member for lane in lanes]
+        return code.op(
+            f"vector.shuffle {value}, {value} {order} : {value.type}, {value.type}", shape.vector
+        )

@@ -13,7 +13,7 @@ from graphmill.codegen.cpu.convolve.blocked_spec import Tap, runs
 from graphmill.ir.builder import Builder, function
 from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
-from graphmill.ir.ops.blocked import blocked, blocked_weights, unblocked
+from graphmill.ir.ops.blocked import blocked, blocked_weights, lanewise, unblocked
 from graphmill.ir.ops.contract import CONV
 from graphmill.ir.types import tensor
 from graphmill.passes.manager import run_pipeline
@@ -41,8 +41,8 @@ class Case:
     width: int = 16  # of the weights' blocks
 
     @property
-    def lanes(self) -> bool:
-        return self.groups == self.channels != 1
+    def lanes(self) -> int:
+        return lanewise(self.channels, self.filters, self.groups, self.width)
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -64,6 +64,9 @@ CASES = {
     "depthwise": Case(40, 40, (9, 35), groups=40),
     "depthwise-5x5-stride-2": Case(40, 40, (9, 19), window=5, stride=2, pad=2, groups=40),
     "depthwise-plain-result": Case(40, 40, (9, 19), groups=40, block=1),
+    "groups-of-4": Case(40, 40, (9, 19), groups=10),
+    "groups-of-8-stride-2": Case(40, 40, (9, 19), stride=2, groups=5),
+    "groups-of-2-plain-result": Case(40, 40, (9, 19), groups=20, block=1),
     "1d": Case(20, 24, (40,), window=5, pad=2),
     "slices": Case(1024, 48, (5, 5)),
     "slices-plain-result": Case(1024, 48, (5, 5), block=1),
@@ -79,7 +82,7 @@ def program(case: Case, batch: int | str, follow: bool) -> Function:
     n = batch
     x = (n, -(-case.channels // case.given), *case.sizes, case.given)
     inner = 1 if case.lanes else case.given
-    depth = 1 if case.lanes else -(-case.channels // case.groups // case.given)
+    depth = case.lanes or -(-case.channels // case.groups // case.given)
     w = (-(-case.filters // case.width), depth, *(case.window,) * rank, inner, case.width)
 
     def body(b: Builder, x: Value, w: Value, shift: Value) -> Value:
@@ -144,7 +147,9 @@ def test_cases(name: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS[1:])
-@pytest.mark.parametrize("name", ["3x3", "3x3-plain", "7x7-stride-2", "1x1", "depthwise", "f64"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "3x3-plain", "7x7-stride-2", "1x1", "depthwise", "groups-of-8-stride-2", "f64"]
+)
 def test_targets(name: str, target: str) -> None:
     check(CASES[name], 1, target)
 
