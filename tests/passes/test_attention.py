@@ -13,8 +13,10 @@ import graphmill as gm
 from graphmill.driver import Options, optimise
 from graphmill.ir.builder import function
 from graphmill.ir.reference import interpret
+from graphmill.passes.attention import attention
 from graphmill.passes.bands import position_form
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
+from graphmill.passes.statistics import recording
 from tests.passes.pairs import check_pair
 
 Q, K, V = (np.ones((2, n, 8), np.float32) for n in (5, 7, 7))
@@ -95,12 +97,9 @@ def sorted_weights(q: Any, k: Any, v: Any) -> Any:
 def statistics(fn: Callable[..., Any], *arrays: Any) -> dict[str, int]:
     """What the attention pass counts for a function, having checked what it means."""
     traced = gm.jit(fn).trace(*arrays).function
-    counted: dict[str, int] = {}
-
-    def observe(stage: str, program: Any, seconds: float, stats: Any) -> None:
-        counted.update(stats if stage.startswith("attention") else {})
-
-    fused = run_pipeline(traced, DEFAULT_PIPELINE, observe, stop_after="attention")
+    before = run_pipeline(traced, DEFAULT_PIPELINE.partition(",attention")[0])
+    with recording() as counted:
+        fused = attention(before)
     for got, want in zip(interpret(fused, *arrays), interpret(traced, *arrays), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
     kinds = [op for op in fused.walk() if op.name == "fusion"]
@@ -112,7 +111,10 @@ def statistics(fn: Callable[..., Any], *arrays: Any) -> dict[str, int]:
     "fn", [gives_weights, gives_scores, along_queries, unnormalised, sorted_weights]
 )
 def test_stays_apart(fn: Callable[..., Any]) -> None:
-    assert "attention kernels" not in statistics(fn, Q, K, V)
+    counted = statistics(fn, Q, K, V)
+    assert "attention kernels" not in counted
+    read = "apart: the scores or weights are read elsewhere"
+    assert (read in counted) == (fn in (gives_weights, gives_scores))
 
 
 def test_fires() -> None:
@@ -121,6 +123,16 @@ def test_fires() -> None:
 
 def test_small_scores_stay_apart() -> None:
     assert "attention kernels" not in statistics(plain, Q[:1, :1], K[:1, :3], V[:1, :3])
+
+
+@pytest.mark.parametrize(
+    ("rows", "fires"), [(4, True), (7, False), (16, True), (18, False), (66, True)]
+)
+def test_queries_fill_the_lanes(rows: int, fires: bool) -> None:
+    q, k = np.ones((1, rows, 8), np.float32), np.ones((1, 8192, 8), np.float32)
+    counted = statistics(plain, q, k, k)
+    assert counted.get("attention kernels", 0) == fires
+    assert fires or counted["apart: so few queries would leave lanes empty"] == 1
 
 
 def test_checks_for_nan_keep_the_scores() -> None:

@@ -17,6 +17,7 @@ from graphmill.ir.dtypes import f32, f64
 from graphmill.ir.graph import Block, Op
 
 MOST_ROWS = 12  # of the tile where panels are narrow
+NARROW = 0.03  # what a vector less costs: keys and values are read more often
 
 Info = Callable[[Op, str, bool], KernelInfo]
 
@@ -51,9 +52,14 @@ def _panels(host: Host, made: Problem, op: Op, info: Info) -> None:
 
 
 def fitting(tile: Tile, rows: DimLike) -> Tile:
-    """The tile, narrower and taller where it is wider than there are queries."""
+    """The tile, narrower and taller where panels of that width leave fewer lanes empty."""
     if not isinstance(rows, int):
         return tile
-    vectors = max(1, min(tile.vectors, -(-rows // tile.lanes)))
+
+    def cost(vectors: int) -> float:
+        width = vectors * tile.lanes
+        return -(-rows // width) * width * (1 + NARROW * (tile.vectors - vectors))
+
+    vectors = min(range(tile.vectors, 0, -1), key=cost)
     height = min(MOST_ROWS, tile.rows * tile.vectors // vectors)
     return replace(tile, vectors=vectors, rows=height) if vectors < tile.vectors else tile
