@@ -92,7 +92,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it)."""
+    """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it).
+
+    `parts` are further objects, which the first one is linked with.
+    """
 
     name: str
     entry: str
@@ -106,6 +109,7 @@ class Artifact:
     arena_bytes: int | None = 0
     profiled: bool = False
     constants: tuple[Constant, ...] = ()
+    parts: tuple[bytes, ...] = ()
 
     @property
     def arena_entry(self) -> str:
@@ -121,11 +125,12 @@ class Artifact:
             {name: getattr(c, name) for name in ("name", "dtype", "shape", "source", "steps")}
             for c in self.constants
         ]
+        fields["parts"] = [len(part) for part in self.parts]
         import json
 
         header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
         own = [c.data for c in self.constants if c.source is None and c.data is not None]
-        code = b"".join((self.object, *own))
+        code = b"".join((self.object, *self.parts, *own))
         prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(code), _digest(header, code))
         return b"".join((prefix, header, code))
 
@@ -173,12 +178,19 @@ def _digest(header: bytes, code: bytes) -> bytes:
 def _artifact(fields: Any, code: bytes) -> Artifact:
     read = _Fields(fields, "artifact")
     constants = _constants(read.list("constants"), code)
-    code = code[: len(code) - sum(c.nbytes for c in constants if c.source is None)]
+    end = len(code) - sum(c.nbytes for c in constants if c.source is None)
+    parts: list[bytes] = []
+    for size in reversed([_expect(size, int, "part") for size in read.list("parts")]):
+        if not 0 <= size <= end:
+            raise ArtifactError("artifact names parts beyond its end")
+        parts.insert(0, code[end - size : end])
+        end -= size
     artifact = Artifact(
         name=read.text("name"),
         entry=read.text("entry"),
         target=read.text("target"),
-        object=code,
+        object=code[:end],
+        parts=tuple(parts),
         inputs=tuple(_arg(f) for f in read.list("inputs")),
         outputs=tuple(_arg(f) for f in read.list("outputs")),
         dims=tuple(_dim(f) for f in read.list("dims")),

@@ -63,6 +63,7 @@ class Unit:
     parts: list[str] = field(default_factory=list)
     half: bool = True  # whether the target converts f16 in hardware
     places: Places | None = None
+    declarations: dict[str, str] = field(default_factory=dict)  # of this unit's functions
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
 
@@ -472,4 +473,6 @@ class Code:
         head += f"{self._attrs} {{"
         if self.unit.places is not None:
             self.unit.places.use(self.name)
+        types = ", ".join(arg.type for arg in self.args)
+        self.unit.declarations[self.name] = f"  llvm.func hidden @{self.name}({types}){arrow}"
         self.unit.parts.append("\n".join([head, *self._head, *self._lines, "  }"]))
