@@ -64,6 +64,7 @@ class Unit:
     half: bool = True  # whether the target converts f16 in hardware
     places: Places | None = None
     declarations: dict[str, str] = field(default_factory=dict)  # of this unit's functions
+    long: int = 0  # operations of many lines, in all functions
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
 
@@ -144,6 +145,7 @@ class Code:
         self._lines: list[str] = []
         self._depth = 2
         self._next = 0
+        self.long = 0  # operations of many lines, here
 
     # ---- straight-line code
 
@@ -163,6 +165,11 @@ class Code:
         """What is written inside computes `op`, for dumps."""
         places = self.unit.places
         return _ANYWHERE if places is None or op is None else places.at(op)
+
+    @property
+    def length(self) -> int:
+        """Lines written so far."""
+        return len(self._lines)
 
     def line(self, text: str) -> None:
         """Append one line of MLIR text."""

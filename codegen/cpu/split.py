@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from graphmill.codegen.cpu.emit import Unit
+from graphmill.codegen.cpu.places import plain
 
 _DEFINED = re.compile(r"\s*llvm\.(?:func|mlir\.global)[^@]*@([\w.$-]+)")
 _NAMED = re.compile(r"@([\w.$-]+)")
@@ -74,4 +75,7 @@ def _piece(
         if _name(part) in elsewhere:
             part = part.replace("llvm.func internal @", "llvm.func hidden @", 1)
         text.append(part)
-    return Piece("module {\n" + "\n".join(text) + "\n}\n", straight)
+    body = "\n".join(text)
+    if unit.places is not None:
+        body = plain(body)
+    return Piece(f"module {{\n{body}\n}}\n", straight)
