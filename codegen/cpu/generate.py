@@ -9,17 +9,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.constants import Array, apply, fill
-from graphmill.codegen.cpu import (
-    checks,
-    control,
-    foreign,
-    llvm,
-    mlir,
-    scans,
-    scatters,
-    sorting,
-    windows,
-)
+from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim
@@ -31,9 +21,6 @@ from graphmill.ir.dims import Dim, DimLike
 from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
 
-# importing these enters their lowerings into the table
-LOWERINGS = (checks, control, foreign, scans, scatters, sorting, windows)
-
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
 
 
@@ -44,22 +31,23 @@ def generate(
     profiled: bool = False,
     observer: Observer | None = None,
     sources: Sequence[Array] = (),
-    threads: int = 1,
+    workers: Workers | None = None,
 ) -> Artifact:
     """Compile `function`, which the pipeline has fused and planned, for `target`.
 
     An `observer` is told the MLIR, LLVM IR and assembly texts, whose comments name the user's line
     and the op of each instruction. `sources` are the large constants of the function as it was
-    traced, which the artifact may refer to. Raises `CodegenError` for an op without a lowering,
-    `LoweringError` when generated text is malformed.
+    traced, which the artifact may refer to; `workers` take on LLVM's part of the work and finish
+    what else they were given. Raises `CodegenError` for an op without a lowering, `LoweringError`
+    when generated text is malformed.
     """
     start = time.perf_counter()
     host = write(function, target, profiled, Places(function) if observer is not None else None)
     written = time.perf_counter()
     pieces = split(host.unit, (f"gm_{function.name}", f"gm_{function.name}_arena"))
-    with Workers(threads) as workers:
-        constants = fill(_constants(host, sources), sources, workers)
-        jobs = [_Job(piece, target, workers) for piece in pieces]
+    with workers or Workers(1) as working:
+        constants = fill(_constants(host, sources), sources, working)
+        jobs = [_Job(piece, target, working) for piece in pieces]
         lowered = time.perf_counter()
     if observer is not None:
         compiling = [sum(job.compiled.seconds[i] for job in jobs) for i in (0, 1)]
