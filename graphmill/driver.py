@@ -133,13 +133,13 @@ def emit(
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    workers = Workers(threads.num_threads())
-    if options.target == "native":
-        workers.start(native.pool)  # the first call needs it: get it ready meanwhile
-    return generate(
-        planned, target(options), profiled=options.profiled, observer=observer, sources=sources,
-        workers=workers,
-    )  # fmt: skip
+    with Workers(threads.num_threads()) as workers:
+        if options.target == "native":
+            workers.start(native.pool)  # the first call needs it: get it ready meanwhile
+        return generate(
+            planned, target(options), profiled=options.profiled, observer=observer,
+            sources=sources, workers=workers,
+        )  # fmt: skip
 
 
 def texts(planned: Function, options: Options) -> dict[str, str]:
