@@ -135,8 +135,13 @@ class Artifact:
         return b"".join((prefix, header, code))
 
     @staticmethod
-    def from_bytes(data: bytes) -> Artifact:
-        """Read and verify; raises `ArtifactError` saying what is wrong."""
+    def from_bytes(data: bytes | memoryview, *, verified: bool = False) -> Artifact:
+        """Read and verify; raises `ArtifactError` saying what is wrong.
+
+        Stored constants are views of `data`. `verified` says that the caller has compared a
+        checksum over all of it.
+        """
+        data = memoryview(data)
         if len(data) < _PREFIX.size:
             raise ArtifactError(f"artifact is cut short: {len(data)} bytes")
         magic, version, header_size, object_size, digest = _PREFIX.unpack_from(data)
@@ -153,12 +158,12 @@ class Artifact:
             )
         header = data[_PREFIX.size : _PREFIX.size + header_size]
         code = data[_PREFIX.size + header_size :]
-        if _digest(header, code) != digest:
+        if not verified and _digest(header, code) != digest:
             raise ArtifactError("artifact is damaged: its checksum does not match")
         import json
 
         try:
-            fields = json.loads(header)
+            fields = json.loads(bytes(header))
         except (ValueError, RecursionError) as error:
             raise ArtifactError(f"artifact header is not JSON: {error}") from None
         return _artifact(fields, code)
@@ -167,7 +172,7 @@ class Artifact:
 _PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled")
 
 
-def _digest(header: bytes, code: bytes) -> bytes:
+def _digest(header: bytes | memoryview, code: bytes | memoryview) -> bytes:
     import hashlib
 
     digest = hashlib.sha256(header)
@@ -175,7 +180,7 @@ def _digest(header: bytes, code: bytes) -> bytes:
     return digest.digest()
 
 
-def _artifact(fields: Any, code: bytes) -> Artifact:
+def _artifact(fields: Any, code: memoryview) -> Artifact:
     read = _Fields(fields, "artifact")
     constants = _constants(read.list("constants"), code)
     end = len(code) - sum(c.nbytes for c in constants if c.source is None)
@@ -183,13 +188,13 @@ def _artifact(fields: Any, code: bytes) -> Artifact:
     for size in reversed([_expect(size, int, "part") for size in read.list("parts")]):
         if not 0 <= size <= end:
             raise ArtifactError("artifact names parts beyond its end")
-        parts.insert(0, code[end - size : end])
+        parts.insert(0, bytes(code[end - size : end]))
         end -= size
     artifact = Artifact(
         name=read.text("name"),
         entry=read.text("entry"),
         target=read.text("target"),
-        object=code[:end],
+        object=bytes(code[:end]),
         parts=tuple(parts),
         inputs=tuple(_arg(f) for f in read.list("inputs")),
         outputs=tuple(_arg(f) for f in read.list("outputs")),
@@ -206,16 +211,15 @@ def _artifact(fields: Any, code: bytes) -> Artifact:
     return artifact
 
 
-def _constants(records: list[Any], code: bytes) -> tuple[Constant, ...]:
+def _constants(records: list[Any], code: memoryview) -> tuple[Constant, ...]:
     """The constants; the bytes of those without a source stand one after the other in the end."""
     found = [_constant(record) for record in records]
     at = len(code) - sum(c.nbytes for c in found if c.source is None)
     if at < 0:
         raise ArtifactError("artifact names constants beyond its end")
-    view = memoryview(code)
     for i, constant in enumerate(found):
         if constant.source is None:
-            found[i] = replace(constant, data=view[at : at + constant.nbytes])
+            found[i] = replace(constant, data=code[at : at + constant.nbytes])
             at += constant.nbytes
     return tuple(found)
 

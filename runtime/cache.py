@@ -63,6 +63,10 @@ class Cache:
 
         Only what is `counted` shows in `info` as a hit or a miss.
         """
+        content = self._read(key, counted)
+        return None if content is None else bytes(content)
+
+    def _read(self, key: str, counted: bool = True) -> memoryview | None:
         path = self._path(key)
         try:
             data = path.read_bytes() if self._ready(create=False) else None
@@ -104,11 +108,11 @@ class Cache:
 
     def artifact(self, key: str) -> Artifact | None:
         """The artifact stored under a key; one that cannot be read is dropped with a warning."""
-        content = self.get(key)
+        content = self._read(key)
         if content is None:
             return None
         try:
-            return Artifact.from_bytes(content)
+            return Artifact.from_bytes(content, verified=True)
         except ArtifactError as error:
             self._drop(self._path(key), f"compile cache entry dropped: {error}")
             return None
@@ -258,10 +262,11 @@ def _seal(key: str, content: bytes) -> bytes:
     return _MAGIC + hashlib.sha256(key.encode() + content).digest() + content
 
 
-def _open(key: str, data: bytes) -> bytes | None:
-    content = data[len(_MAGIC) + 32 :]
-    digest = hashlib.sha256(key.encode() + content).digest()
-    return content if data[: len(_MAGIC) + 32] == _MAGIC + digest else None
+def _open(key: str, data: bytes) -> memoryview | None:
+    content = memoryview(data)[len(_MAGIC) + 32 :]
+    digest = hashlib.sha256(key.encode())
+    digest.update(content)
+    return content if data[: len(_MAGIC) + 32] == _MAGIC + digest.digest() else None
 
 
 def _unpacked(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
@@ -279,7 +284,7 @@ def _unpacked(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         content = _open(key, file.read(size)) if size <= left else None
         if content is None:
             raise PackError(f"the pack's entry {key} is damaged")
-        yield key, content
+        yield key, bytes(content)
 
 
 _default: Cache | None = None
