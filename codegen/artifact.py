@@ -130,9 +130,10 @@ class Artifact:
 
         header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
         own = [c.data for c in self.constants if c.source is None and c.data is not None]
-        code = b"".join((self.object, *self.parts, *own))
-        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(code), _digest(header, code))
-        return b"".join((prefix, header, code))
+        code = (self.object, *self.parts, *own)
+        size = sum(map(len, code))
+        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), size, _digest(header, *code))
+        return b"".join((prefix, header, *code))
 
     @staticmethod
     def from_bytes(data: bytes | memoryview, *, verified: bool = False) -> Artifact:
@@ -172,11 +173,12 @@ class Artifact:
 _PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled")
 
 
-def _digest(header: bytes | memoryview, code: bytes | memoryview) -> bytes:
+def _digest(*pieces: bytes | memoryview) -> bytes:
     import hashlib
 
-    digest = hashlib.sha256(header)
-    digest.update(code)
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
     return digest.digest()
 
 

@@ -95,7 +95,8 @@ class Cache:
                 dir=self.folder, prefix=".", suffix=".tmp", delete=False
             ) as file:
                 try:
-                    file.write(_seal(key, content))
+                    file.write(_head(key, content))
+                    file.write(content)
                     file.close()
                     os.replace(file.name, path)
                 except BaseException:
@@ -153,7 +154,7 @@ class Cache:
                     key = entry.name.removesuffix(_SUFFIX)
                     content = self.get(key)
                     if content is not None:
-                        sealed = _seal(key, content)
+                        sealed = _head(key, content) + content
                         file.write(_PACK_ENTRY.pack(key.encode(), len(sealed)) + sealed)
                         count += 1
                 file.close()
@@ -258,15 +259,16 @@ def key_of(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
-def _seal(key: str, content: bytes) -> bytes:
-    return _MAGIC + hashlib.sha256(key.encode() + content).digest() + content
+def _head(key: str, content: bytes | memoryview) -> bytes:
+    """What stands before an entry's content: a checksum over key and content."""
+    digest = hashlib.sha256(key.encode())
+    digest.update(content)
+    return _MAGIC + digest.digest()
 
 
 def _open(key: str, data: bytes) -> memoryview | None:
     content = memoryview(data)[len(_MAGIC) + 32 :]
-    digest = hashlib.sha256(key.encode())
-    digest.update(content)
-    return content if data[: len(_MAGIC) + 32] == _MAGIC + digest.digest() else None
+    return content if data[: len(_MAGIC) + 32] == _head(key, content) else None
 
 
 def _unpacked(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
