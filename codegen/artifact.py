@@ -92,7 +92,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it)."""
+    """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it).
+
+    `parts` are further objects, which the first one is linked with.
+    """
 
     name: str
     entry: str
@@ -106,6 +109,7 @@ class Artifact:
     arena_bytes: int | None = 0
     profiled: bool = False
     constants: tuple[Constant, ...] = ()
+    parts: tuple[bytes, ...] = ()
 
     @property
     def arena_entry(self) -> str:
@@ -121,17 +125,24 @@ class Artifact:
             {name: getattr(c, name) for name in ("name", "dtype", "shape", "source", "steps")}
             for c in self.constants
         ]
+        fields["parts"] = [len(part) for part in self.parts]
         import json
 
         header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
         own = [c.data for c in self.constants if c.source is None and c.data is not None]
-        code = b"".join((self.object, *own))
-        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(code), _digest(header, code))
-        return b"".join((prefix, header, code))
+        code = (self.object, *self.parts, *own)
+        size = sum(map(len, code))
+        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), size, _digest(header, *code))
+        return b"".join((prefix, header, *code))
 
     @staticmethod
-    def from_bytes(data: bytes) -> Artifact:
-        """Read and verify; raises `ArtifactError` saying what is wrong."""
+    def from_bytes(data: bytes | memoryview, *, verified: bool = False) -> Artifact:
+        """Read and verify; raises `ArtifactError` saying what is wrong.
+
+        Stored constants are views of `data`. `verified` says that the caller has compared a
+        checksum over all of it.
+        """
+        data = memoryview(data)
         if len(data) < _PREFIX.size:
             raise ArtifactError(f"artifact is cut short: {len(data)} bytes")
         magic, version, header_size, object_size, digest = _PREFIX.unpack_from(data)
@@ -148,12 +159,12 @@ class Artifact:
             )
         header = data[_PREFIX.size : _PREFIX.size + header_size]
         code = data[_PREFIX.size + header_size :]
-        if _digest(header, code) != digest:
+        if not verified and _digest(header, code) != digest:
             raise ArtifactError("artifact is damaged: its checksum does not match")
         import json
 
         try:
-            fields = json.loads(header)
+            fields = json.loads(bytes(header))
         except (ValueError, RecursionError) as error:
             raise ArtifactError(f"artifact header is not JSON: {error}") from None
         return _artifact(fields, code)
@@ -162,23 +173,31 @@ class Artifact:
 _PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled")
 
 
-def _digest(header: bytes, code: bytes) -> bytes:
+def _digest(*pieces: bytes | memoryview) -> bytes:
     import hashlib
 
-    digest = hashlib.sha256(header)
-    digest.update(code)
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
     return digest.digest()
 
 
-def _artifact(fields: Any, code: bytes) -> Artifact:
+def _artifact(fields: Any, code: memoryview) -> Artifact:
     read = _Fields(fields, "artifact")
     constants = _constants(read.list("constants"), code)
-    code = code[: len(code) - sum(c.nbytes for c in constants if c.source is None)]
+    end = len(code) - sum(c.nbytes for c in constants if c.source is None)
+    parts: list[bytes] = []
+    for size in reversed([_expect(size, int, "part") for size in read.list("parts")]):
+        if not 0 <= size <= end:
+            raise ArtifactError("artifact names parts beyond its end")
+        parts.insert(0, bytes(code[end - size : end]))
+        end -= size
     artifact = Artifact(
         name=read.text("name"),
         entry=read.text("entry"),
         target=read.text("target"),
-        object=code,
+        object=bytes(code[:end]),
+        parts=tuple(parts),
         inputs=tuple(_arg(f) for f in read.list("inputs")),
         outputs=tuple(_arg(f) for f in read.list("outputs")),
         dims=tuple(_dim(f) for f in read.list("dims")),
@@ -194,16 +213,15 @@ def _artifact(fields: Any, code: bytes) -> Artifact:
     return artifact
 
 
-def _constants(records: list[Any], code: bytes) -> tuple[Constant, ...]:
+def _constants(records: list[Any], code: memoryview) -> tuple[Constant, ...]:
     """The constants; the bytes of those without a source stand one after the other in the end."""
     found = [_constant(record) for record in records]
     at = len(code) - sum(c.nbytes for c in found if c.source is None)
     if at < 0:
         raise ArtifactError("artifact names constants beyond its end")
-    view = memoryview(code)
     for i, constant in enumerate(found):
         if constant.source is None:
-            found[i] = replace(constant, data=view[at : at + constant.nbytes])
+            found[i] = replace(constant, data=code[at : at + constant.nbytes])
             at += constant.nbytes
     return tuple(found)
 

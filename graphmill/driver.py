@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
+from graphmill.codegen.workers import Workers
 from graphmill.dumping import Recorder, recorder
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
@@ -132,10 +133,13 @@ def emit(
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    return generate(
-        planned, target(options), profiled=options.profiled, observer=observer, sources=sources,
-        threads=threads.num_threads(),
-    )  # fmt: skip
+    with Workers(threads.num_threads()) as workers:
+        if options.target == "native":
+            workers.start(native.pool)  # the first call needs it: get it ready meanwhile
+        return generate(
+            planned, target(options), profiled=options.profiled, observer=observer,
+            sources=sources, workers=workers,
+        )  # fmt: skip
 
 
 def texts(planned: Function, options: Options) -> dict[str, str]:

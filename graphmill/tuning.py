@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill.codegen.cpu.schedule import Schedule
+from graphmill.codegen.workers import Workers
 from graphmill.ir.graph import Block, Function, Op, Value, clone_op
 from graphmill.runtime import cache as disk
 from graphmill.runtime import threads
@@ -81,7 +82,7 @@ class Kernel:
         from graphmill.runtime.executable import Executable
 
         chosen = replace(target, schedules=((self.product.name, schedule),))
-        artifact = generate(self.function, chosen, threads=threads.num_threads())
+        artifact = generate(self.function, chosen, workers=Workers(threads.num_threads()))
         return Executable(artifact)
 
 

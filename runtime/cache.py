@@ -63,6 +63,10 @@ class Cache:
 
         Only what is `counted` shows in `info` as a hit or a miss.
         """
+        content = self._read(key, counted)
+        return None if content is None else bytes(content)
+
+    def _read(self, key: str, counted: bool = True) -> memoryview | None:
         path = self._path(key)
         try:
             data = path.read_bytes() if self._ready(create=False) else None
@@ -91,7 +95,8 @@ class Cache:
                 dir=self.folder, prefix=".", suffix=".tmp", delete=False
             ) as file:
                 try:
-                    file.write(_seal(key, content))
+                    file.write(_head(key, content))
+                    file.write(content)
                     file.close()
                     os.replace(file.name, path)
                 except BaseException:
@@ -104,11 +109,11 @@ class Cache:
 
     def artifact(self, key: str) -> Artifact | None:
         """The artifact stored under a key; one that cannot be read is dropped with a warning."""
-        content = self.get(key)
+        content = self._read(key)
         if content is None:
             return None
         try:
-            return Artifact.from_bytes(content)
+            return Artifact.from_bytes(content, verified=True)
         except ArtifactError as error:
             self._drop(self._path(key), f"compile cache entry dropped: {error}")
             return None
@@ -149,7 +154,7 @@ class Cache:
                     key = entry.name.removesuffix(_SUFFIX)
                     content = self.get(key)
                     if content is not None:
-                        sealed = _seal(key, content)
+                        sealed = _head(key, content) + content
                         file.write(_PACK_ENTRY.pack(key.encode(), len(sealed)) + sealed)
                         count += 1
                 file.close()
@@ -254,14 +259,16 @@ def key_of(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
-def _seal(key: str, content: bytes) -> bytes:
-    return _MAGIC + hashlib.sha256(key.encode() + content).digest() + content
+def _head(key: str, content: bytes | memoryview) -> bytes:
+    """What stands before an entry's content: a checksum over key and content."""
+    digest = hashlib.sha256(key.encode())
+    digest.update(content)
+    return _MAGIC + digest.digest()
 
 
-def _open(key: str, data: bytes) -> bytes | None:
-    content = data[len(_MAGIC) + 32 :]
-    digest = hashlib.sha256(key.encode() + content).digest()
-    return content if data[: len(_MAGIC) + 32] == _MAGIC + digest else None
+def _open(key: str, data: bytes) -> memoryview | None:
+    content = memoryview(data)[len(_MAGIC) + 32 :]
+    return content if data[: len(_MAGIC) + 32] == _head(key, content) else None
 
 
 def _unpacked(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
@@ -279,7 +286,7 @@ def _unpacked(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         content = _open(key, file.read(size)) if size <= left else None
         if content is None:
             raise PackError(f"the pack's entry {key} is damaged")
-        yield key, content
+        yield key, bytes(content)
 
 
 _default: Cache | None = None

@@ -87,7 +87,8 @@ class Executable:
         self.artifact = artifact
         self.threads = threads
         names = {dim.name: i for i, dim in enumerate(artifact.dims)}
-        self._object = LoadedObject(artifact.object, (artifact.entry, artifact.arena_entry))
+        symbols = (artifact.entry, artifact.arena_entry)
+        self._object = LoadedObject(artifact.object, symbols, parts=artifact.parts)
         self.code = self._object.addresses[artifact.entry]
         self.arena_code = self._object.addresses[artifact.arena_entry]
         self._entry = _ENTRY(self.code)

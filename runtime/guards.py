@@ -221,7 +221,8 @@ class Watch:
         """Watch the contents of arrays that a trace has captured."""
         for array in arrays:
             if id(array) not in self._arrays and not array.dtype.hasobject:
-                fast = self._fast() if array.nbytes >= _MANY_BYTES else None
+                many = array.nbytes >= _MANY_BYTES and array.flags.forc
+                fast = self._fast() if many else None
                 self._arrays[id(array)] = _frozen(array) or _Bytes(array, fast)
                 self.version += 1
 

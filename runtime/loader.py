@@ -11,7 +11,7 @@ import itertools
 import os
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -40,24 +40,27 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _SYMTAB = 2
 
 
-def undefined_symbols(code: bytes) -> set[str]:
-    """Names that a 64-bit ELF object wants from outside; raises `ArtifactError` if it is none."""
+def symbols(code: bytes) -> tuple[set[str], set[str]]:
+    """Names that a 64-bit ELF object gives to others and those that it wants from them.
+
+    Raises `ArtifactError` if it is none.
+    """
     try:
         header = _ELF.unpack_from(code)
         if header[:3] != (b"\x7fELF", 2, 1):
             raise ArtifactError("cannot load object code: not a 64-bit little-endian ELF object")
         offset, size, count = header[8], header[13], header[14]
         sections = [_SECTION.unpack_from(code, offset + k * size) for k in range(count)]
-        names = set()
+        given, wanted = set[str](), set[str]()
         for section in sections:
             if section[1] != _SYMTAB:
                 continue
             text = sections[section[6]]
             for at in range(section[4], section[4] + section[5], _SYMBOL.size):
-                name, _, _, where, _, _ = _SYMBOL.unpack_from(code, at)
-                if where == 0 and name:
-                    names.add(_text(code, text[4] + name))
-        return names
+                name, info, _, where, _, _ = _SYMBOL.unpack_from(code, at)
+                if name and (where == 0 or info >> 4):
+                    (given if where else wanted).add(_text(code, text[4] + name))
+        return given, wanted
     except (struct.error, IndexError) as error:
         raise ArtifactError(f"cannot load object code: damaged ELF object ({error})") from None
 
@@ -79,17 +82,26 @@ def _jit() -> Any:
 class LoadedObject:
     """Object code in memory; its addresses hold as long as this object lives."""
 
-    def __init__(self, code: bytes, symbols: Iterable[str], *, system: bool = False) -> None:
-        """Load `code` and look up `symbols`; raises `ArtifactError` if either cannot be done.
+    def __init__(
+        self,
+        code: bytes,
+        exported: Iterable[str],
+        *,
+        parts: Sequence[bytes] = (),
+        system: bool = False,
+    ) -> None:
+        """Load `code` with `parts` and look up `exported`; raises `ArtifactError` if that fails.
 
         `system=True` is for the runtime's own parts: they may use any symbol of the process.
         """
         import llvmlite.binding as llvm
 
-        names = tuple(symbols)
+        names = tuple(exported)
         if not system:
-            _check(code)
-        builder = llvm.JITLibraryBuilder().add_object_img(code)
+            _check(code, *parts)
+        builder = llvm.JITLibraryBuilder()
+        for image in (code, *parts):
+            builder.add_object_img(image)
         for name in names:
             builder.export_symbol(name)
         with _lock:
@@ -101,11 +113,11 @@ class LoadedObject:
         self.addresses: dict[str, int] = {name: self._tracker[name] for name in names}
 
 
-def _check(code: bytes) -> None:
-    if code[:4] == b"\xcf\xfa\xed\xfe":
-        # Mach-O: its symbols are left to the linker
-        return
-    unknown = undefined_symbols(code) - ALLOWED
+def _check(*images: bytes) -> None:
+    # Mach-O: its symbols are left to the linker
+    found = [symbols(code) for code in images if code[:4] != b"\xcf\xfa\xed\xfe"]
+    given, wanted = (set[str]().union(*(pair[i] for pair in found)) for i in (0, 1))
+    unknown = wanted - given - ALLOWED
     if unknown:
         raise ArtifactError(
             f"object code wants symbols beyond libc and libm: {', '.join(sorted(unknown))}"

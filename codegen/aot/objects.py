@@ -39,7 +39,8 @@ def write_objects(plan: Plan, work: Path) -> list[Path]:
             artifact.entry: f"{own}{entry[3:]}",
             artifact.arena_entry: f"{own}{entry[3:]}_arena",
         }
-        codes.append(_renamed(artifact.object, names, f"{own}{index}_"))
+        images = (artifact.object, *artifact.parts)
+        codes += [_renamed(image, names, f"{own}{index}_") for image in images]
     paths = []
     for number, code in enumerate(codes):
         paths.append(work / f"{number}.o")
@@ -76,12 +77,12 @@ def _baseline(target: Target) -> Target:
 
 
 def _renamed(code: bytes, names: Mapping[str, str], own: str) -> bytes:
-    """The object with `names` applied and every other `gm_` symbol under the prefix `own`."""
+    """The object with `names` applied and every other symbol of ours under the prefix `own`."""
     try:
         mapping = {
             name: names.get(name, own + name[3:])
             for name, *_ in Elf(code).symbols()
-            if name.startswith("gm_") or name in names
+            if name.startswith(("gm_", "gm.")) or name in names
         }
         public = frozenset(n for n in names.values() if not n.startswith(own))
         return elf.rename(code, mapping, public)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
-from graphmill.codegen.cpu import (
-    blocked_convolution,
-    contraction,
-    convolution,
-    loops,
-    reductions,
-    tiles,
-)
-from graphmill.codegen.cpu.attention.streaming import emit_attention
+from graphmill.codegen.cpu import loops, reductions, tiles
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
-from graphmill.codegen.cpu.lowering import EMITTERS, Emitter, body_of, info_of, label, lowers
+from graphmill.codegen.cpu.lowering import Emitter, body_of, emitter, info_of, label, lowers
 from graphmill.ir.graph import Block, Op
 
 
@@ -34,8 +27,9 @@ def emit_block(host: Host, block: Block) -> None:
 
 def emitter_of(op: Op) -> Emitter:
     """The lowering of a block-level op; raises `CodegenError` when there is none."""
-    if op.name in EMITTERS:
-        return EMITTERS[op.name]
+    found = emitter(op.name)
+    if found is not None:
+        return found
     if op.definition.family == "elementwise" or op.name in index_ops():
         return _loop
     place = f" at {op.loc}" if op.loc else ""
@@ -80,22 +74,29 @@ def _reduce(host: Host, op: Op) -> None:
     reductions.emit_reduce(host, op, body_of(op), label(op), info_of)
 
 
+# the generators of products, which are loaded when met: most functions need at most one of them
+_PRODUCTS = {
+    "dot_general": ("contraction", "emit_contract"),
+    "conv": ("convolution", "emit_convolution"),
+    "blocked_conv": ("blocked_convolution", "emit_blocked_convolution"),
+}
+
+
 @lowers("dot_general")
 @lowers("conv")
 @lowers("blocked_conv")
 def _contract(host: Host, op: Op) -> None:
     block = body_of(op)
-    emit = {
-        "dot_general": contraction.emit_contract,
-        "conv": convolution.emit_convolution,
-        "blocked_conv": blocked_convolution.emit_blocked_convolution,
-    }
     (root,) = (inner for inner in block.ops if inner.definition.fusion == "contract")
+    module, name = _PRODUCTS[root.name]
+    emit = getattr(import_module(f"graphmill.codegen.cpu.{module}"), name)
     with host.code.located(root):
-        emit[root.name](host, op, block, label(op), info_of)
+        emit(host, op, block, label(op), info_of)
 
 
 def _attention(host: Host, op: Op) -> None:
+    from graphmill.codegen.cpu.attention.streaming import emit_attention
+
     emit_attention(host, op, body_of(op), label(op), info_of)
 
 

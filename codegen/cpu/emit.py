@@ -63,6 +63,8 @@ class Unit:
     parts: list[str] = field(default_factory=list)
     half: bool = True  # whether the target converts f16 in hardware
     places: Places | None = None
+    declarations: dict[str, str] = field(default_factory=dict)  # of this unit's functions
+    long: int = 0  # operations of many lines, in all functions
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
 
@@ -143,6 +145,7 @@ class Code:
         self._lines: list[str] = []
         self._depth = 2
         self._next = 0
+        self.long = 0  # operations of many lines, here
 
     # ---- straight-line code
 
@@ -162,6 +165,11 @@ class Code:
         """What is written inside computes `op`, for dumps."""
         places = self.unit.places
         return _ANYWHERE if places is None or op is None else places.at(op)
+
+    @property
+    def length(self) -> int:
+        """Lines written so far."""
+        return len(self._lines)
 
     def line(self, text: str) -> None:
         """Append one line of MLIR text."""
@@ -472,4 +480,6 @@ class Code:
         head += f"{self._attrs} {{"
         if self.unit.places is not None:
             self.unit.places.use(self.name)
+        types = ", ".join(arg.type for arg in self.args)
+        self.unit.declarations[self.name] = f"  llvm.func hidden @{self.name}({types}){arrow}"
         self.unit.parts.append("\n".join([head, *self._head, *self._lines, "  }"]))

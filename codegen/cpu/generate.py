@@ -9,29 +9,17 @@ import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.constants import Array, apply, fill
-from graphmill.codegen.cpu import (
-    checks,
-    control,
-    foreign,
-    llvm,
-    mlir,
-    scans,
-    scatters,
-    sorting,
-    windows,
-)
+from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim
 from graphmill.codegen.cpu.places import Places, without_made_up
+from graphmill.codegen.cpu.split import Piece, split
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.workers import Workers
 from graphmill.ir.dims import Dim, DimLike
 from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
-
-# importing these enters their lowerings into the table
-LOWERINGS = (checks, control, foreign, scans, scatters, sorting, windows)
 
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
 
@@ -43,28 +31,42 @@ def generate(
     profiled: bool = False,
     observer: Observer | None = None,
     sources: Sequence[Array] = (),
-    threads: int = 1,
+    workers: Workers | None = None,
 ) -> Artifact:
     """Compile `function`, which the pipeline has fused and planned, for `target`.
 
     An `observer` is told the MLIR, LLVM IR and assembly texts, whose comments name the user's line
     and the op of each instruction. `sources` are the large constants of the function as it was
-    traced, which the artifact may refer to. Raises `CodegenError` for an op without a lowering,
-    `LoweringError` when generated text is malformed.
+    traced, which the artifact may refer to; `workers` take on LLVM's part of the work and finish
+    what else they were given. Raises `CodegenError` for an op without a lowering, `LoweringError`
+    when generated text is malformed.
     """
     start = time.perf_counter()
     host = write(function, target, profiled, Places(function) if observer is not None else None)
-    text = host.unit.text()
     written = time.perf_counter()
-    with Workers(threads) as workers:
-        constants = fill(_constants(host, sources), sources, workers)
-        llvm_ir = mlir.lower(text)
+    pieces = split(host.unit, (f"gm_{function.name}", f"gm_{function.name}_arena"))
+    with workers or Workers(1) as working:
+        constants = fill(_constants(host, sources), sources, working)
+        jobs = [_Job(piece, target, working) for piece in pieces]
         lowered = time.perf_counter()
-        compiled = llvm.compile_ir(llvm_ir, target)
     if observer is not None:
-        seconds = (written - start, lowered - written, *compiled.seconds)
+        compiling = [sum(job.compiled.seconds[i] for job in jobs) for i in (0, 1)]
+        seconds = (written - start, lowered - written, *compiling)
         _report(host.unit, target, seconds, observer)
-    return _artifact(host, target, compiled.object, constants)
+    return _artifact(host, target, [job.compiled.object for job in jobs], constants)
+
+
+class _Job:
+    """A piece on its way: lowered here by MLIR, while workers have LLVM compile those before it."""
+
+    def __init__(self, piece: Piece, target: Target, workers: Workers) -> None:
+        self.compiled = llvm.Compiled(b"")
+        self._llvm_ir = mlir.lower(piece.text)
+        self._target, self._straight = target, piece.straight
+        workers.start(self._compile)
+
+    def _compile(self) -> None:
+        self.compiled = llvm.compile_ir(self._llvm_ir, self._target, straight=self._straight)
 
 
 def _report(unit: Unit, target: Target, seconds: Sequence[float], observer: Observer) -> None:
@@ -140,13 +142,16 @@ def _constants(host: Host, sources: Sequence[Array]) -> list[Constant]:
     return found
 
 
-def _artifact(host: Host, target: Target, code: bytes, constants: tuple[Constant, ...]) -> Artifact:
+def _artifact(
+    host: Host, target: Target, objects: Sequence[bytes], constants: tuple[Constant, ...]
+) -> Artifact:
     function = host.function
     return Artifact(
         name=function.name,
         entry=f"gm_{function.name}",
         target=target.name,
-        object=code,
+        object=objects[0],
+        parts=tuple(objects[1:]),
         inputs=tuple(_spec(v, v.name or f"x{i}") for i, v in enumerate(function.params)),
         outputs=tuple(_spec(v, f"out{i}") for i, v in enumerate(function.results)),
         dims=tuple(DimSpec(n, b.low, b.high) for n, b in function.dims.items()),

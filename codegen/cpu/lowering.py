@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from importlib import import_module
 
 import numpy as np
 
@@ -16,6 +17,18 @@ from graphmill.ir.graph import Block, Op, Region, Value, clone_op
 Emitter = Callable[[Host, Op], None]
 EMITTERS: dict[str, Emitter] = {}
 
+# modules with lowerings that are loaded when one of their ops is met: most functions need none
+MODULES = {
+    "checks": ("check", "require"),
+    "control": ("cond", "scan", "while"),
+    "foreign": ("all_gather", "all_reduce", "custom_call", "reduce_scatter", "transfer"),
+    "scans": ("argreduce", "cumulative"),
+    "scatters": ("dynamic_update_slice", "scatter"),
+    "sorting": ("sort", "top_k"),
+    "windows": ("window_reduce",),
+}
+_MODULE_OF = {op: module for module, ops in MODULES.items() for op in ops}
+
 
 def lowers(name: str) -> Callable[[Emitter], Emitter]:
     """Register the lowering of a block-level op."""
@@ -26,6 +39,13 @@ def lowers(name: str) -> Callable[[Emitter], Emitter]:
         return emitter
 
     return add
+
+
+def emitter(name: str) -> Emitter | None:
+    """The lowering registered for an op, its module loaded; None where there is none."""
+    if name not in EMITTERS and name in _MODULE_OF:
+        import_module(f"graphmill.codegen.cpu.{_MODULE_OF[name]}")
+    return EMITTERS.get(name)
 
 
 def body_of(op: Op) -> Block:

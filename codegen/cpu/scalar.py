@@ -21,8 +21,9 @@ from graphmill.codegen.cpu import (
     math_pow,
     math_trig,
     reals,
+    shared,
 )
-from graphmill.codegen.cpu.calls import Call, Lowering, compare, lower, of_nums
+from graphmill.codegen.cpu.calls import Call, Lowering, compare, of_nums
 from graphmill.codegen.cpu.convert import cast
 from graphmill.codegen.cpu.elem import Complex, Elem, register_type, select
 from graphmill.codegen.cpu.emit import Code, Val
@@ -251,5 +252,5 @@ def apply(
     lowering = _lowerings().get((op, kind))
     if lowering is None:
         raise UnsupportedOp(f"no CPU lowering of {op} for {types[0]}")
-    scope = Scope.of(code, target)
-    return lower(Call(scope, tuple(args), tuple(types), out, attrs or {}), lowering)
+    call = Call(Scope.of(code, target), tuple(args), tuple(types), out, attrs or {})
+    return shared.lowered(op, call, lowering)

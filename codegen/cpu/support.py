@@ -7,12 +7,12 @@ from graphmill.ir.ops.base import lookup
 
 def lowered(name: str) -> str:
     """How an op becomes CPU code: `fused` (inside kernels), `kernel`, `view`, or `` for not."""
-    from graphmill.codegen.cpu import generate
+    from graphmill.codegen.cpu import blocks
     from graphmill.codegen.cpu.element import index_ops
-    from graphmill.codegen.cpu.lowering import EMITTERS
+    from graphmill.codegen.cpu.lowering import emitter
     from graphmill.codegen.cpu.scalar import TABLE
 
-    assert generate is not None  # importing it registers the lowerings
+    assert blocks is not None  # importing it registers the lowerings of fused kernels
     record = lookup(name)
     if record.terminator:
         return "control"
@@ -20,7 +20,7 @@ def lowered(name: str) -> str:
         return "fused" if name in TABLE else ""
     if name in index_ops():
         return "fused"
-    if name not in EMITTERS:
+    if emitter(name) is None:
         return ""
     if record.fusion in ("reduce", "contract"):
         return "fused"

@@ -8,6 +8,7 @@ import pytest
 
 from graphmill.codegen.artifact import (
     MAGIC,
+    VERSION,
     ArgSpec,
     Artifact,
     ArtifactError,
@@ -29,7 +30,12 @@ SAMPLE = Artifact(
     locations=("a.py:3", "ü.py:4"),
     arena_bytes=None,
     profiled=True,
-    constants=(Constant("w", "f32", (2, 3), bytes(24)), Constant("b", "i64", (), b"12345678")),
+    constants=(
+        Constant("w", "f32", (2, 3), bytes(24)),
+        Constant("p", "f32", (1 << 20, 5), None, 2, (("pad", (0, 1)), ("transpose", (1, 0)))),
+        Constant("b", "i64", (), b"12345678"),
+    ),
+    parts=(b"second object", b"", b"fourth"),
 )
 
 
@@ -69,7 +75,7 @@ def _with_header(change):
     header = header if isinstance(header, bytes) else json.dumps(fields).encode()
     code = data[56 + size :]
     digest = _digest(header, code)
-    prefix = struct.pack("<8sIIQ32s", MAGIC, 1, len(header), len(code), digest)
+    prefix = struct.pack("<8sIIQ32s", MAGIC, VERSION, len(header), len(code), digest)
     return prefix + header + code
 
 
@@ -93,6 +99,15 @@ def _with_header(change):
         lambda f: f.update(constants=[3]),
         lambda f: f["constants"][0].update(shape=["batch"]),
         lambda f: f["constants"][0].update(shape=[1 << 40]),
+        lambda f: f["constants"][0].update(source=-1),
+        lambda f: f["constants"][1].update(source=None),
+        lambda f: f["constants"][1].update(steps=[3]),
+        lambda f: f["constants"][1].update(steps=[["pad"]]),
+        lambda f: f["constants"][1].update(steps=[["pad", ["x"]]]),
+        lambda f: f["constants"][1].pop("dtype") and None,
+        lambda f: f.update(parts=[-1]),
+        lambda f: f.update(parts=[1 << 30]),
+        lambda f: f.update(parts=["x"]),
         lambda f: b"[1, 2",
         lambda f: b"[]",
         lambda f: b"[" * 100_000,

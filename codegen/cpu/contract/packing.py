@@ -158,17 +158,16 @@ class _PackB:
         lanes = tile.lanes
         length = minus(code, stop, first)
         bulk = code.add(first, code.op(f"arith.andi {length}, {code.i64(-lanes)} : i64", "i64"))
-        with code.loop(first, bulk, lanes) as loop:
-            for v in range(tile.vectors):
-                rows = []
-                for lane in range(lanes):
-                    step = code.mul(self.b_n, v * lanes + lane)
-                    column = code.at(b, step, memory_element(reader.dtype))
-                    rows.append(reader.along(code, column, loop.i, lanes))
-                for at, value in enumerate(transpose(code, rows)):
-                    index = code.mul(code.add(loop.i, at), tile.columns)
-                    address = code.at(out, code.add(index, v * lanes), tile.unit)
-                    code.store(value, address, tile.bytes)
+        with code.loop(first, bulk, lanes) as loop, code.loop(0, tile.columns, lanes) as square:
+            start = code.at(b, code.mul(self.b_n, square.i), memory_element(reader.dtype))
+            rows = []
+            for lane in range(lanes):
+                column = code.at(start, code.mul(self.b_n, lane), memory_element(reader.dtype))
+                rows.append(reader.along(code, column, loop.i, lanes))
+            for at, value in enumerate(transpose(code, rows)):
+                index = code.mul(code.add(loop.i, at), tile.columns)
+                address = code.at(out, code.add(index, square.i), tile.unit)
+                code.store(value, address, tile.bytes)
         self._gathered(b, bulk, stop, code.i64(tile.columns), out)
 
 

@@ -1,0 +1,81 @@
+"""Modules cut into pieces: they compile side by side and run as one, here and in a library."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphmill as gm
+from graphmill.codegen.cpu import mlir, split
+from graphmill.codegen.cpu.emit import Code, Unit
+from graphmill.runtime import knobs
+
+random = np.random.default_rng(0)
+W = random.standard_normal((64, 70), np.float32)
+X = random.standard_normal((30, 64), np.float32)
+
+
+def layer(x):
+    h = np.tanh(x @ W) + np.arange(70, dtype=np.float32)
+    return h / h.sum(axis=1, keepdims=True), np.sort(h, axis=1)
+
+
+def twice(x):
+    return (x @ W) @ W.T
+
+
+@pytest.fixture(autouse=True)
+def many_pieces(monkeypatch):
+    monkeypatch.setattr(split, "LINES", 1)
+    monkeypatch.setattr(split, "MOST", 100)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pieces_run_as_one(threads):
+    with gm.threads(threads), knobs.scope(cache=False):
+        compiled = gm.jit(layer).compile(X)
+        results = compiled.run(X)
+    assert len(compiled._loaded.artifact.parts) >= 4
+    for found, expected in zip(results, layer(X), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pieces_in_a_library(tmp_path):
+    specs = [gm.spec("f32[30, 64]")]
+    with knobs.scope(cache=False):
+        built = gm.build({"layer": (layer, specs), "twice": (twice, specs)}, path=tmp_path / "l.so")
+    lib = gm.load(built.path)
+    np.testing.assert_allclose(lib.twice(X), twice(X), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(lib.layer(X)[1], layer(X)[1], rtol=1e-4, atol=1e-4)
+
+
+def _unit() -> Unit:
+    """Two kernels that share a helper and a constant, and a host that calls them."""
+    unit = Unit()
+    symbol = unit.constant_bytes(b"12345678")
+    shared = Code(unit, "gm.shared", [("x", "i64")], "i64")
+    shared.finish(shared.load(shared.address_of(symbol), "i64", 8))
+    for name in ("gm_a_body", "gm_a", "gm_b"):
+        kernel = Code(unit, name, [("x", "i64")], "i64")
+        kernel.finish(kernel.call("gm.shared", [kernel.args[0]], "i64"))
+    host = Code(unit, "gm_host", [("x", "i64")], "i64", internal=False)
+    total = host.add(host.call("gm_a", host.args, "i64"), host.call("gm_b", host.args, "i64"))
+    host.finish(total)
+    return unit
+
+
+def test_what_stands_where():
+    first, a, b = split.split(_unit(), ("gm_host",))
+    assert first.straight and not a.straight and not b.straight
+    assert "func hidden @gm.shared(%x" in first.text and "func @gm_host(" in first.text
+    assert "hidden @gm_a(i64) -> i64" in first.text and "mlir.global" in first.text
+    assert "func internal @gm_a_body" in a.text and "func hidden @gm_a(%x" in a.text
+    assert "mlir.global" not in b.text and "gm_a" not in b.text
+    for piece in (first, a, b):
+        assert "define" in mlir.lower(piece.text)
+
+
+def test_little_text_is_one_piece(monkeypatch):
+    monkeypatch.setattr(split, "LINES", 1000)
+    unit = _unit()
+    assert split.split(unit, ("gm_host",)) == [split.Piece(unit.text(), False)]
