@@ -1,14 +1,15 @@
-"""NumPy's creation functions inside a traced function: `np.zeros(3)`, `np.zeros(x.shape[0])`.
+"""Functions without a traced argument inside a traced function: `np.zeros(3)`, `len(x)`.
 
 They take no traced argument, so NumPy's protocols do not see the call, and the array they make
 lives on the host: no traced value can be written into it, and it cannot have a symbolic size. A
 function that fails for such a reason is traced once more with these functions adopted: called from
 user code of that trace (no other thread, library or function) they make traced arrays, whose
-elements Python code may still ask for (`known.py`).
+elements Python code may still ask for (`known.py`). So does `len(x)` give a symbolic size.
 """
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
 import threading
@@ -22,12 +23,15 @@ from graphmill.frontend import array_functions, locations
 from graphmill.frontend.concatenators import Concatenator
 from graphmill.frontend.core import constant, holds_traced
 from graphmill.frontend.state import adopting
+from graphmill.frontend.tracer import Tracer
 from graphmill.ir.dtypes import DTypeError, dtype
 
 NAMES = (
     "zeros", "ones", "empty", "full", "eye", "identity", "tri", "arange", "linspace", "array",
     "asarray", "asanyarray", "ascontiguousarray", "copy", "r_", "c_",
 )  # fmt: skip
+# where each is looked up when user code calls it
+PLACES: tuple[tuple[Any, str], ...] = (*((np, name) for name in NAMES), (builtins, "len"))
 _lock = threading.Lock()
 _active = 0
 _adopted: dict[str, Any] = {}
@@ -42,23 +46,25 @@ def adopted() -> Iterator[None]:
     with _lock:
         _active += 1
         if _active == 1:
-            for name in NAMES:
-                _originals[name] = getattr(np, name)
+            for home, name in PLACES:
+                _originals[name] = getattr(home, name)
                 _adopted[name] = _adopt(_originals[name], name)
-                setattr(np, name, _adopted[name])
+                setattr(home, name, _adopted[name])
     try:
         yield
     finally:
         with _lock:
             _active -= 1
-            for name in NAMES if _active == 0 else ():
-                if getattr(np, name) is _adopted[name]:  # nobody has replaced ours meanwhile
-                    setattr(np, name, _originals[name])
+            for home, name in PLACES if _active == 0 else ():
+                if getattr(home, name) is _adopted[name]:  # nobody has replaced ours meanwhile
+                    setattr(home, name, _originals[name])
 
 
 def _adopt(original: Any, name: str) -> Any:
     if name in ("r_", "c_"):
         return Concatenator(name, original)
+    if name == "len":
+        return _length(original)
 
     @functools.wraps(original)
     def create(*args: Any, **kwargs: Any) -> Any:
@@ -74,6 +80,17 @@ def _adopt(original: Any, name: str) -> Any:
         return constant(made)
 
     return create
+
+
+def _length(original: Callable[[Any], int]) -> Callable[[Any], Any]:
+    @functools.wraps(original)
+    def length(x: Any, /) -> Any:
+        """A symbolic size where Python's own `len` could only fail."""
+        if type(x) is Tracer and adopting() and x.dims and not isinstance(x.dims[0], int):
+            return x.shape[0]
+        return original(x)
+
+    return length
 
 
 def _traced(original: Callable[..., Any], args: Any, kwargs: Any) -> Any:

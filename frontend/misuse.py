@@ -94,7 +94,7 @@ def as_sequence(x: Tracer, what: str) -> GraphmillError:
             hint="np.atleast_1d(x) gives it one.",
         )
     first = Size(x.dims[0]) if not isinstance(x.dims[0], int) else x.dims[0]
-    return failure(
+    problem = failure(
         "GM003",
         f"{what} along the symbolic dim {first}",
         [x],
@@ -102,6 +102,7 @@ def as_sequence(x: Tracer, what: str) -> GraphmillError:
         hint="gm.scan goes over the rows of an array of any length; x.shape[0] gives the symbolic "
         "size; whole-array operations need no loop.",
     )
+    return refused(problem) if what == "len()" else problem
 
 
 def _text() -> str:

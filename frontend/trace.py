@@ -21,6 +21,8 @@ from graphmill.frontend.trees import Tree, flatten
 from graphmill.frontend.variable import Variable
 from graphmill.ir.graph import Function, Location, Value
 
+MAX_ROUNDS = 8  # runs that find one more size that must divide
+
 __all__ = ["Traced", "trace", "tracing"]
 
 
@@ -73,6 +75,7 @@ def trace(
     name = _identifier(name or _name_of(function))
     static, paths, adopts = dict(static or {}), tuple(paths), False
     needed: dict[str, Multiple] = {}
+    rounds = 0
     while True:
         fitted = multiples.applied(specs, needed)
         entry = Trace(name, merge_bounds(fitted), stays, adopts)
@@ -81,7 +84,8 @@ def trace(
                 return _traced(function, fitted, in_tree, static, paths, entry, needed)
         except Exception as problem:
             # once more if the function can be traced in another way
-            if entry.multiples:
+            if entry.multiples and rounds < MAX_ROUNDS:
+                rounds += 1
                 needed = multiples.merged(needed, entry.multiples)
             elif entry.refused is not None and not adopts:
                 adopts = True

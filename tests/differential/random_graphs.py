@@ -11,9 +11,10 @@ sorts and casts to integers; `bound` is the largest magnitude, and where it grow
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from graphmill.ir.dims import Dim, DimLike, evaluate, product
 from graphmill.ir.dtypes import DType, bf16, bool_, f16, f32, f64, i8, i32, i64, u8
 from graphmill.ir.graph import Bounds, Function, Value
 from graphmill.ir.types import TensorType, tensor
+from tests.differential.random_steps import STEPS
+from tests.differential.ranked import LAYOUTS
 
 Pick = Callable[[int], int]  # a choice among 0 … n-1
 
@@ -41,6 +44,7 @@ class Options:
     symbolic: bool = True
     control: bool = True
     half: bool = False
+    strided: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,14 @@ def build(pick: Pick, options: Options) -> Function:
     params: dict[str, TensorType] = {}
     for i in range(1 + pick(3)):
         shape = [dims[pick(len(dims))] for _ in range(pick(4))]
-        params[f"x{i}"] = tensor(kinds[pick(len(kinds))], *shape)
+        type = tensor(kinds[pick(len(kinds))], *shape)
+        strided = options.strided and shape and not pick(3)
+        params[f"x{i}"] = replace(type, layout="strided") if strided else type
     if options.symbolic:
         params["s"] = tensor(f32, "n", "m")  # gives each dim a size
 
     def body(b: Builder, *args: Value) -> list[Value]:
-        maker = _Maker(b, pick, [given(arg) for arg in args], options.control)
+        maker = Maker(b, pick, [given(arg) for arg in args], options.control)
         maker.grow(1 + pick(options.ops))
         count = 1 + pick(3)
         return [known.value for known in maker.pool[-count:]]
@@ -105,13 +111,14 @@ def given(arg: Value) -> Known:
     return Known(arg, True, 2.0 if arg.tensor.dtype.is_inexact else 100.0)
 
 
-class _Maker:
+class Maker:
     def __init__(self, b: Builder, pick: Pick, pool: list[Known], control: bool) -> None:
         self.b, self.pick, self.pool = b, pick, pool
         self.steps: list[Callable[[Known], Known | None]] = [
             self.binary, self.unary, self.broadcast, self.reduce, self.move, self.binary, self.dot,
             self.compare, self.cast, self.select, self.gather, self.cumulative, self.concat,
             self.sort, self.window, self.constant, self.dynamic,
+            *(functools.partial(step, self) for step in STEPS),
         ]  # fmt: skip
         if control:
             self.steps += [self.cond, self.loop, self.scan]
@@ -123,6 +130,22 @@ class _Maker:
             made = self.steps[self.pick(len(self.steps))](x)
             if made is not None:
                 self.pool.append(self.tame(made))
+
+    sizes = SIZES
+
+    @staticmethod
+    def small(shape: Sequence[DimLike]) -> bool:
+        return small(shape)
+
+    @staticmethod
+    def known(value: Value, exact: bool, bound: float) -> Known:
+        return Known(value, exact, bound)
+
+    def plain(self, x: Known) -> Known:
+        """x, copied where it is a strided parameter: regions take plain arrays."""
+        if x.type.layout is None:
+            return x
+        return Known(self.b.op("copy", x.value), x.exact, x.bound)
 
     def op(self, name: str, *operands: Known, **attrs: Any) -> Value:
         return self.b.op(name, *(k.value for k in operands), **attrs)
@@ -339,7 +362,7 @@ class _Maker:
 
         def build_body(b: Builder) -> Value:
             pool = [Known(a, exact, like.bound) for a in args]
-            maker = _Maker(b, self.pick, pool, control=False)
+            maker = Maker(b, self.pick, pool, control=False)
             maker.grow(1 + self.pick(3))
             fitting = [k for k in maker.pool if k.type == like.type]
             last = fitting[-1].value
@@ -348,6 +371,7 @@ class _Maker:
         return build_body
 
     def cond(self, x: Known) -> Known | None:
+        x = self.plain(x)
         flags = [k for k in self.pool if k.dtype is bool_]
         if flags:
             flag = flags[self.pick(len(flags))].value
@@ -359,7 +383,7 @@ class _Maker:
         return Known(made, False, 1.0)
 
     def loop(self, x: Known) -> Known | None:
-        counter, trips = tensor(i32), self.pick(4)
+        x, counter, trips = self.plain(x), tensor(i32), self.pick(4)
         types = [counter, x.type]
         test = region(types, lambda b, i, a: b.op("lt", i, b.constant(trips, i32)))
         body = region(
@@ -373,6 +397,7 @@ class _Maker:
     def scan(self, x: Known) -> Known | None:
         if not x.shape:
             return None
+        x = self.plain(x)
         row = x.type.with_shape(x.shape[1:])
         like = Known(x.value, False, x.bound)
 
@@ -416,7 +441,10 @@ def arrays_for(
             array = rng.integers(0 if type.dtype.kind == "u" else -9, 10, shape)
         else:
             array = rng.uniform(-2, 2, shape)
-        arrays.append(np.asarray(array).astype(type.dtype.numpy))
+        array = np.asarray(array).astype(type.dtype.numpy)
+        if type.layout == "strided":
+            array = LAYOUTS[int(rng.integers(len(LAYOUTS)))](array)
+        arrays.append(array)
     return arrays
 
 

@@ -7,7 +7,7 @@ from graphmill.passes.manager import DEFAULT_PIPELINE
 from tests.differential.compiled import PLAIN, run_compiled
 from tests.differential.random_graphs import arrays_for, assert_same, random_function
 
-SEEDS = range(100)
+SEEDS = range(150)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,5 +1,6 @@
 """Arrays made inside a traced function by plain NumPy, then written with traced values."""
 
+import builtins
 import contextlib
 import threading
 
@@ -100,10 +101,11 @@ def test_like_numpy(function, dtype):
 
 
 def test_numpy_is_left_as_it_was():
-    before = {name: getattr(np, name) for name in dir(np)}
+    before, length = {name: getattr(np, name) for name in dir(np)}, builtins.len
     gm.jit(filled_in_a_loop)(np.ones(4))
     assert failure(written_outside, "f8[4]").code == "GM004"
     assert all(getattr(np, name) is value for name, value in before.items())
+    assert builtins.len is length
 
 
 def test_functions_that_need_nothing_are_run_once():

@@ -57,6 +57,7 @@ FUNCTIONS: dict[str, Any] = {
         np.arange(1, x.shape[0] + 1), np.tri(x.shape[0]) @ x, np.identity(x.shape[0]),
     ),
     "filled": lambda x: filled(x),
+    "length": lambda x: (x / (len(x) + 1), np.arange(len(x)) * x[:, 0], np.zeros((len(x), 2))),
     "halves": lambda x: (x[: x.shape[0] // 2], x[x.shape[0] // 2 :], x[: x.shape[0] - 5],
                          x[x.shape[0] - 2 :], x[1 : x.shape[0] - 1], x[x.shape[0] - 4 : -1]),
     "cut": lambda x: x[: x.shape[0] // 4 * 4].reshape(-1, 4, 3).sum(1),
@@ -157,7 +158,7 @@ def test_needing_the_number_is_an_error(f: Any) -> None:
     assert failure(f, "f64[n]").code == "GM005"
 
 
-@pytest.mark.parametrize("f", [lambda x: len(x), lambda x: list(x), lambda x: np.stack(x)])
+@pytest.mark.parametrize("f", [lambda x: len(list(x)), lambda x: list(x), lambda x: np.stack(x)])
 def test_symbolic_axes_are_not_iterated(f: Any) -> None:
     assert failure(f, "f64[n]").code == "GM003"
 
