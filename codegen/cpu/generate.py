@@ -22,7 +22,7 @@ from graphmill.codegen.cpu import (
 )
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
-from graphmill.codegen.cpu.host import Host, emit_dim
+from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
 from graphmill.codegen.cpu.places import Places, without_made_up
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.workers import Workers
@@ -88,7 +88,7 @@ def write(function: Function, target: Target, profiled: bool, places: Places | N
     unit = Unit(target.vector_bits, half=target.converts_half, places=places)
     entry = Code(
         unit,
-        f"gm_{function.name}",
+        entry_symbol(function),
         [("ctx", "!llvm.ptr"), ("args", "!llvm.ptr"), ("dims", "!llvm.ptr")],
         "i32",
         internal=False,
@@ -105,7 +105,7 @@ def _write_arena(host: Host) -> None:
     """`int64_t gm_<name>_arena(dims, threads)`: the plan's bytes and the kernels' scratch."""
     code = Code(
         host.unit,
-        f"gm_{host.function.name}_arena",
+        f"{entry_symbol(host.function)}_arena",
         [("dims", "!llvm.ptr"), ("threads", "i64")],
         "i64",
         internal=False,
@@ -144,7 +144,7 @@ def _artifact(host: Host, target: Target, code: bytes, constants: tuple[Constant
     function = host.function
     return Artifact(
         name=function.name,
-        entry=f"gm_{function.name}",
+        entry=entry_symbol(function),
         target=target.name,
         object=code,
         inputs=tuple(_spec(v, v.name or f"x{i}") for i, v in enumerate(function.params)),

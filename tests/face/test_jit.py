@@ -131,6 +131,16 @@ def test_strided_and_foreign_input(view):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_names_of_other_alphabets(tmp_path):
+    space = {}
+    exec("def größer(größe, 値=1.0):\n    ñ = größe + 値\n    return ñ * 2", space)
+    np.testing.assert_array_equal(gm.jit(space["größer"])(np.ones(3)), [4, 4, 4])
+    built = gm.build(space["größer"], ["f64[größe]"], tmp_path / "libgrößer.so")
+    np.testing.assert_array_equal(gm.load(built.path).größer(np.ones(3)), [4, 4, 4])
+    with pytest.raises(TypeError, match="a spec for each argument"):
+        gm.build(space["größer"], "f64[3]", tmp_path / "libx.so")
+
+
 def test_nested_and_recursive_structure():
     @gm.jit
     def inner(x):
