@@ -67,6 +67,10 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
 
         return shaping.stack([as_tracer(v) for v in value])
     if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray | np.matrix):
+            from graphmill.frontend.spec import not_an_array
+
+            raise not_an_array(value, "an array that the function reads")
         current().trace.captured.append(value)
     return constant(_as_array(value))
 

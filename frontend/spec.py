@@ -115,6 +115,8 @@ def _parse(text: str) -> TensorType:
 
 def array_type(of: Any) -> TensorType | None:
     """The type of an array of any library (by its dtype and shape); None for what is none."""
+    if isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
+        return None
     shape = getattr(of, "shape", None)
     if not isinstance(shape, tuple | list) and not hasattr(shape, "__iter__"):
         return None
@@ -137,7 +139,9 @@ def array_type(of: Any) -> TensorType | None:
 def not_an_array(of: Any, what: str) -> Exception:
     """GM040 for an argument."""
     kind = type(of).__name__
-    if isinstance(of, np.ndarray | np.generic):
+    if isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
+        kind = {np.matrix: "matrix", np.recarray: "record array"}.get(type(of), "masked array")
+    elif isinstance(of, np.ndarray | np.generic):
         kind = {"U": "text", "S": "bytes"}.get(of.dtype.kind, "array of objects")
     return error(
         "GM040",

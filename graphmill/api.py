@@ -349,6 +349,8 @@ def build(
     """
     from graphmill.codegen.aot.library import build_library
 
+    if isinstance(specs, str):
+        raise TypeError(f"specs is a list with a spec for each argument, such as [{specs!r}]")
     functions = (
         function
         if isinstance(function, Mapping)

@@ -51,7 +51,7 @@ def as_array(value: Any) -> Array:
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ndarray):
-        return np.asarray(value)
+        return _plain(value)
     if hasattr(value, "__dlpack__") and not isinstance(value, np.generic):
         array = _from_dlpack(value)
         if array is not None:
@@ -60,6 +60,17 @@ def as_array(value: Any) -> Array:
     if array.dtype == object:
         raise TypeError(f"a value of type {type(value).__name__} is not an array of numbers")
     return array
+
+
+def _plain(array: Array) -> Array:
+    """An array of a subclass as a plain one, unless its class gives the elements a meaning."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("a masked array's mask would be ignored: pass a.filled(value), or a.data")
+    if isinstance(array, np.matrix):
+        raise TypeError("a matrix multiplies in its own way: pass np.asarray(m)")
+    if array.dtype.names is not None:
+        raise TypeError("an array of records is not an array of numbers: pass its fields")
+    return np.asarray(array)
 
 
 def _from_dlpack(value: Any) -> Array | None:

@@ -64,15 +64,26 @@ def _values_offset() -> int:
     return 0
 
 
+ABSENT = object()  # in place of the value of a name that is not there
+
+
 def dict_slots(space: dict[Any, Any], wanted: dict[Any, Any] | None = None) -> list[Pair] | None:
-    """What must hold while a dict keeps these items (all of its own if None); None if unclear."""
+    """What must hold while a dict keeps these items (all of its own if None); None if unclear.
+
+    An item that is `ABSENT` must not be there: the dict gets no further keys.
+    """
     items = space if wanted is None else wanted
     base = id(space)
-    fields = [_DICT_KEYS, _DICT_VALUES] + ([_DICT_USED] if wanted is None else [])
+    whole = wanted is None or any(value is ABSENT for value in wanted.values())
+    fields = [_DICT_KEYS, _DICT_VALUES] + ([_DICT_USED] if whole else [])
     pairs = [(base + 8 * f, word(base + 8 * f)) for f in fields]
     places = dict(_entries(space))
     own = {key: key for key in space} if wanted is not None else None
     for key, value in items.items():
+        if value is ABSENT:
+            if key in space:
+                return None
+            continue
         key = own.get(key) if own is not None else key
         place = places.get(id(key))
         if place is None or word(place) != id(value):
@@ -95,7 +106,7 @@ def _name_opcodes() -> dict[int, tuple[str, int]]:
 
     flags = {"LOAD_GLOBAL": 1, "LOAD_ATTR": int(sys.version_info >= (3, 12))}
     kinds = {"LOAD_GLOBAL": "global", "LOAD_NAME": "global", "LOAD_ATTR": "attribute"}
-    kinds |= {"LOAD_METHOD": "attribute", "IMPORT_FROM": "attribute"}
+    kinds |= {"LOAD_METHOD": "attribute", "IMPORT_FROM": "attribute", "IMPORT_NAME": "import"}
     # numbers above 255 are the compiler's own and never stand in code
     return {
         opmap[name]: (kind, flags.get(name, 0))
@@ -105,7 +116,7 @@ def _name_opcodes() -> dict[int, tuple[str, int]]:
 
 
 def name_loads(code: types.CodeType) -> Iterator[tuple[str, int]]:
-    """Every load by name in code: `global` or `attribute`, and the position in `co_names`."""
+    """Every load by name in code (`global`, `attribute`, `import`): position in `co_names`."""
     from opcode import EXTENDED_ARG
 
     opcodes = _name_opcodes()

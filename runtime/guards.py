@@ -17,12 +17,13 @@ import gc
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphmill.runtime.cpython import (
+    ABSENT,
     FUNCTION_FIELDS,
     HEAD,
     Pair,
@@ -42,7 +43,6 @@ _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtyp
 _MAX_ITEMS = 2000
 # arrays from this size on are digested natively also where Python compares
 _MANY_BYTES = 1 << 20
-_MISSING = object()
 _FLAGS = HEAD + 48
 
 Block = tuple[int, int, int]
@@ -57,7 +57,7 @@ class _Name(NamedTuple):
     value: Any
 
     def valid(self) -> bool:
-        return self.space.get(self.name, _MISSING) is self.value
+        return self.space.get(self.name, ABSENT) is self.value
 
 
 class _Cell(NamedTuple):
@@ -70,7 +70,7 @@ class _Cell(NamedTuple):
         return _cell_value(self.cell) is self.value
 
     def words(self) -> list[Pair] | None:
-        return [(id(self.cell) + HEAD, 0 if self.value is _MISSING else id(self.value))]
+        return [(id(self.cell) + HEAD, 0 if self.value is ABSENT else id(self.value))]
 
 
 class _Function(NamedTuple):
@@ -101,7 +101,7 @@ class _Items(NamedTuple):
         if isinstance(self.holder, list):
             return all(map(_is, self.holder, self.items))
         get = self.holder.get
-        return all(get(k, _MISSING) is v for k, v in dict(self.items).items())
+        return all(get(k, ABSENT) is v for k, v in dict(self.items).items())
 
     def words(self) -> list[Pair] | None:
         if not self.valid():
@@ -119,7 +119,7 @@ class _Class(NamedTuple):
         now = vars(self.cls)
         if len(now) != len(self.members):
             return False
-        return all(now.get(name, _MISSING) is value for name, value in self.members.items())
+        return all(now.get(name, ABSENT) is value for name, value in self.members.items())
 
     def words(self) -> list[Pair] | None:
         # vars() gives a read-only view; the dict itself is what the class refers to
@@ -159,7 +159,7 @@ class _Bytes:
     """Memory that an array covers, and a digest of it: the native one where that is given."""
 
     def __init__(self, array: np.ndarray[Any, Any], digest: Digest | None) -> None:
-        self.array = array
+        self.owner, self.array = array, np.asarray(array)  # a subclass reshapes in its own way
         self.low, high = np.lib.array_utils.byte_bounds(array)
         self.size = high - self.low if array.size else 0
         self.native = digest
@@ -210,6 +210,7 @@ class Watch:
             self._found: list[_Fact] = []
             # ids of what was visited; all of it is kept alive by the facts
             self._seen: set[int] = set()
+            self._of_module: dict[int, set[str]] = {}  # names noted of each user's module
             self._room = _MAX_ITEMS
             for root in self._roots:
                 self._visit(root)
@@ -318,14 +319,16 @@ class Watch:
         if hasattr(value, "__wrapped__"):
             self._visit(value.__wrapped__)
         self._found.append(_Function(value, tuple(getattr(value, f) for f in FUNCTION_FIELDS)))
+        names = _names(value.__code__)
         for default in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
             self._visit(default)
         for cell in value.__closure__ or ():
             content = _cell_value(cell)
             self._found.append(_Cell(cell, content))
-            self._visit(content)
-        loaded, attributes = _names(value.__code__)
-        self._visit_names(value.__globals__, loaded, attributes)
+            self._visit_held(content, names.attributes)
+        self._visit_names(value.__globals__, names.loaded, names.attributes)
+        for module in names.imported:
+            self._visit_held(sys.modules.get(module), names.attributes)
 
     def _visit_class(self, value: type) -> None:
         self._seen.add(id(value))
@@ -334,19 +337,24 @@ class Watch:
         for member in (*value.__bases__, *members.values()):
             self._visit(getattr(member, "__func__", member))
 
-    def _visit_names(self, space: dict[str, Any], names: list[str], attributes: list[str]) -> None:
-        """Note globals by name; of a module among them, what the code names as attributes."""
+    def _visit_names(
+        self, space: dict[str, Any], names: Sequence[str], attributes: Sequence[str]
+    ) -> None:
+        """Note globals by name, those that are not there too: a builtin may be hidden later."""
         for name in names:
-            value = space.get(name, _MISSING)
-            if value is _MISSING:
-                continue
+            value = space.get(name, ABSENT)
             self._found.append(_Name(space, name, value))
-            if isinstance(value, types.ModuleType):
-                if not _is_library(value.__name__) and id(value) not in self._seen:
-                    self._seen.add(id(value))
-                    self._visit_names(vars(value), attributes, attributes)
-            else:
-                self._visit(value)
+            self._visit_held(value, attributes)
+
+    def _visit_held(self, value: Any, attributes: Sequence[str]) -> None:
+        """Visit what a name stands for; of a module, what the code names as attributes."""
+        if not isinstance(value, types.ModuleType):
+            self._visit(value)
+        elif not _is_library(value.__name__):
+            known = self._of_module.setdefault(id(value), set())
+            new = [name for name in attributes if name not in known and name in vars(value)]
+            known.update(new)
+            self._visit_names(vars(value), new, attributes)
 
     def _visit_items(self, holder: list[Any] | dict[Any, Any], owner: object = None) -> None:
         self._seen.add(id(holder if owner is None else owner))
@@ -369,17 +377,24 @@ def _unwrapped(value: Any) -> Any:
     return value
 
 
+class _Names(NamedTuple):
+    """Names in code: loaded as globals, as attributes, and of the modules it imports."""
+
+    loaded: tuple[str, ...]
+    attributes: tuple[str, ...]
+    imported: tuple[str, ...]
+
+
 @functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[list[str], list[str]]:
-    """Names that code (and code in it) loads as globals, and those it loads as attributes."""
-    loaded: dict[str, None] = {}
-    attributes: dict[str, None] = {}
+def _names(code: types.CodeType) -> _Names:
+    """The names in code and in the code inside of it."""
+    found: dict[str, dict[str, None]] = {"global": {}, "attribute": {}, "import": {}}
     codes = [code]
     for one in codes:
         codes += [x for x in one.co_consts if isinstance(x, types.CodeType)]
         for table, position in name_loads(one):
-            (loaded if table == "global" else attributes)[one.co_names[position]] = None
-    return list(loaded), list(attributes)
+            found[table][one.co_names[position]] = None
+    return _Names(*map(tuple, found.values()))
 
 
 def _is_library(module: str | None) -> bool:
@@ -397,4 +412,4 @@ def _cell_value(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
-        return _MISSING
+        return ABSENT

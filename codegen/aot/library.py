@@ -18,12 +18,16 @@ from pathlib import Path
 from graphmill.codegen.aot import companions, link, weights, wrapper
 from graphmill.codegen.aot.files import mapped
 from graphmill.codegen.aot.header import header
+from graphmill.codegen.aot.names import identifier
 from graphmill.codegen.aot.objects import public_symbols, write_objects
 from graphmill.codegen.aot.plan import Plan
-from graphmill.codegen.aot.signature import BuildError, function_symbols, identifier, signature
+from graphmill.codegen.aot.signature import BuildError, function_symbols, signature
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.cpu.target import target as named_target
+
+# What `-l<name>` finds on a system: a library called so would be found in its place.
+SYSTEM = frozenset({"libc", "libm", "libpthread", "libdl", "librt", "libstdc++", "libgcc_s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class BuiltLibrary:
 
 def library_name(path: Path) -> str:
     """`digits` for `libdigits.so`; raises BuildError for a name that C cannot spell."""
+    if path.name.removesuffix(".so") in SYSTEM:
+        raise BuildError(f"{path.name} is a library of the system: choose another name")
     stem = path.name.split(".")[0].removeprefix("lib")
     if not stem or path.suffix != ".so":
         raise BuildError(f"a library is called lib<name>.so, not {path.name!r}")

@@ -6,10 +6,10 @@ The order is: inputs, outputs, dims, then one pointer to strides for each stride
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphmill.codegen.aot.names import identifier, taken, unique
 from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec
 
 # dtype: (C type, elements of it per array element, what the reader must know)
@@ -45,43 +45,9 @@ ERRORS = (
     ("INTERNAL", "anything else; please report it"),
 )
 
-_WORDS = """
-alignas alignof and and_eq asm atomic auto bitand bitor bool break case catch char class compl
-complex concept const const_cast constexpr continue decltype default delete do double
-dynamic_cast else enum explicit export extern false float for friend goto if imaginary inline
-int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
-public register reinterpret_cast requires restrict return short signed sizeof static
-static_assert static_cast struct switch template this thread_local throw true try typedef
-typeid typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq
-main errno linux unix NULL stdin stdout stderr assert
-"""
-_RESERVED = frozenset(_WORDS.split())
-
 
 class BuildError(ValueError):
     """A library cannot be built: what is wrong, and with which function or tool."""
-
-
-def identifier(text: str) -> str:
-    """`text` as a C and C++ identifier: `params['w']` becomes `params_w`."""
-    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "x"
-    if name[0].isdigit() or name in _RESERVED:
-        name = f"a_{name}"
-    return name
-
-
-def unique(names: Iterable[str], taken: set[str]) -> list[str]:
-    """The names as identifiers, numbered where two are equal; `taken` grows."""
-    found = []
-    for text in names:
-        base = name = identifier(text)
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name)
-        found.append(name)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +104,17 @@ class Signature:
 def signature(artifact: Artifact, symbol: str) -> Signature:
     """The C face of an artifact under a public symbol."""
     # dims first: the docs of all arrays speak of them
-    taken: set[str] = {symbol}
-    dims = unique((d.name for d in artifact.dims), taken)
+    known: set[str] = {symbol}
+    dims = unique((d.name for d in artifact.dims), known)
     specs = (*artifact.inputs, *artifact.outputs)
-    names = unique((s.name for s in specs), taken)
+    names = unique((s.name for s in specs), known)
     count = len(artifact.inputs)
     arrays = tuple(
         Argument(name, spec, i >= count)
         for i, (name, spec) in enumerate(zip(names, specs, strict=True))
     )
     strided = [a for a in arrays if a.spec.strided and not a.output]
-    strides = unique((f"{a.name}_strides" for a in strided), taken)
+    strides = unique((f"{a.name}_strides" for a in strided), known)
     return Signature(
         artifact,
         symbol,
@@ -172,5 +138,7 @@ def function_symbols(library: str, artifacts: Sequence[Artifact], prefix: str | 
             symbol = identifier(prefix + name) if prefix else name
         if symbol in found:
             raise BuildError(f"two functions of the library are called {symbol}: name them apart")
+        if why := taken(symbol):
+            raise BuildError(f"{why}: name the function or the library otherwise, or give a prefix")
         found.append(symbol)
     return found

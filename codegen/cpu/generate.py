@@ -12,7 +12,7 @@ from graphmill.codegen.constants import Array, apply, fill
 from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
-from graphmill.codegen.cpu.host import Host, emit_dim
+from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
 from graphmill.codegen.cpu.places import Places, without_made_up
 from graphmill.codegen.cpu.split import Piece, split
 from graphmill.codegen.cpu.target import Target
@@ -90,7 +90,7 @@ def write(function: Function, target: Target, profiled: bool, places: Places | N
     unit = Unit(target.vector_bits, half=target.converts_half, places=places)
     entry = Code(
         unit,
-        f"gm_{function.name}",
+        entry_symbol(function),
         [("ctx", "!llvm.ptr"), ("args", "!llvm.ptr"), ("dims", "!llvm.ptr")],
         "i32",
         internal=False,
@@ -107,7 +107,7 @@ def _write_arena(host: Host) -> None:
     """`int64_t gm_<name>_arena(dims, threads)`: the plan's bytes and the kernels' scratch."""
     code = Code(
         host.unit,
-        f"gm_{host.function.name}_arena",
+        f"{entry_symbol(host.function)}_arena",
         [("dims", "!llvm.ptr"), ("threads", "i64")],
         "i64",
         internal=False,
@@ -148,7 +148,7 @@ def _artifact(
     function = host.function
     return Artifact(
         name=function.name,
-        entry=f"gm_{function.name}",
+        entry=entry_symbol(function),
         target=target.name,
         object=objects[0],
         parts=tuple(objects[1:]),

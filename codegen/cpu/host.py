@@ -6,6 +6,7 @@ pass chose (`buffers` attributes): the arena, the caller's outputs, or another v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -36,6 +37,11 @@ PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW = range(6)  # slots of the con
 
 class CodegenError(RuntimeError):
     """An op that code generation has no lowering for, with its place in the user's code."""
+
+
+def entry_symbol(function: Function) -> str:
+    """The symbol of a function's code: its name with the prefix, in ASCII."""
+    return "gm_" + re.sub(r"[^\w.$]", "_", function.name, flags=re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +305,7 @@ class Host:
 
     def kernel(self, label: str) -> Kernel:
         """Begin a kernel; its symbol tells the function, a number and what it does."""
-        name = f"gm_{self.function.name}_k{len(self.kernels)}_{label}"
+        name = f"{entry_symbol(self.function)}_k{len(self.kernels)}_{label}"
         return Kernel(self.unit, self.target, name)
 
     def source(self, kernel: Kernel, value: Value, buffer: Buffer | None = None) -> Source:

@@ -199,6 +199,20 @@ def test_two_functions_of_one_name(tmp_path):
         build_library([kernels.copy("f"), kernels.copy("f")], tmp_path / "libx.so", target=target())
 
 
+@pytest.mark.parametrize(
+    "function, file, prefix, why",
+    [
+        ("exp", "libexp.so", None, "exp is a function of the C library"),
+        ("sinf", "libx.so", "", "sinf is a function of the C library"),
+        ("f", "libx.so", "gml_x_", "are Graphmill's own"),
+        ("f", "libm.so", None, "libm.so is a library of the system"),
+    ],
+)
+def test_names_that_are_taken(function, file, prefix, why, tmp_path):
+    with pytest.raises(BuildError, match=why):
+        build_library([kernels.copy(function)], tmp_path / file, target=target(), prefix=prefix)
+
+
 def test_artifacts_of_another_target(tmp_path):
     part = kernels.copy(target="x86-64-v3")
     with pytest.raises(BuildError, match=r"copy was compiled for x86-64-v3, .* for native"):

@@ -90,7 +90,7 @@ def test_a_foreign_target_needs_the_wheel(monkeypatch, tmp_path):
     other = "aarch64" if X86 else "x86-64-v3"
     monkeypatch.setattr(link, "_zig", lambda: None)
     with pytest.raises(BuildError, match="pip install ziglang"):
-        build_library([kernels.copy(target=other)], tmp_path / "libc.so", target=target(other))
+        build_library([kernels.copy(target=other)], tmp_path / "libf.so", target=target(other))
     with pytest.raises(BuildError, match="no system compiler"):
         link.find(target(other), "cc")
 
@@ -98,5 +98,5 @@ def test_a_foreign_target_needs_the_wheel(monkeypatch, tmp_path):
 @needs_lld
 def test_no_compiler_on_the_path(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
-    built = build_library([kernels.copy()], tmp_path / "libc.so", target=target())
+    built = build_library([kernels.copy()], tmp_path / "libf.so", target=target())
     assert load(built.path).copy(np.arange(3.0)).tolist() == [0, 1, 2]

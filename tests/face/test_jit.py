@@ -131,6 +131,35 @@ def test_strided_and_foreign_input(view):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+MASKED = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[0, 1], [0, 0]])
+MATRIX = np.ones((2, 2)).view(np.matrix)
+RECORDS = np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)])
+
+
+@pytest.mark.parametrize("array", [MASKED, MATRIX, RECORDS], ids=["masked", "matrix", "records"])
+def test_arrays_with_a_meaning_of_their_own_are_refused(array):
+    square = gm.jit(lambda x: x * x)
+    for _ in range(3):  # the last by the native path
+        square(np.ones((2, 2)))
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"masked|matrix|records"):
+            square(array)
+    with pytest.raises(gm.GraphmillError, match=r"GM0(40|19)"):
+        gm.jit(lambda x: x * array)(np.ones((2, 2)))
+    plain = np.ones(3).view(type("Sub", (np.ndarray,), {}))
+    np.testing.assert_array_equal(square(plain), np.ones(3))
+
+
+def test_names_of_other_alphabets(tmp_path):
+    space = {}
+    exec("def größer(größe, 値=1.0):\n    ñ = größe + 値\n    return ñ * 2", space)
+    np.testing.assert_array_equal(gm.jit(space["größer"])(np.ones(3)), [4, 4, 4])
+    built = gm.build(space["größer"], ["f64[größe]"], tmp_path / "libgrößer.so")
+    np.testing.assert_array_equal(gm.load(built.path).größer(np.ones(3)), [4, 4, 4])
+    with pytest.raises(TypeError, match="a spec for each argument"):
+        gm.build(space["größer"], "f64[3]", tmp_path / "libx.so")
+
+
 def test_nested_and_recursive_structure():
     @gm.jit
     def inner(x):

@@ -274,8 +274,9 @@ def test_inputs_by_protocol():
     assert np.shares_memory(buffers.as_array(Holder()), x)
     for value in (dlpack, Holder(), [np.float32(k) for k in range(4)]):
         np.testing.assert_array_equal(add_executable((4,)).run(value, x)[0], x + x)
-    masked = np.ma.masked_array(x)
-    assert type(buffers.as_array(masked)) is np.ndarray
+    assert type(buffers.as_array(x.view(np.recarray))) is np.ndarray
+    with pytest.raises(TypeError, match="mask would be ignored"):
+        buffers.as_array(np.ma.masked_array(x))
 
 
 def test_output_goes_out_by_dlpack():

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import sys
 import types
 
 import numpy as np
@@ -144,6 +145,38 @@ def test_edits_are_seen(user, edit):
 def test_harmless_edits_are_not(user, edit):
     watch = Watch(user.closed)
     HARMLESS[edit](user)
+    assert watch.valid() and words_hold(watch)
+
+
+# ways to read from another module, and a builtin, and edits of what is read
+READS = {
+    "module in a closure": "def make(m):\n    return lambda x: m.get(x)\nread = make(offset)",
+    "module imported inside": "def read(x):\n    import user_offset as o\n    return o.get(x)",
+    "name imported inside": "def read(x):\n    from user_offset import get\n    return get(x)",
+    "two readers of a module": "def other(x):\n    return offset.bias\n"
+    "def read(x):\n    return other(x) + offset.get(x)",
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_edits_of_other_modules_are_seen(user, how, monkeypatch):
+    monkeypatch.setitem(sys.modules, "user_offset", user.offset)
+    exec(READS[how], vars(user))
+    watch = Watch(user.read)
+    words = watch.words()
+    assert watch.valid() and words_hold(watch)
+    user.offset.get = user.inner
+    assert not watch.valid()
+    assert any(word(address) != want for address, want in words)
+
+
+def test_a_builtin_that_is_hidden_later_is_seen(user):
+    watch = Watch(user.configured)
+    words = watch.words()
+    user.len = lambda items: 99
+    assert not watch.valid()
+    assert any(word(address) != want for address, want in words)
+    del user.len
     assert watch.valid() and words_hold(watch)
 
 
@@ -368,13 +401,15 @@ def test_names_are_read_from_code_as_dis_reads_them(user):
     exec(f"def large(x):\n    from os import path, sep\n{many}\n    return y\n", vars(user))
     for function in (user.large, user.nested, user.configured, Dispatcher.lookup, Watch.words):
         code = function.__code__
-        expected = {"global": set(), "attribute": set()}
+        expected = {"global": set(), "attribute": set(), "import": set()}
         for step in dis.get_instructions(code):
             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 expected["global"].add(step.argval)
             elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
                 expected["attribute"].add(step.argval)
-        found = {"global": set(), "attribute": set()}
+            elif step.opname == "IMPORT_NAME":
+                expected["import"].add(step.argval)
+        found = {"global": set(), "attribute": set(), "import": set()}
         for kind, position in name_loads(code):
             found[kind].add(code.co_names[position])
         assert found == expected
