@@ -225,6 +225,8 @@ def graphmill_call(workload: Workload, threads: int) -> Call:
 
     call = function(workload, ("graphmill", "array"), np, gm.nn)
     inputs, constants = workload.data()
+    for weights in constants:  # a call checks captured arrays for changes unless they are frozen
+        weights.flags.writeable = False
     compiled = gm.jit(lambda *xs: call(*xs, *constants))
     return partial(compiled, *inputs.values())
 

@@ -231,6 +231,13 @@ def test_few_queries(form: Form, rows: int) -> None:
     check(form, operands((1, 4, rows, 1100 if rows == 1 else 37, 20, 36)))
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+def test_strided_arrays(rows: int) -> None:
+    q, k, v = (t[:, :, ::2, ::3].swapaxes(0, 1) for t in operands((2, 3, 2 * rows, 100, 30, 30)))
+    want = plain(*(t.astype(np.float64) for t in (q, k, v)))
+    np.testing.assert_allclose(gm.jit(plain)(q, k, v), want, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("rows", "past"), [(1, 20), (2, 600), (9, 40)])
 def test_cache_and_new_keys(rows: int, past: int) -> None:
     """A few queries read both where they are; for more the keys are put together first."""
