@@ -167,7 +167,8 @@ np.exp(a - a.max(1, keepdims=True)) / np.exp(a - a.max(1, keepdims=True)).sum(1,
 0.5 * b * (1 + np.tanh(0.7978846 * (b + 0.044715 * b**3)))
 (a - a.mean(-1, keepdims=True)) / np.sqrt(a.var(-1, keepdims=True) + 1e-5)
 np.sqrt(((a[:, None] - a[None]) ** 2).sum(-1)) | np.log(np.sum(np.exp(a), axis=0))
-np.linalg.norm(a, axis=0, ord=1)
+np.linalg.norm(a, axis=0, ord=1) | a**1.5 | b**-0.5 | abs(b) ** -1.5 | (a * -0.0) ** -1.5
+(a * 0 - np.inf) ** -1.5 | (a * 0 - np.inf) ** -0.5 | (b * -0.0) ** -0.5 | (a * 0 - np.inf) ** 1.5
 """
 
 
