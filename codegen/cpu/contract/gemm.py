@@ -28,6 +28,7 @@ from graphmill.codegen.cpu.contract.spec import (
     GemmSpec,
     Phase,
     Place,
+    Prologue,
     Sizes,
 )
 from graphmill.codegen.cpu.contract.tiled import (
@@ -40,16 +41,17 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 
 __all__ = [
-    "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Sizes", "emit_gemm",
-    "packed_size", "packing_of_b",
+    "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Prologue", "Sizes",
+    "emit_gemm", "packed_size", "packing_of_b",
 ]  # fmt: skip
 
 _WORTH_A_THREAD = 1 << 20  # multiply-adds: some ten microseconds, well above a fork and join
 
 
 def emit_gemm(
-    unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
-) -> GemmKernel:
+    unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None,
+    prologue: Prologue | None = None,
+) -> GemmKernel:  # fmt: skip
     """Write the kernels of `spec` into `unit`; see `GemmKernel` for how they are run."""
     shape = skinny(spec)
     plan = make_plan(spec, target, units=shape is None)
@@ -57,12 +59,12 @@ def emit_gemm(
         emit_simple(unit, symbol, spec, epilogue)
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
     if shape is not None:
-        emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue)
+        emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue, prologue)
         return _skinny_kernel(symbol, plan, shape)
-    emit_tiled(unit, symbol, spec, plan, epilogue)
+    emit_tiled(unit, symbol, spec, plan, epilogue, prologue)
     phases: tuple[Phase, ...] = ()
     if plan.b_mode == "shared":
-        phases = (_pack_phase(unit, symbol, spec, plan),)
+        phases = (_pack_phase(unit, symbol, spec, plan, prologue),)
 
     def longest(code: Code, sizes: Sizes) -> Val:
         panels = ceil_div(code, sizes.n, plan.tile.columns)
@@ -117,15 +119,17 @@ def kernel_of(
     return GemmKernel((*phases, Phase(symbol, items, grain)), shared, scratch)
 
 
-def _pack_phase(unit: Unit, symbol: str, spec: GemmSpec, plan: Plan) -> Phase:
+def _pack_phase(
+    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, prologue: Prologue | None
+) -> Phase:
     """The first phase: all threads pack B's panels into the shared memory."""
     name = f"{symbol}_pack"
     code = Code(unit, name, BODY, internal=False)
     slot = Slots(code, spec)
-    pack = emit_pack_b(unit, plan.tile, spec.b, spec.b_order)
+    pack = emit_pack_b(unit, plan.tile, spec.b, spec.b_order, prologue, symbol)
     begin, end = code.args[1:3]
     order = [slot["b"], slot["b_k"], slot["b_n"], slot["k"], slot["n"]]
-    code.call(pack, [*order, begin, end, slot["shared"]])
+    code.call(pack, [*order, begin, end, slot["shared"], code.i64(0), slot.data])
     code.finish()
 
     def items(code: Code, sizes: Sizes) -> Val:
