@@ -91,12 +91,13 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
     before = FusedPrologue(host, kernel.name, block, root, acc, operands)
     epilogue = work.epilogue()
-    prologue = before.prologue(len(SLOTS) + len(epilogue.slots)) if computed else None
+    own = epilogue.slots if epilogue else ()
+    prologue = before.prologue(len(SLOTS) + len(own)) if computed else None
     gemm = host.once(
         ("gemm", spec, structure(block), work.strided, before.strided),
         lambda: emit_gemm(host.unit, kernel.name, spec, host.target, epilogue, prologue),
     )
-    captured = [*work.captured(), *(before.captured() if computed else ())]
+    captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
     _launch(host, gemm, a, b, output, (batch, m, n, k), captured)
     host.kernels.append(info(op, kernel.name, True))
 
@@ -291,7 +292,10 @@ class FusedEpilogue:
         """Which of the other operands are read by run-time strides."""
         return tuple(self.host.buffers[self.operands[a]].strides is not None for a in self.others)
 
-    def epilogue(self) -> Epilogue:
+    def epilogue(self) -> Epilogue | None:
+        """For the generator; None where sums are stored as they are."""
+        if self.block.yielded == [self.root.result] and self.dtype.kind != "b":
+            return None
         return Epilogue(self.apply, self.kinds())
 
     def kinds(self) -> tuple[str, ...]:

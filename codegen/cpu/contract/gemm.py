@@ -45,7 +45,7 @@ __all__ = [
     "emit_gemm", "packed_size", "packing_of_b",
 ]  # fmt: skip
 
-_WORTH_A_THREAD = 1 << 20  # multiply-adds: some ten microseconds, well above a fork and join
+_WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, well above a fork and join
 
 
 def emit_gemm(
