@@ -94,7 +94,7 @@ def _emit(group: Group, graph: FusionGraph, block: Block) -> Op:
         region.block.append(clone_op(op, mapping))
     yielded = [mapping[node.op.result] for node in stored]
     region.block.append(Op(lookup("yield"), yielded, []))
-    attrs = {"kind": KIND[group.kind], "reason": _reason(group, stored, operands)}
+    attrs = {"kind": KIND[group.kind], "reason": _reason(group, stored, operands, graph)}
     types = [value.type for value in yielded]
     fusion = Op(lookup("fusion"), operands, types, attrs, [region], root.loc, root.scope)
     for node, result in zip(stored, fusion.results, strict=True):
@@ -119,12 +119,16 @@ def _is_stored(node: Node, inside: set[Node], graph: FusionGraph) -> bool:
     return any(reader not in inside for reader in graph.readers.get(node.op.result, []))
 
 
-def _reason(group: Group, stored: Sequence[Node], operands: Sequence[Value]) -> str:
+def _reason(
+    group: Group, stored: Sequence[Node], operands: Sequence[Value], graph: FusionGraph
+) -> str:
     """What the kernel saves, bytes that no longer cross memory, and why it ends where it does."""
     saved: DimLike = 0
     for node in group.nodes:
         if node not in stored:
             saved = saved + node.op.result.tensor.nbytes * 2  # neither written nor read back
+        for packed in dict.fromkeys(v for v in node.op.operands if v.op in graph.prologue):
+            saved = saved + (packed.tensor.nbytes * 2 if node.kind == "contract" else 0)
     text = f"{len(group.work)} ops, {len(operands)} in, {len(stored)} out, saves {_size(saved)}"
     return "; apart: ".join([text, *list(group.apart)[:1]])
 

@@ -9,6 +9,7 @@ inside.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,19 @@ def emit_gemm(
     if shape is not None:
         emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue, prologue)
         return _skinny_kernel(symbol, plan, shape)
+    many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
+    one = replace(spec, m=1)
+    if spec.m is not None or (shape := skinny(one)) is None:
+        return many
+    name, tile = f"{symbol}_row", make_plan(one, target).tile
+    emit_skinny(unit, name, one, tile, shape, epilogue, prologue)
+    return _by_rows(_skinny_kernel(name, plan, shape), many)
+
+
+def _tiled_kernel(
+    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
+    prologue: Prologue | None,
+) -> GemmKernel:  # fmt: skip
     emit_tiled(unit, symbol, spec, plan, epilogue, prologue)
     phases: tuple[Phase, ...] = ()
     if plan.b_mode == "shared":
@@ -81,6 +95,26 @@ def emit_gemm(
         return scratch_layout(code, spec, plan, sizes).bytes
 
     return kernel_of(phases, symbol, longest, shared, scratch)
+
+
+def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
+    """`one` where there is a single row, which is not worth packing B, else `many`."""
+
+    def chosen(phase: Phase, single: bool) -> Phase:
+        def items(code: Code, sizes: Sizes) -> Val:
+            count, none = phase.items(code, sizes), code.i64(0)
+            here = code.compare("arith.cmpi", "eq", sizes.m, code.i64(1))
+            return code.select(here, count, none) if single else code.select(here, none, count)
+
+        return replace(phase, items=items)
+
+    def larger(a: _Count, b: _Count) -> _Count:
+        return lambda code, sizes: most(code, a(code, sizes), b(code, sizes))
+
+    phases = [chosen(p, k is one) for k in (one, many) for p in k.phases]
+    return GemmKernel(
+        tuple(phases), larger(one.shared, many.shared), larger(one.scratch, many.scratch)
+    )
 
 
 _Count = Callable[[Code, Sizes], Val]
