@@ -33,8 +33,7 @@ class Reader:
         if self.prologue is None:
             return load_wide(code, base, at, self.dtype, element, spot.lanes)
         value = memory.load(code, base, at, self.dtype, spot.lanes)
-        value = self.prologue.apply(code, value, spot, self.extra)
-        return resize(code, value, element, signed=self.dtype.kind == "i")
+        return self.prologue.apply(code, value, spot, self.extra)
 
     @property
     def name(self) -> str:
