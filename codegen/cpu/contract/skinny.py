@@ -37,6 +37,7 @@ from graphmill.codegen.cpu.emit import Code, Loop, Unit, Val
 
 FEW = 4  # rows or columns that count as skinny
 COLUMNS = 64  # columns of one work item of `emit_sums`
+PAGE = 4096  # bytes, after which addresses look alike to a core that compares loads and stores
 CHUNK = 4096  # columns summed together: long streams through the large operand
 
 
@@ -88,7 +89,7 @@ def scratch_elements(code: Code, shape: Skinny, sizes: Sizes) -> Val:
     """Elements of a worker's scratch: the small operand packed, or a chunk of sums."""
     if shape.kind == "dots":
         return code.mul(sizes.k, shape.few)
-    return code.i64(CHUNK * shape.few)
+    return code.i64(CHUNK * shape.few + PAGE)
 
 
 def emit_skinny(
@@ -102,6 +103,8 @@ def emit_skinny(
 
 
 class _Skinny:
+    sums: Val  # where a chunk of results is summed
+
     def __init__(
         self, code: Code, spec: GemmSpec, tile: Tile, shape: Skinny, epilogue: Epilogue | None,
         prologue: Prologue | None,
@@ -246,8 +249,9 @@ class _Skinny:
         with code.loop(start, stop, CHUNK) as chunk:
             width = least(code, minus(code, stop, chunk.i), code.i64(CHUNK))
             source = code.at(x, code.mul(chunk.i, self.x_along), memory_element(self.x_type))
+            self.sums = self._apart_from(source)
             with code.loop(0, few * CHUNK, tile.lanes) as at:
-                address = code.at(self.slots.memory, at.i, tile.element)
+                address = code.at(self.sums, at.i, tile.element)
                 code.store(code.const(0, tile.vector), address, tile.bytes)
             with code.loop(0, bulk, deep) as k:
                 self._add_rows(source, y, k.i, (chunk.i, width), deep)
@@ -255,6 +259,17 @@ class _Skinny:
                 self._add_rows(source, y, k.i, (chunk.i, width), 1)
             with code.loop(0, few) as row:
                 self._finish_chunk(c, batch, chunk.i, row.i, width)
+
+    def _apart_from(self, rows: Val) -> Val:
+        """Scratch memory half a page from where rows lie in theirs: else loads wait for stores."""
+        code = self.code
+        here, there = (
+            code.op(f"llvm.ptrtoint {p} : !llvm.ptr to i64", "i64")
+            for p in (self.slots.memory, rows)
+        )
+        away = minus(code, code.add(there, PAGE // 2), here)
+        away = code.op(f"arith.andi {away}, {code.i64(PAGE - 64)} : i64", "i64")
+        return code.at(self.slots.memory, away, "i8")
 
     def _add_rows(self, x: Val, y: Val, k: Val, chunk: tuple[Val, Val], deep: int) -> None:
         """Add `deep` rows of the large operand, weighted, to each of the sums."""
@@ -289,7 +304,7 @@ class _Skinny:
                 spot = Spot(code.add(first, d), code.add(column, at.i), lanes, along_k=False)
                 values.append(self.reader.computed(code, row, at.i, spot))
             for r in range(self.shape.few):
-                address = code.at(self.slots.memory, code.add(at.i, r * CHUNK), tile.element)
+                address = code.at(self.sums, code.add(at.i, r * CHUNK), tile.element)
                 total = code.load(address, kind, tile.bytes)
                 for d, value in enumerate(values):
                     total = multiply_add(code, tile, scale[r * deep + d], value, total)
@@ -297,7 +312,7 @@ class _Skinny:
 
     def _finish_chunk(self, c: Val, batch: Val, chunk: Val, row: Val, width: Val) -> None:
         code, tile = self.code, self.tile
-        base = code.at(self.slots.memory, code.mul(row, CHUNK), tile.element)
+        base = code.at(self.sums, code.mul(row, CHUNK), tile.element)
         bulk = code.i64(0)
         if self.shape.large_b:  # results of one row lie side by side: whole vectors, then masked
             bulk = code.op(f"arith.andi {width}, {code.i64(-tile.lanes)} : i64", "i64")
