@@ -14,7 +14,6 @@ from graphmill.passes.fusion_graph import (
     Node,
     build_graph,
     has_effect,
-    is_operand_cast,
     node_kind,
 )
 from graphmill.passes.fusion_groups import Group, Grouping, Limits
@@ -30,9 +29,9 @@ def fuse(function: Function, *, max_ops: int = 64, max_buffers: int = 24) -> Fun
 
     `loop` fusions yield values of one shape; `reduce` fusions reduce one shape along one set of
     axes and may use the reduced values for further full ones; `contract` fusions are a
-    contraction, the casts of its operands and what is computed from its result elementwise.
-    Ops left bare are kernels of their own. Cheap ops are recomputed in every kernel that needs
-    them rather than stored.
+    contraction with what computes its operands (`prologue`) and what follows it elementwise. Ops
+    left bare are kernels of their own. Cheap ops are recomputed in every kernel that needs them
+    rather than stored.
     """
     function = function.clone()
     remove_dead(function.block)
@@ -87,7 +86,7 @@ def _emit(group: Group, graph: FusionGraph, block: Block) -> Op:
     for op in ops:
         for operand in op.operands:
             reads_memory = operand.op not in inside or (
-                op.definition.fusion == "contract" and not _is_cast_inside(operand)
+                op.definition.fusion == "contract" and operand.op not in graph.prologue
             )
             if operand not in mapping and reads_memory:
                 mapping[operand] = region.block.add_arg(operand.type, operand.name)
@@ -95,7 +94,7 @@ def _emit(group: Group, graph: FusionGraph, block: Block) -> Op:
         region.block.append(clone_op(op, mapping))
     yielded = [mapping[node.op.result] for node in stored]
     region.block.append(Op(lookup("yield"), yielded, []))
-    attrs = {"kind": KIND[group.kind], "reason": _reason(group, stored, operands)}
+    attrs = {"kind": KIND[group.kind], "reason": _reason(group, stored, operands, graph)}
     types = [value.type for value in yielded]
     fusion = Op(lookup("fusion"), operands, types, attrs, [region], root.loc, root.scope)
     for node, result in zip(stored, fusion.results, strict=True):
@@ -104,10 +103,6 @@ def _emit(group: Group, graph: FusionGraph, block: Block) -> Op:
     count(f"{KIND[group.kind]} kernels")
     count("fused ops", len(ops))
     return fusion
-
-
-def _is_cast_inside(operand: Value) -> bool:
-    return operand.op is not None and is_operand_cast(operand.op)
 
 
 def _members(group: Group) -> list[Op]:
@@ -124,12 +119,16 @@ def _is_stored(node: Node, inside: set[Node], graph: FusionGraph) -> bool:
     return any(reader not in inside for reader in graph.readers.get(node.op.result, []))
 
 
-def _reason(group: Group, stored: Sequence[Node], operands: Sequence[Value]) -> str:
+def _reason(
+    group: Group, stored: Sequence[Node], operands: Sequence[Value], graph: FusionGraph
+) -> str:
     """What the kernel saves, bytes that no longer cross memory, and why it ends where it does."""
     saved: DimLike = 0
     for node in group.nodes:
         if node not in stored:
             saved = saved + node.op.result.tensor.nbytes * 2  # neither written nor read back
+        for packed in dict.fromkeys(v for v in node.op.operands if v.op in graph.prologue):
+            saved = saved + (packed.tensor.nbytes * 2 if node.kind == "contract" else 0)
     text = f"{len(group.work)} ops, {len(operands)} in, {len(stored)} out, saves {_size(saved)}"
     return "; apart: ".join([text, *list(group.apart)[:1]])
 

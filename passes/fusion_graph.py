@@ -8,7 +8,7 @@ A node reads another node's value along a path of free ops, which is
 - `broadcast`: element i needs the element at some of i's axes,
 - `index`: anything else, so that the value must lie in memory before the reader starts.
 
-A cast that only widens what products read is free as well: they convert as they pack.
+What a product evaluates as it packs an operand (`prologue`) is free as well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Value, walk
+from graphmill.passes.prologue import prologue_ops
 
 CHEAP_FLOPS = 4.0  # per element: what may be computed twice rather than stored
 CHEAP_OPS = 6
@@ -51,12 +52,14 @@ class FusionGraph:
     free: set[Op]
     readers: dict[Value, list[Node]]
     node_of: dict[Op, Node]
+    prologue: set[Op]
 
 
 def build_graph(block: Block) -> FusionGraph:
     """Sort the ops of a block into free ones and nodes, and find every node's reads."""
-    free = _free_ops(block)
-    graph = FusionGraph([], free, {}, {})
+    prologue = prologue_ops(block)
+    free = _free_ops(block, prologue)
+    graph = FusionGraph([], free, {}, {}, prologue)
     for index, op in enumerate(block.ops):
         if op in free:
             continue
@@ -64,7 +67,7 @@ def build_graph(block: Block) -> FusionGraph:
         if node.kind != "opaque":
             node.loop = op.operands[0].shape if node.kind == "reduce" else op.result.shape
             node.axes = tuple(op.attrs["axes"]) if node.kind == "reduce" else ()
-        _find_reads(node, free)
+        _find_reads(node, graph)
         graph.nodes.append(node)
         graph.node_of[op] = node
         for value in node.reads:
@@ -80,21 +83,6 @@ def node_kind(op: Op) -> str:
     if fusion == "reduce" and op.attrs["axes"]:
         return "reduce"
     return "contract" if fusion == "contract" else "opaque"
-
-
-def is_operand_cast(op: Op) -> bool:
-    """Whether this cast widens, losing nothing, and only matrix products read the result."""
-    if op.name != "cast" or not op.result.uses:
-        return False
-    if any(user.name != "dot_general" for user in op.result.users):
-        return False
-    narrow, wide = op.operands[0].tensor.dtype, op.result.tensor.dtype
-    if narrow.bits >= wide.bits:
-        return False
-    if narrow.is_float and wide.is_float:
-        return True
-    signs = {(narrow.kind, wide.kind)}
-    return signs <= {("i", "i"), ("u", "u"), ("u", "i")}
 
 
 def has_effect(op: Op) -> bool:
@@ -130,24 +118,25 @@ class _Cone:
     leaves: dict[Value, None]
 
 
-def _free_ops(block: Block) -> set[Op]:
+def _free_ops(block: Block, prologue: set[Op]) -> set[Op]:
     cones: dict[Op, _Cone] = {}
     for op in block.ops:
         if immediate(op):
             cones[op] = _Cone(1, 0.0, {})
-        elif is_operand_cast(op):
+        elif op in prologue:
             cones[op] = _cone_of(op, cones)
-        elif node_kind(op) == "map" and not _must_be_stored(op):
+        elif node_kind(op) == "map" and not _must_be_stored(op, prologue):
             cone = _cone_of(op, cones)
             if _is_free(op, cone):
                 cones[op] = cone
     return set(cones)
 
 
-def _must_be_stored(op: Op) -> bool:
+def _must_be_stored(op: Op, prologue: set[Op]) -> bool:
     """Whether some user needs the value in memory."""
+    array = op.name != "broadcast"  # of what a prologue reads, only arrays lie there
     return any(
-        node_kind(user) in ("opaque", "contract") or is_operand_cast(user)
+        node_kind(user) in ("opaque", "contract") or (array and user in prologue)
         for user in op.result.users
     )
 
@@ -227,8 +216,9 @@ def _leaf_bytes(cone: _Cone) -> int:
 # ---- reads
 
 
-def _find_reads(node: Node, free: set[Op]) -> None:
+def _find_reads(node: Node, graph: FusionGraph) -> None:
     """Fill in `reads`, `cone` and `strided` by walking the free ops above a node."""
+    free = graph.free
     cone: dict[Op, None] = {}
     seen: set[tuple[Op, Path]] = set()
 
@@ -247,10 +237,12 @@ def _find_reads(node: Node, free: set[Op]) -> None:
 
     if node.kind in ("opaque", "contract"):
         for operand in node.op.operands:
-            if operand.op in free and is_operand_cast(operand.op):
-                node.cone.append(operand.op)
-                operand = operand.op.operands[0]
-            node.reads.setdefault(operand, set()).add(INDEX)
+            if operand.op in graph.prologue:
+                walk(operand.op, INDEX)
+                cone[operand.op] = None
+            else:
+                node.reads.setdefault(operand, set()).add(INDEX)
+        node.cone = list(cone)
         return
     walk(node.op, SAME)
     node.cone = list(cone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Function, Op, Value
-from graphmill.passes import loops, movement, structure
+from graphmill.passes import loops, movement, products, structure
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import evaluate_small
 from graphmill.passes.manager import register_pass
@@ -13,7 +13,7 @@ from graphmill.passes.rules import rules_by_op
 from graphmill.passes.statistics import count
 from graphmill.passes.terms import Bindings, Rule, build, head, match_operands
 
-RULE_MODULES = (loops, movement, structure)  # importing them entered their rules
+RULE_MODULES = (loops, movement, products, structure)  # importing them entered their rules
 PATTERN_DEPTH = 2  # how far above an op its rules look
 
 

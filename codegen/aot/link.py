@@ -30,7 +30,7 @@ tanh tgamma trunc
 _LIBC = """
 memcpy memmove memset memcmp memchr bcmp strlen malloc calloc realloc free aligned_alloc
 posix_memalign mmap munmap madvise open close lseek getpid clock_gettime sched_yield
-sched_getaffinity getauxval nanosleep sysconf syscall
+sched_getaffinity sched_getcpu getauxval nanosleep sysconf syscall
 """
 LIBM = frozenset(name + suffix for name in _LIBM.split() for suffix in ("", "f"))
 LIBC = frozenset(_LIBC.split())
@@ -42,6 +42,8 @@ _YOUNGER = {
         "clock_gettime": "GLIBC_2.17",
         "getauxval": "GLIBC_2.16",
         "sched_getaffinity": "GLIBC_2.3.4",
+        "sched_getcpu": "GLIBC_2.6",
+        "pthread_setaffinity_np": "GLIBC_2.3.4",
         "roundeven": "GLIBC_2.25",
         "roundevenf": "GLIBC_2.25",
         **{

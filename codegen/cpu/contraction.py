@@ -13,7 +13,16 @@ from graphmill.codegen.artifact import KernelInfo, Step
 from graphmill.codegen.cpu import convert, memory
 from graphmill.codegen.cpu.contract.gemm import emit_gemm, packing_of_b
 from graphmill.codegen.cpu.contract.space import Product
-from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, GemmSpec, Place, Sizes
+from graphmill.codegen.cpu.contract.spec import (
+    SLOTS,
+    Epilogue,
+    GemmKernel,
+    GemmSpec,
+    Place,
+    Prologue,
+    Sizes,
+    Spot,
+)
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
@@ -56,14 +65,15 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     (output,) = host.place(op)
     root = next(o for o in block.ops if o.definition.fusion == "contract")
     operands = dict(zip(block.args, op.operands, strict=True))
-    x, y = (operands[uncast(v)] for v in root.operands)
+    x, y = (operands[read_by(v)] for v in root.operands)
     batch, m, n, k = _sizes(root)
     acc = accumulator(root.attrs["dtype"])
     attrs = root.attrs
     x_free = free_axes(len(x.shape), attrs["x_batch"], attrs["x_contract"])
     y_free = free_axes(len(y.shape), attrs["y_batch"], attrs["y_contract"])
     a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"])
-    packed = _packed_type(y, x.tensor.dtype, batch)
+    computed = is_computed(root.operands[1])
+    packed = None if computed else _packed_type(y, x.tensor.dtype, batch)
     if packed is None:
         b = _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
     else:
@@ -72,24 +82,50 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     spec = GemmSpec(
         x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype,
         _known(m), _known(n), _known(k), a.order, b.order, packed is not None,
-        _known(batch), exact=widened,
+        _known(batch), widened, computed,
     )  # fmt: skip
     host.products.append(Product(spec))
     if packed is not None:
         b = _packed(host, y, (attrs["y_contract"], y_free), spec)
     kernel = host.kernel(label)
     work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
+    before = FusedPrologue(host, kernel.name, block, root, acc, operands)
+    epilogue = work.epilogue()
+    own = epilogue.slots if epilogue else ()
+    prologue = before.prologue(len(SLOTS) + len(own)) if computed else None
     gemm = host.once(
-        ("gemm", spec, structure(block), work.strided),
-        lambda: emit_gemm(host.unit, kernel.name, spec, host.target, work.epilogue()),
+        ("gemm", spec, structure(block), work.strided, before.strided),
+        lambda: emit_gemm(host.unit, kernel.name, spec, host.target, epilogue, prologue),
     )
-    _launch(host, gemm, a, b, output, (batch, m, n, k), work.captured())
+    captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
+    _launch(host, gemm, a, b, output, (batch, m, n, k), captured)
     host.kernels.append(info(op, kernel.name, True))
 
 
-def uncast(value: Value) -> Value:
-    """The argument that an operand of the product is, perhaps widened inside the fusion."""
-    return value if value.op is None else value.op.operands[0]
+def read_by(value: Value) -> Value:
+    """The argument whose elements an operand of the product is computed from, one from one."""
+    if value.op is None:
+        return value
+    full = [v for v in _arguments(value) if tuple(v.shape) == tuple(value.shape)]
+    return min(full, key=lambda v: v.tensor.dtype.bits)
+
+
+def _arguments(value: Value) -> list[Value]:
+    """The block's arguments that a value is computed from."""
+    if value.op is None:
+        return [value]
+    found = [v for operand in value.op.operands for v in _arguments(operand)]
+    return list(dict.fromkeys(found))
+
+
+def is_computed(value: Value) -> bool:
+    """Whether more than a widening load gives this operand its elements."""
+    op = value.op
+    if op is None:
+        return False
+    narrow, wide = op.operands[0].tensor.dtype, value.tensor.dtype
+    cast = op.name == "cast" and op.operands[0].op is None
+    return not (cast and narrow.is_float == wide.is_float and narrow.bits < wide.bits)
 
 
 def accumulator(of: DType) -> DType:
@@ -235,20 +271,36 @@ class FusedEpilogue:
         operands: dict[Value, Value],
     ) -> None:
         self.host, self.block, self.root, self.acc = host, block, root, acc
-        before = {root, *(v.op for v in root.operands)}
-        self.others = [a for a in block.args if not before.issuperset(a.users)]
+        self.others = self.arguments()
         self.operands = operands
         self.names = list(host.function.dims)
         self.dtype: DType = root.attrs.get("dtype", root.result.tensor.dtype)
+
+    def arguments(self) -> list[Value]:
+        """What is read beside the operands and what computes them."""
+        before = {self.root}
+        waiting = [v.op for v in self.root.operands]
+        while waiting:
+            op = waiting.pop()
+            if op is not None and op not in before:
+                before.add(op)
+                waiting += [v.op for v in op.operands]
+        return [a for a in self.block.args if not before.issuperset(a.users)]
 
     @property
     def strided(self) -> tuple[bool, ...]:
         """Which of the other operands are read by run-time strides."""
         return tuple(self.host.buffers[self.operands[a]].strides is not None for a in self.others)
 
-    def epilogue(self) -> Epilogue:
-        kinds = ["!llvm.ptr"] * len(self.others) + ["i64"] * len(self._numbers())
-        return Epilogue(self.apply, tuple(kinds))
+    def epilogue(self) -> Epilogue | None:
+        """For the generator; None where sums are stored as they are."""
+        if self.block.yielded == [self.root.result] and self.dtype.kind != "b":
+            return None
+        return Epilogue(self.apply, self.kinds())
+
+    def kinds(self) -> tuple[str, ...]:
+        """The MLIR types of the slots."""
+        return ("!llvm.ptr",) * len(self.others) + ("i64",) * len(self._numbers())
 
     def _numbers(self) -> list[object]:
         """Keys of the i64 slots: named dims, then run-time strides."""
@@ -267,16 +319,7 @@ class FusedEpilogue:
 
     def apply(self, code: Code, sums: Elem, place: Place) -> Elem:
         """The block's yield where the root's result is `sums`."""
-        slots = dict(zip(self._numbers(), place.extra[len(self.others) :], strict=True))
-        known: dict[DimLike, Val] = {k: v for k, v in slots.items() if isinstance(k, Dim)}
-        kernel = Borrowed(self.host, code, place.lanes, known)
-        sources = {}
-        for arg, pointer in zip(self.others, place.extra, strict=False):
-            keys = self.host.buffers[self.operands[arg]].strides
-            type = arg.tensor
-            strides = contiguous(type.shape) if keys is None else tuple(slots[k] for k in keys)
-            sources[arg] = Source(pointer, type.dtype, type.shape, strides)
-        elements = Elements(kernel, sources)  # type: ignore[arg-type]
+        kernel, elements = self.elements(code, place.lanes, place.extra)
         value = convert.cast(code, sums, self.acc, self.dtype)
         elements.overrides[self.root.result] = lambda index, guard: value
         (result,) = self.block.yielded
@@ -285,6 +328,19 @@ class FusedEpilogue:
         if not isinstance(final, Val):
             return final  # complex: its parts are stored as they are
         return memory.to_memory(code, final, result.tensor.dtype)
+
+    def elements(self, code: Code, lanes: int, extra: tuple[Val, ...]) -> tuple[Borrowed, Elements]:
+        """An evaluator of the block's values, with `extra` from the slots."""
+        slots = dict(zip(self._numbers(), extra[len(self.others) :], strict=True))
+        known: dict[DimLike, Val] = {k: v for k, v in slots.items() if isinstance(k, Dim)}
+        kernel = Borrowed(self.host, code, lanes, known)
+        sources = {}
+        for arg, pointer in zip(self.others, extra, strict=False):
+            keys = self.host.buffers[self.operands[arg]].strides
+            type = arg.tensor
+            strides = contiguous(type.shape) if keys is None else tuple(slots[k] for k in keys)
+            sources[arg] = Source(pointer, type.dtype, type.shape, strides)
+        return kernel, Elements(kernel, sources)  # type: ignore[arg-type]
 
     def index(self, kernel: Borrowed, place: Place) -> Indices:
         """The result's index of a vector: batch, row and column positions per axis."""
@@ -302,6 +358,31 @@ class FusedEpilogue:
         splats = [code.splat(code.i64(s) if isinstance(s, int) else s, place.lanes) for s in sizes]
         step = None if place.lanes else 0
         return (*index, *(Index(v, step) for v in unravel(code, flat, splats)))
+
+
+class FusedPrologue(FusedEpilogue):
+    """The elementwise computation of the right operand, from elements as they lie in memory."""
+
+    def arguments(self) -> list[Value]:
+        """What is read beside the array of the operand's own size."""
+        y = self.root.operands[1]
+        return [a for a in _arguments(y) if a is not read_by(y)]
+
+    def prologue(self, first: int) -> Prologue:
+        """For the generator; the slots start at number `first`."""
+        return Prologue(self.compute, self.kinds(), first)
+
+    def compute(self, code: Code, loaded: Elem, spot: Spot, extra: tuple[Val, ...]) -> Val:
+        """The operand's elements where the array holds `loaded`."""
+        y = self.root.operands[1]
+        _, elements = self.elements(code, spot.lanes, extra)
+        elements.overrides[read_by(y)] = lambda index, guard: loaded
+        along = 1 if spot.lanes else 0
+        at = [Index(spot.col, 0 if spot.along_k else along)] * 2
+        at[self.root.attrs["y_contract"][0]] = Index(spot.k, along if spot.along_k else 0)
+        value = convert.cast(code, elements.vector(y, tuple(at)), y.tensor.dtype, self.acc)
+        assert isinstance(value, Val), "complex operands are computed before"
+        return value
 
 
 def _launch(

@@ -6,6 +6,8 @@ here, to the machine); integer to integer wraps; complex to real drops the imagi
 
 from __future__ import annotations
 
+import numpy as np
+
 from graphmill.codegen.cpu.elem import Complex, Elem, register_type
 from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.codegen.cpu.half import rounded
@@ -63,12 +65,34 @@ def _from_float(code: Code, value: Val, dst: DType) -> Val:
 def _float_to_int(code: Code, value: Val, dst: DType) -> Val:
     """Truncate and saturate; NaN gives 0."""
     sign = "s" if dst.kind == "i" else "u"
+    if dst.bits < 64 and value.lanes:
+        return _clamped_to_int(code, value, dst, sign)
     kind = vector(f"i{dst.bits}", value.lanes)
     suffix = f"{_mangled(kind)}.{_mangled(value.type)}"
     return code.op(
         f'llvm.call_intrinsic "llvm.fpto{sign}i.sat.{suffix}"({value}) : ({value.type}) -> {kind}',
         kind,
     )
+
+
+def _clamped_to_int(code: Code, value: Val, dst: DType, sign: str) -> Val:
+    """The same on vectors, for which LLVM would take the intrinsic apart lane by lane."""
+    limits = np.iinfo(dst.numpy)
+    exact = value.element == "f64" or dst.bits < 32
+    last = float(limits.max)
+    if not exact:  # neither 2^31 - 1 nor 2^32 - 1 is an f32
+        last = float(np.nextafter(np.float32(limits.max + 1), np.float32(0)))
+    low, high = (code.const(x, value.type) for x in (float(limits.min), last))
+    inside = code.select(code.compare("arith.cmpf", "ogt", value, low), value, low)
+    inside = code.select(code.compare("arith.cmpf", "olt", inside, high), inside, high)
+    wide = "u" if (sign, dst.bits) == ("u", 32) else "s"
+    result = code.convert(f"arith.fpto{wide}i", inside, "i32")
+    if not exact:
+        over = code.compare("arith.cmpf", "oge", value, code.const(limits.max + 1.0, value.type))
+        result = code.select(over, code.const(int(limits.max), result.type), result)
+    nan = code.compare("arith.cmpf", "uno", value, value)
+    result = code.select(nan, code.const(0, result.type), result)
+    return result if dst.bits == 32 else code.convert("arith.trunci", result, f"i{dst.bits}")
 
 
 def _mangled(kind: str) -> str:

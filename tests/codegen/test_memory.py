@@ -173,6 +173,9 @@ def test_cast_is_numpys(a: str, b: str) -> None:
 @pytest.mark.parametrize("a", ["f16", "bf16", "f32", "f64"])
 def test_float_to_integer_saturates(a: str, b: str) -> None:
     info = np.iinfo(dtype(b).numpy)
-    values = np.array([np.inf, -np.inf, np.nan] * 5, dtype(a).numpy)
-    want = np.array([info.max, info.min, 0] * 5, dtype(b).numpy)
+    edges = [2.0**31, 2.0**31 - 128, -(2.0**31), 2.0**32, 2.0**32 - 256, 127.9, 255.9, -0.9]
+    with np.errstate(over="ignore"):
+        values = np.array([np.inf, -np.inf, np.nan, *edges] * 7).astype(dtype(a).numpy)
+    clipped = [0 if x != x else min(max(x, info.min), info.max) for x in map(float, values)]
+    want = np.array([int(x) for x in clipped], dtype(b).numpy)
     np.testing.assert_array_equal(kernels()(f"cast_{a}_{b}", values), want)

@@ -1,4 +1,4 @@
-"""Products whose operands are widened first: one kernel, the values NumPy gives."""
+"""Products whose operands are computed from narrower arrays: one kernel, the values NumPy gives."""
 
 from __future__ import annotations
 
@@ -67,3 +67,52 @@ def test_no_copy_of_a_widened_operand() -> None:
     x, w = np.ones((64, 64), np.int8), np.ones((64, 64), np.int8)
     text = gm.jit(lambda x, w: x.astype(I32) @ w.astype(I32)).lower(x, w).ir("memory")
     assert "arena_bytes=0" in text and text.count("fusion") == 1
+
+
+DEQUANTISED: dict[str, Callable[..., Array]] = {
+    "a cast": lambda x, q, s, z: x @ q.astype(F32),
+    "by column": lambda x, q, s, z: x @ ((q.astype(F32) - z) * s),
+    "by row, transposed": lambda x, q, s, z: x @ ((q.T.astype(F32) - z[:, None]) * s[:, None]).T,
+    "by a scalar": lambda x, q, s, z: x @ (q.astype(F32) * s[0]),
+    "four bits": lambda x, q, s, z: x @ (((q & 15).astype(F32) - 8) * s),
+    "with what follows": lambda x, q, s, z: np.maximum(x @ (q.astype(F32) * s) + z, 0) * s,
+    "read elsewhere": lambda x, q, s, z: x @ (w := q.astype(F32) * s) + w.sum(0),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("name", DEQUANTISED)
+def test_dequantised_weights(name: str, dtype: Any) -> None:
+    """Few rows, many, none and a symbolic number; scales by value, q as it lies or strided."""
+    rng = np.random.default_rng(3)
+    q = rng.integers(-128, 128, (70, 67)).astype(np.int8).view(dtype)
+    x, s, z = (rng.standard_normal(n).astype(F32) for n in ((40, 70), (67,), (67,)))
+    function = DEQUANTISED[name]
+    dynamic = gm.jit(function, dynamic={"x": ("batch", None)})
+    compiled = gm.jit(function, threads=2)
+    for m, given in [(40, q), (3, q), (1, np.repeat(q, 2, 1)[:, ::2])]:
+        want = function(*(a.astype(np.float64) for a in (x[:m],)), given, s, z)
+        for call in (compiled, dynamic):
+            np.testing.assert_allclose(call(x[:m], given, s, z), want, rtol=1e-4, atol=1e-2)
+    assert dynamic(x[:0], q, s, z).shape == (0, 67)
+
+
+def test_dequantised_weights_are_not_stored() -> None:
+    x, q, s = np.ones((8, 64), F32), np.ones((64, 64), np.int8), np.ones(64, F32)
+    text = gm.jit(lambda x, q, s: x @ (q.astype(F32) * s)).lower(x, q, s).ir("memory")
+    assert "arena_bytes=0" in text and text.count("fusion") == 1
+
+
+OUTER: dict[str, Callable[[Array, Array], Array]] = {
+    "column by row": lambda x, y: x[:, None] @ y[None],
+    "batches": lambda x, y: np.einsum("bik,bjk->bij", x.reshape(3, -1, 1), y.reshape(3, -1, 1)),
+    "widened": lambda x, y: x[:, None].astype(np.float64) @ y[None].astype(np.float64) + 1,
+}
+
+
+@pytest.mark.parametrize("name", OUTER)
+def test_outer_products_are_elementwise(name: str) -> None:
+    x, y = np.linspace(-1, 1, 12, dtype=F32), np.linspace(0, 3, 21, dtype=F32)
+    x[3] = np.nan
+    np.testing.assert_allclose(gm.jit(OUTER[name])(x, y), OUTER[name](x, y), rtol=1e-6)
+    assert "dot_general" not in gm.jit(OUTER[name]).lower(x, y).ir("memory")

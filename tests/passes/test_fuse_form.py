@@ -34,9 +34,17 @@ def check_form(fusion: Op) -> None:
     elif kind == "contract":
         roots = [op for op in ops if op.definition.fusion == "contract"]
         assert len(roots) == 1 and len(shapes) == 1 and shapes[0] == tuple(roots[0].result.shape)
-        assert all(v in block.args for v in roots[0].operands)
+        assert all(v in block.args or is_prologue(v.op) for v in roots[0].operands)
     else:
         check_reduce(ops, shapes)
+
+
+def is_prologue(op: Op | None) -> bool:
+    """Computed from the arguments elementwise, before the product."""
+    return op is None or (
+        op.definition.fusion in ("elementwise", "index")
+        and all(is_prologue(v.op) for v in op.operands)
+    )
 
 
 def check_reduce(ops: list[Op], shapes: list[tuple[object, ...]]) -> None:

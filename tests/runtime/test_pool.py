@@ -242,7 +242,17 @@ def test_object_for_libraries_needs_libc_only(triple, tmp_path):
     except FileNotFoundError:
         pytest.skip("no nm here")
     undefined = {line.split()[-1] for line in names.splitlines() if " U " in line}
-    system = {"mmap", "madvise", "getpid", "clock_gettime", "calloc", "free", "sched_yield"}
+    system = {
+        "mmap",
+        "madvise",
+        "getpid",
+        "clock_gettime",
+        "calloc",
+        "free",
+        "sched_yield",
+        "sched_getcpu",
+        "sched_getaffinity",
+    }
     assert {n for n in undefined if not n.startswith("pthread_")} <= system
     for name in pool_code.SYMBOLS:
         assert f" T {name}\n" in names

@@ -10,7 +10,7 @@ from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import is_plain, memory_element, resize, store_as
 from graphmill.codegen.cpu.contract.microkernel import add
-from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, Place
+from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, Place, Prologue
 from graphmill.codegen.cpu.elem import Elem, register_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.ir.dtypes import DType
@@ -22,9 +22,11 @@ _ARGS = (
 )  # fmt: skip
 
 
-def extra_slots(code: Code, data: Val, epilogue: Epilogue | None, first: int) -> tuple[Val, ...]:
-    """The values of the epilogue's own slots, which start at slot `first`."""
-    kinds = epilogue.slots if epilogue else ()
+def extra_slots(
+    code: Code, data: Val, work: Epilogue | Prologue | None, first: int
+) -> tuple[Val, ...]:
+    """The values of an epilogue's or prologue's own slots, which start at slot `first`."""
+    kinds = work.slots if work else ()
     return tuple(
         code.load(code.at(data, first + i, "i64"), kind, 8) for i, kind in enumerate(kinds)
     )

@@ -9,6 +9,7 @@ inside.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from graphmill.codegen.cpu.contract.spec import (
     GemmSpec,
     Phase,
     Place,
+    Prologue,
     Sizes,
 )
 from graphmill.codegen.cpu.contract.tiled import (
@@ -40,16 +42,17 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 
 __all__ = [
-    "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Sizes", "emit_gemm",
-    "packed_size", "packing_of_b",
+    "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Prologue", "Sizes",
+    "emit_gemm", "packed_size", "packing_of_b",
 ]  # fmt: skip
 
-_WORTH_A_THREAD = 1 << 20  # multiply-adds: some ten microseconds, well above a fork and join
+_WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, well above a fork and join
 
 
 def emit_gemm(
-    unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
-) -> GemmKernel:
+    unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None,
+    prologue: Prologue | None = None,
+) -> GemmKernel:  # fmt: skip
     """Write the kernels of `spec` into `unit`; see `GemmKernel` for how they are run."""
     shape = skinny(spec)
     plan = make_plan(spec, target, units=shape is None)
@@ -57,12 +60,25 @@ def emit_gemm(
         emit_simple(unit, symbol, spec, epilogue)
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
     if shape is not None:
-        emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue)
+        emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue, prologue)
         return _skinny_kernel(symbol, plan, shape)
-    emit_tiled(unit, symbol, spec, plan, epilogue)
+    many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
+    one = replace(spec, m=1)
+    if spec.m is not None or (shape := skinny(one)) is None:
+        return many
+    name, tile = f"{symbol}_row", make_plan(one, target).tile
+    emit_skinny(unit, name, one, tile, shape, epilogue, prologue)
+    return _by_rows(_skinny_kernel(name, plan, shape), many)
+
+
+def _tiled_kernel(
+    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
+    prologue: Prologue | None,
+) -> GemmKernel:  # fmt: skip
+    emit_tiled(unit, symbol, spec, plan, epilogue, prologue)
     phases: tuple[Phase, ...] = ()
     if plan.b_mode == "shared":
-        phases = (_pack_phase(unit, symbol, spec, plan),)
+        phases = (_pack_phase(unit, symbol, spec, plan, prologue),)
 
     def longest(code: Code, sizes: Sizes) -> Val:
         panels = ceil_div(code, sizes.n, plan.tile.columns)
@@ -79,6 +95,26 @@ def emit_gemm(
         return scratch_layout(code, spec, plan, sizes).bytes
 
     return kernel_of(phases, symbol, longest, shared, scratch)
+
+
+def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
+    """`one` where there is a single row, which is not worth packing B, else `many`."""
+
+    def chosen(phase: Phase, single: bool) -> Phase:
+        def items(code: Code, sizes: Sizes) -> Val:
+            count, none = phase.items(code, sizes), code.i64(0)
+            here = code.compare("arith.cmpi", "eq", sizes.m, code.i64(1))
+            return code.select(here, count, none) if single else code.select(here, none, count)
+
+        return replace(phase, items=items)
+
+    def larger(a: _Count, b: _Count) -> _Count:
+        return lambda code, sizes: most(code, a(code, sizes), b(code, sizes))
+
+    phases = [chosen(p, k is one) for k in (one, many) for p in k.phases]
+    return GemmKernel(
+        tuple(phases), larger(one.shared, many.shared), larger(one.scratch, many.scratch)
+    )
 
 
 _Count = Callable[[Code, Sizes], Val]
@@ -117,15 +153,17 @@ def kernel_of(
     return GemmKernel((*phases, Phase(symbol, items, grain)), shared, scratch)
 
 
-def _pack_phase(unit: Unit, symbol: str, spec: GemmSpec, plan: Plan) -> Phase:
+def _pack_phase(
+    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, prologue: Prologue | None
+) -> Phase:
     """The first phase: all threads pack B's panels into the shared memory."""
     name = f"{symbol}_pack"
     code = Code(unit, name, BODY, internal=False)
     slot = Slots(code, spec)
-    pack = emit_pack_b(unit, plan.tile, spec.b, spec.b_order)
+    pack = emit_pack_b(unit, plan.tile, spec.b, spec.b_order, prologue, symbol)
     begin, end = code.args[1:3]
     order = [slot["b"], slot["b_k"], slot["b_n"], slot["k"], slot["n"]]
-    code.call(pack, [*order, begin, end, slot["shared"]])
+    code.call(pack, [*order, begin, end, slot["shared"], code.i64(0), slot.data])
     code.finish()
 
     def items(code: Code, sizes: Sizes) -> Val:

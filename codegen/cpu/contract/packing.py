@@ -7,6 +7,7 @@ of several values of k (`dots`), k here counts units and the last one is padded 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from graphmill.codegen.artifact import Step
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import multiply_units
 from graphmill.codegen.cpu.contract.elements import ceil_div, memory_element, minus
+from graphmill.codegen.cpu.contract.finish import extra_slots
 from graphmill.codegen.cpu.contract.reading import Reader
+from graphmill.codegen.cpu.contract.spec import Prologue, Spot
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.ir.dtypes import DType
 
@@ -53,19 +56,29 @@ def panel_dtype(tile: Tile, b: DType) -> np.dtype[Any]:
     return np.dtype(types[tile.element])
 
 
-def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
-    """Symbol of `(b, b_k, b_n, k, n, from, to, out)`: packs panels `from`..`to` of B."""
-    reader = Reader(tile, dtype)
-    symbol = f"gm.pack_b_{reader.name}_{order}_x{tile.columns}"
+def pack_b(
+    unit: Unit, tile: Tile, dtype: DType, order: str, prologue: Prologue | None = None,
+    owner: str = "",
+) -> str:  # fmt: skip
+    """Symbol of `(b, b_k, b_n, k, n, from, to, out, start, data)`: packs panels `from`..`to` of B.
+
+    `start` is the k of the first row and `data` holds the slots, which only the prologue of the
+    kernel called `owner` looks at.
+    """
+    reader = Reader(tile, dtype, prologue=prologue)
+    symbol = f"{owner}_panels" if prologue else f"gm.pack_b_{reader.name}_{order}_x{tile.columns}"
     if not unit.once(symbol):
         return symbol
     args = (
         ("b", "!llvm.ptr"), ("b_k", "i64"), ("b_n", "i64"), ("k", "i64"), ("n", "i64"),
-        ("first", "i64"), ("end", "i64"), ("out", "!llvm.ptr"),
+        ("first", "i64"), ("end", "i64"), ("out", "!llvm.ptr"), ("start", "i64"),
+        ("data", "!llvm.ptr"),
     )  # fmt: skip
     code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
-    b, b_k, b_n, k, n, first, end, out = code.args
-    packer = _PackB(code, reader, (b_k, b_n), k)
+    b, b_k, b_n, k, n, first, end, out, start, data = code.args
+    first_slot = prologue.first if prologue else 0
+    reader = replace(reader, extra=extra_slots(code, data, prologue, first_slot))
+    packer = _PackB(code, reader, (b_k, b_n), k, start)
     size = code.mul(packer.units, tile.columns)
     size = code.add(size, tile.head)
     with code.loop(0, packer.units, _K_BLOCK) as block, code.loop(first, end) as panel:
@@ -75,6 +88,7 @@ def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
         target = code.at(out, code.mul(panel.i, size), tile.unit)
         rows = code.at(target, tile.head, tile.unit)
         valid = minus(code, n, column)
+        packer.column = column
         packer.panel(source, rows, (block.i, stop), valid, order)
         if tile.head:
             packer.heads(target, rows, block.i, stop)
@@ -83,15 +97,27 @@ def pack_b(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
 
 
 class _PackB:
-    """One panel of B, a block of its units at a time."""
+    """One panel of B, a block of its units at a time; `column` is its first."""
 
-    def __init__(self, code: Code, reader: Reader, strides: tuple[Val, Val], k: Val) -> None:
+    column: Val
+
+    def __init__(
+        self, code: Code, reader: Reader, strides: tuple[Val, Val], k: Val, start: Val
+    ) -> None:
         self.code, self.reader, self.tile, self.k = code, reader, reader.tile, k
+        self.start = start
         self.b_k, self.b_n = strides
         group = self.tile.dot.group
         self.units = units(code, self.tile, k)
         self.whole = k if group == 1 else code.binary("arith.divui", k, code.i64(group))
         self.unit_step = code.mul(self.b_k, group)
+
+    def spot(self, k: Val, at: Val | int, lanes: int, *, along_k: bool = False) -> Spot | None:
+        """Where the elements of row `k` of the block, `at` columns into the panel, are in B."""
+        if self.reader.prologue is None:
+            return None
+        code = self.code
+        return Spot(code.add(self.start, k), code.add(self.column, at), lanes, along_k)
 
     def panel(self, b: Val, out: Val, span: tuple[Val, Val], valid: Val, order: str) -> None:
         """Units `span` of the panel whose first column is at `b`, `valid` of its columns real."""
@@ -134,7 +160,9 @@ class _PackB:
             row = code.at(b, code.mul(loop.i, self.unit_step), memory_element(reader.dtype))
             target = code.at(out, code.mul(loop.i, tile.columns), tile.unit)
             for v in range(tile.vectors):
-                value = reader.across(code, row, self.b_k, v * tile.lanes, tile.lanes)
+                at, lanes = v * tile.lanes, tile.lanes
+                spot = self.spot(loop.i, at, lanes)
+                value = reader.across(code, row, self.b_k, at, lanes, spot)
                 code.store(value, code.at(target, v * tile.lanes, tile.unit), tile.bytes)
 
     def _gathered(
@@ -149,7 +177,8 @@ class _PackB:
             for v in range(tile.vectors):
                 code.store(zero, code.at(target, v * tile.lanes, tile.unit), tile.bytes)
             with code.loop(0, valid) as column:
-                value = reader.one(code, row, self.b_k, code.mul(column.i, self.b_n), count)
+                at, spot = code.mul(column.i, self.b_n), self.spot(loop.i, column.i, 0)
+                value = reader.one(code, row, self.b_k, at, count, spot)
                 code.store(value, code.at(target, column.i, tile.unit), tile.bytes)
 
     def _transposed(self, b: Val, first: Val, stop: Val, out: Val) -> None:
@@ -163,7 +192,8 @@ class _PackB:
             rows = []
             for lane in range(lanes):
                 column = code.at(start, code.mul(self.b_n, lane), memory_element(reader.dtype))
-                rows.append(reader.along(code, column, loop.i, lanes))
+                spot = self.spot(loop.i, code.add(square.i, lane), lanes, along_k=True)
+                rows.append(reader.along(code, column, loop.i, lanes, spot))
             for at, value in enumerate(transpose(code, rows)):
                 index = code.mul(code.add(loop.i, at), tile.columns)
                 address = code.at(out, code.add(index, square.i), tile.unit)
@@ -220,7 +250,7 @@ def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
             source = code.at(a, code.mul(at.i, code.mul(a_k, group)), memory_element(dtype))
             target = code.at(out, code.mul(at.i, tile.rows), tile.unit)
             with code.loop(0, rows) as row:
-                value = reader.one(code, source, a_k, code.mul(row.i, a_m), count)
+                value = reader.one(code, source, a_k, code.mul(row.i, a_m), count, None)
                 code.store(value, code.at(target, row.i, tile.unit), tile.bytes)
 
     by_units(done, whole, None)
@@ -243,7 +273,7 @@ def _copy_columns(
         source = code.at(a, code.mul(at.i, step), memory_element(reader.dtype))
         target = code.at(out, code.mul(at.i, tile.rows), tile.unit)
         for v in range(0, span, tile.lanes):
-            value = reader.across(code, source, a_k, v, tile.lanes)
+            value = reader.across(code, source, a_k, v, tile.lanes, None)
             code.store(value, code.at(target, v, tile.unit), tile.bytes)
     return done
 
@@ -261,7 +291,7 @@ def _transpose_tile(
         row = code.binary("arith.minsi", code.i64(i), last)
         starts.append(code.at(a, code.mul(row, a_m), memory_element(reader.dtype)))
     with code.loop(0, done, lanes) as at:
-        values = [reader.along(code, row, at.i, lanes) for row in starts]
+        values = [reader.along(code, row, at.i, lanes, None) for row in starts]
         values += values[:1] * (-len(values) % lanes)
         groups = [transpose(code, values[g : g + lanes]) for g in range(0, len(values), lanes)]
         for step in range(lanes):

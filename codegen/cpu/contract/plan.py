@@ -39,7 +39,7 @@ def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
 
     `units`: the caller packs operands in the units of `dots` where the target has them.
     """
-    units = units and not (spec.exact and spec.acc.is_float)
+    units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
     types = (spec.a, spec.b) if units else (None, None)
     tile = register_tile(target, spec.acc, *types)
     blocks = cache_blocks(target, tile)
@@ -83,7 +83,7 @@ def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
     packed = "shared" if spec.batch == 1 else "worker"
     if spec.m is not None and spec.m <= blocks.rows:
         packed = "group"  # one pass over B: its panels need not outlive their use
-    if spec.b_order != "row" or not is_plain(spec.b, tile.element):
+    if spec.b_order != "row" or spec.b_computed or not is_plain(spec.b, tile.element):
         return packed
     if spec.m is not None and spec.m <= 2 * tile.rows:
         return "direct"

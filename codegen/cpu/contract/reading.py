@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import load_wide, memory_element, resize
+from graphmill.codegen.cpu.contract.spec import Prologue, Spot
 from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.ir.dtypes import DType
 
@@ -14,11 +16,24 @@ _PART_BITS = {"i8": 8, "i16": 16, "bf16": 16}
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How elements of `dtype` become the units of `tile`; `shifted` adds 128 to every byte."""
+    """How elements of `dtype` become the units of `tile`; `shifted` adds 128 to every byte.
+
+    With a prologue, whose slots hold `extra`, elements are at a `Spot` and units are elements.
+    """
 
     tile: Tile
     dtype: DType
     shifted: bool = False
+    prologue: Prologue | None = None
+    extra: tuple[Val, ...] = ()
+
+    def computed(self, code: Code, base: Val, at: Val | int, spot: Spot) -> Val:
+        """The elements at a spot of B, stored from element `at` of `base` on."""
+        element = self.tile.element
+        if self.prologue is None:
+            return load_wide(code, base, at, self.dtype, element, spot.lanes)
+        value = memory.load(code, base, at, self.dtype, spot.lanes)
+        return self.prologue.apply(code, value, spot, self.extra)
 
     @property
     def name(self) -> str:
@@ -26,8 +41,12 @@ class Reader:
         tile = self.tile
         return f"{self.dtype}_{tile.element}{tile.dot.name}"
 
-    def across(self, code: Code, base: Val, k_step: Val, at: Val | int, lanes: int) -> Val:
+    def across(
+        self, code: Code, base: Val, k_step: Val, at: Val | int, lanes: int, spot: Spot | None
+    ) -> Val:
         """The units of `lanes` neighbouring rows or columns; `base` is the unit's first k."""
+        if spot is not None:
+            return self.computed(code, base, at, spot)
         if self.tile.dot.group == 1:
             return load_wide(code, base, at, self.dtype, self.tile.element, lanes)
         parts = []
@@ -36,8 +55,10 @@ class Reader:
             parts.append(self._load(code, row, at, lanes))
         return self._join(code, parts)
 
-    def along(self, code: Code, base: Val, unit: Val, lanes: int) -> Val:
+    def along(self, code: Code, base: Val, unit: Val, lanes: int, spot: Spot | None) -> Val:
         """`lanes` units one after the other, where k is contiguous."""
+        if spot is not None:
+            return self.computed(code, base, unit, spot)
         group = self.tile.dot.group
         if group == 1:
             return load_wide(code, base, unit, self.dtype, self.tile.element, lanes)
@@ -49,8 +70,12 @@ class Reader:
             code, code.op(f"vector.bitcast {values} : {values.type} to {kind}", kind)
         )
 
-    def one(self, code: Code, base: Val, k_step: Val, at: Val, count: Val | None = None) -> Val:
+    def one(
+        self, code: Code, base: Val, k_step: Val, at: Val, count: Val | None, spot: Spot | None
+    ) -> Val:
         """One unit, from strides; values of k from `count` on are zero."""
+        if spot is not None:
+            return self.computed(code, base, at, spot)
         if self.tile.dot.group == 1:
             return load_wide(code, base, at, self.dtype, self.tile.element)
         parts = []

@@ -22,12 +22,22 @@ from graphmill.codegen.cpu.contract.elements import (
 )
 from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
+from graphmill.codegen.cpu.contract.reading import Reader
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
-from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, GemmSpec, Place, Sizes
+from graphmill.codegen.cpu.contract.spec import (
+    SLOTS,
+    Epilogue,
+    GemmSpec,
+    Place,
+    Prologue,
+    Sizes,
+    Spot,
+)
 from graphmill.codegen.cpu.emit import Code, Loop, Unit, Val
 
 FEW = 4  # rows or columns that count as skinny
 COLUMNS = 64  # columns of one work item of `emit_sums`
+PAGE = 4096  # bytes, after which addresses look alike to a core that compares loads and stores
 CHUNK = 4096  # columns summed together: long streams through the large operand
 
 
@@ -63,11 +73,14 @@ def skinny(spec: GemmSpec) -> Skinny | None:
     """How `spec` runs as a skinny product; None if it is none."""
     if spec.b_packed:
         return None
-    if spec.n is not None and is_few(spec.n) and spec.a_order == "row":
+    if spec.b_computed and not is_few(spec.m):
+        return None
+    large_a = not spec.b_computed
+    if large_a and spec.n is not None and is_few(spec.n) and spec.a_order == "row":
         return Skinny("dots", spec.n, False)
     if spec.m is not None and is_few(spec.m) and spec.b_order in ("row", "col"):
         return Skinny("sums" if spec.b_order == "row" else "dots", spec.m, True)
-    if spec.n == 1 and spec.a_order == "col":
+    if large_a and spec.n == 1 and spec.a_order == "col":
         return Skinny("sums", 1, False)
     return None
 
@@ -76,28 +89,35 @@ def scratch_elements(code: Code, shape: Skinny, sizes: Sizes) -> Val:
     """Elements of a worker's scratch: the small operand packed, or a chunk of sums."""
     if shape.kind == "dots":
         return code.mul(sizes.k, shape.few)
-    return code.i64(CHUNK * shape.few)
+    return code.i64(CHUNK * shape.few + PAGE)
 
 
 def emit_skinny(
-    unit: Unit, symbol: str, spec: GemmSpec, tile: Tile, shape: Skinny, epilogue: Epilogue | None
-) -> None:
+    unit: Unit, symbol: str, spec: GemmSpec, tile: Tile, shape: Skinny, epilogue: Epilogue | None,
+    prologue: Prologue | None = None,
+) -> None:  # fmt: skip
     """Write the kernel that computes the items `begin`..`end`."""
     code = Code(unit, symbol, BODY, internal=False)
-    _Skinny(code, spec, tile, shape, epilogue).body()
+    _Skinny(code, spec, tile, shape, epilogue, prologue).body()
     code.finish()
 
 
 class _Skinny:
+    sums: Val  # where a chunk of results is summed
+
     def __init__(
-        self, code: Code, spec: GemmSpec, tile: Tile, shape: Skinny, epilogue: Epilogue | None
-    ) -> None:
+        self, code: Code, spec: GemmSpec, tile: Tile, shape: Skinny, epilogue: Epilogue | None,
+        prologue: Prologue | None,
+    ) -> None:  # fmt: skip
         self.code, self.spec, self.tile, self.shape = code, spec, tile, shape
         self.epilogue = epilogue
         self.slots = Slots(code, spec)
         slot = self.slots
         self.sizes = slot.sizes
         self.extra = extra_slots(code, slot.data, epilogue, len(SLOTS))
+        first = prologue.first if prologue else 0
+        computed = extra_slots(code, slot.data, prologue, first)
+        self.reader = Reader(tile, spec.b if shape.large_b else spec.a, False, prologue, computed)
         self.count = shape.count(self.sizes)
         if shape.large_b:
             self.x_type, self.y_type = spec.b, spec.a
@@ -163,18 +183,19 @@ class _Skinny:
         bulk = code.op(f"arith.andi {self.sizes.k}, {code.i64(-step)} : i64", "i64")
         with code.loop(low, high) as item:
             first = code.mul(item.i, rows)
-            xs = []
+            xs, places = [], []
             for i in range(rows):  # rows that do not exist repeat the last one
                 row = least(code, code.add(first, i), code.add(self.count, -1))
+                places.append(row)
                 xs.append(code.at(x, code.mul(row, self.x_along), memory_element(self.x_type)))
             zero = code.const(0, tile.vector)
             with code.loop(0, bulk, step, [zero] * (rows * few * deep)) as loop:
-                loop.next = self._products(xs, ys, loop, tile.lanes, deep)
+                loop.next = self._products(xs, places, ys, loop, tile.lanes, deep)
             totals = [
                 self._total(loop.results[at * deep : (at + 1) * deep]) for at in range(rows * few)
             ]
             with code.loop(bulk, self.sizes.k, 1, totals) as rest:
-                rest.next = self._products(xs, ys, rest, 0, 1)
+                rest.next = self._products(xs, places, ys, rest, 0, 1)
             for i in range(rows):
                 along = code.add(first, i)
                 with code.when(code.compare("arith.cmpi", "slt", along, self.count)):
@@ -182,7 +203,7 @@ class _Skinny:
                         self.finish(c, batch, along, r, rest.results[i * few + r], None)
 
     def _products(
-        self, xs: list[Val], ys: list[Val], loop: Loop, lanes: int, deep: int
+        self, xs: list[Val], places: list[Val], ys: list[Val], loop: Loop, lanes: int, deep: int
     ) -> list[Val]:
         code, tile, sums = self.code, self.tile, list(loop.carried)
         few = len(ys)
@@ -193,7 +214,8 @@ class _Skinny:
                           tile.bytes) for y in ys
             ]  # fmt: skip
             for i, x in enumerate(xs):
-                left = load_wide(code, x, at, self.x_type, tile.element, lanes)
+                spot = Spot(at, places[i], lanes, along_k=True)
+                left = self.reader.computed(code, x, at, spot)
                 for r in range(few):
                     to = (i * few + r) * deep + d
                     sums[to] = multiply_add(code, tile, left, right[r], sums[to])
@@ -227,19 +249,32 @@ class _Skinny:
         with code.loop(start, stop, CHUNK) as chunk:
             width = least(code, minus(code, stop, chunk.i), code.i64(CHUNK))
             source = code.at(x, code.mul(chunk.i, self.x_along), memory_element(self.x_type))
+            self.sums = self._apart_from(source)
             with code.loop(0, few * CHUNK, tile.lanes) as at:
-                address = code.at(self.slots.memory, at.i, tile.element)
+                address = code.at(self.sums, at.i, tile.element)
                 code.store(code.const(0, tile.vector), address, tile.bytes)
             with code.loop(0, bulk, deep) as k:
-                self._add_rows(source, y, k.i, width, deep)
+                self._add_rows(source, y, k.i, (chunk.i, width), deep)
             with code.loop(bulk, self.sizes.k) as k:
-                self._add_rows(source, y, k.i, width, 1)
+                self._add_rows(source, y, k.i, (chunk.i, width), 1)
             with code.loop(0, few) as row:
                 self._finish_chunk(c, batch, chunk.i, row.i, width)
 
-    def _add_rows(self, x: Val, y: Val, k: Val, width: Val, deep: int) -> None:
+    def _apart_from(self, rows: Val) -> Val:
+        """Scratch memory half a page from where rows lie in theirs: else loads wait for stores."""
+        code = self.code
+        here, there = (
+            code.op(f"llvm.ptrtoint {p} : !llvm.ptr to i64", "i64")
+            for p in (self.slots.memory, rows)
+        )
+        away = minus(code, code.add(there, PAGE // 2), here)
+        away = code.op(f"arith.andi {away}, {code.i64(PAGE - 64)} : i64", "i64")
+        return code.at(self.slots.memory, away, "i8")
+
+    def _add_rows(self, x: Val, y: Val, k: Val, chunk: tuple[Val, Val], deep: int) -> None:
         """Add `deep` rows of the large operand, weighted, to each of the sums."""
         code, tile, few = self.code, self.tile, self.shape.few
+        width = chunk[1]
         element = memory_element(self.x_type)
         rows = [code.at(x, code.mul(code.add(k, d), self.x_k), element) for d in range(deep)]
         weights = []
@@ -248,19 +283,28 @@ class _Skinny:
                 index = code.add(code.mul(self.y_along, r), code.mul(code.add(k, d), self.y_k))
                 weights.append(load_wide(code, y, index, self.y_type, tile.element))
         bulk = code.op(f"arith.andi {width}, {code.i64(-tile.lanes)} : i64", "i64")
-        self._add_span(rows, weights, (code.i64(0), bulk), tile.lanes)
-        self._add_span(rows, weights, (bulk, width), 0)
+        self._add_span(rows, weights, (k, chunk[0]), (code.i64(0), bulk), tile.lanes)
+        self._add_span(rows, weights, (k, chunk[0]), (bulk, width), 0)
 
     def _add_span(
-        self, rows: list[Val], weights: list[Val], span: tuple[Val, Val], lanes: int
+        self,
+        rows: list[Val],
+        weights: list[Val],
+        corner: tuple[Val, Val],
+        span: tuple[Val, Val],
+        lanes: int,
     ) -> None:
         code, tile, deep = self.code, self.tile, len(rows)
+        first, column = corner
         kind = tile.vector if lanes else tile.element
         scale = [code.splat(weight, lanes) for weight in weights]
         with code.loop(*span, lanes or 1) as at:
-            values = [load_wide(code, row, at.i, self.x_type, tile.element, lanes) for row in rows]
+            values = []
+            for d, row in enumerate(rows):
+                spot = Spot(code.add(first, d), code.add(column, at.i), lanes, along_k=False)
+                values.append(self.reader.computed(code, row, at.i, spot))
             for r in range(self.shape.few):
-                address = code.at(self.slots.memory, code.add(at.i, r * CHUNK), tile.element)
+                address = code.at(self.sums, code.add(at.i, r * CHUNK), tile.element)
                 total = code.load(address, kind, tile.bytes)
                 for d, value in enumerate(values):
                     total = multiply_add(code, tile, scale[r * deep + d], value, total)
@@ -268,7 +312,7 @@ class _Skinny:
 
     def _finish_chunk(self, c: Val, batch: Val, chunk: Val, row: Val, width: Val) -> None:
         code, tile = self.code, self.tile
-        base = code.at(self.slots.memory, code.mul(row, CHUNK), tile.element)
+        base = code.at(self.sums, code.mul(row, CHUNK), tile.element)
         bulk = code.i64(0)
         if self.shape.large_b:  # results of one row lie side by side: whole vectors, then masked
             bulk = code.op(f"arith.andi {width}, {code.i64(-tile.lanes)} : i64", "i64")

@@ -39,9 +39,12 @@ class Product:
 
     @property
     def is_tuned(self) -> bool:
-        """Whether its schedule matters: sizes are known, and it runs in register tiles."""
+        """Whether its schedule matters: sizes are known, and it runs in register tiles.
+
+        A product that computes an operand is timed only as part of its graph, not by itself.
+        """
         spec = self.spec
-        known = None not in (spec.m, spec.n, spec.k, spec.batch)
+        known = None not in (spec.m, spec.n, spec.k, spec.batch) and not spec.b_computed
         return known and not spec.acc.is_complex and (self.tile_only or skinny(spec) is None)
 
 

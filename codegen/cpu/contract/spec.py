@@ -23,7 +23,8 @@ class GemmSpec:
     Sums are formed in `acc` (f16 and bf16 in f32; integers wrap) and stored as `out`. An order says
     which stride is 1: `row` (A's k, B's n), `col` (A's m, B's k), `strided` (neither).
     `b_packed` says that B is in panels already (`gemm.packing_of_b`); `exact` that values are
-    widened as IEEE arithmetic does, subnormals included.
+    widened as IEEE arithmetic does, subnormals included; `b_computed` that a `Prologue` computes
+    B's elements from those in memory, which `b` and `b_order` describe.
     """
 
     a: DType
@@ -38,6 +39,7 @@ class GemmSpec:
     b_packed: bool = False
     batch: int | None = 1
     exact: bool = False
+    b_computed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,29 @@ class Epilogue:
 
     apply: Callable[[Code, Any, Place], Elem]
     slots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where in B some loaded elements are: position of the first, and the axis of the lanes."""
+
+    k: Val
+    col: Val
+    lanes: int
+    along_k: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prologue:
+    """Work on elements of B as they are packed or multiplied.
+
+    `apply` gets them in the register type of `b` and the values of its own data slots, of the MLIR
+    types `slots`, which follow the epilogue's; it returns the register type of a sum.
+    """
+
+    apply: Callable[[Code, Any, Spot, tuple[Val, ...]], Val]
+    slots: tuple[str, ...] = ()
+    first: int = len(SLOTS)
 
 
 @dataclass(frozen=True, slots=True)

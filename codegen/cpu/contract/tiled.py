@@ -12,7 +12,7 @@ from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
 from graphmill.codegen.cpu.contract.plan import GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
-from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Sizes
+from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
 
@@ -114,11 +114,12 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
 
 
 def emit_tiled(
-    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None
-) -> None:
+    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
+    prologue: Prologue | None = None,
+) -> None:  # fmt: skip
     """Write the kernel that computes the items `begin`..`end` of the product."""
     code = Code(unit, symbol, BODY, internal=False)
-    Tiled(Slots(code, spec), symbol, spec, plan, epilogue).body()
+    Tiled(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
     code.finish()
 
 
@@ -126,9 +127,11 @@ class Tiled:
     """The kernel being written, with the values all of its loops use."""
 
     def __init__(
-        self, slot: Slots, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None
-    ) -> None:
+        self, slot: Slots, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
+        prologue: Prologue | None = None,
+    ) -> None:  # fmt: skip
         self.code = code = slot.code
+        self.symbol, self.prologue = symbol, prologue
         self.slot, self.spec, self.plan, self.tile = slot, spec, plan, plan.tile
         self.epilogue = epilogue
         self.finisher = finish_tile(
@@ -212,12 +215,11 @@ class Tiled:
             whole = code.at(b, code.mul(batch, slot["b_batch"]), tile.element)
             return PanelB(whole, size, width)
         b = code.at(slot["b"], code.mul(batch, slot["b_batch"]), memory_element(self.spec.b))
-        pack = pack_b(code.unit, tile, self.spec.b, self.spec.b_order)
         if mode == "group":
             return PanelB(b, size, width)
         args = [b, slot["b_k"], slot["b_n"], self.sizes.k, self.sizes.n]
         if mode == "worker":
-            code.call(pack, [*args, *panels, self.b_memory])
+            self._pack_b([*args, *panels, self.b_memory])
             return PanelB(self.b_memory, size, width)
         last = code.binary("arith.subi", self.panels, code.i64(1))
         ragged = code.compare("arith.cmpi", "ne", code.mul(self.panels, tile.columns),
@@ -227,8 +229,13 @@ class Tiled:
         with code.when(need):
             back = code.binary("arith.subi", code.i64(0), code.mul(last, size))
             out = code.at(self.b_memory, back, tile.element)
-            code.call(pack, [*args, last, self.panels, out])
+            self._pack_b([*args, last, self.panels, out])
         return PanelB(b, width, slot["b_k"], self.b_memory, last, ragged)
+
+    def _pack_b(self, args: list[Val], start: Val | None = None) -> None:
+        code, spec = self.code, self.spec
+        pack = pack_b(code.unit, self.tile, spec.b, spec.b_order, self.prologue, self.symbol)
+        code.call(pack, [*args, code.i64(0) if start is None else start, self.slot.data])
 
     def _block(self, part: Slice, a: Val, c: Val, panel_b: PanelB) -> None:
         """A block of rows of one slice of k, times all panels."""
@@ -241,13 +248,13 @@ class Tiled:
         size = panel_units(code, tile, elements)
         source = code.mul(code.mul(part.k, tile.dot.group), self.slot["b_k"])
         source = code.at(panel_b.base, source, memory_element(self.spec.b))
-        pack = pack_b(code.unit, tile, self.spec.b, self.spec.b_order)
         args = [source, self.slot["b_k"], self.slot["b_n"], elements, self.sizes.n]
         with code.loop(*part.panels, GROUP) as first:
             end = least(code, code.add(first.i, GROUP), part.panels[1])
             back = code.binary("arith.subi", code.i64(0), code.mul(first.i, size))
             out = code.at(self.b_memory, back, tile.element)
-            code.call(pack, [*args, first.i, end, out])
+            start = code.mul(part.k, tile.dot.group)
+            self._pack_b([*args, first.i, end, out], start)
             packed = PanelB(out, size, code.i64(tile.columns), from_slice=True)
             self._panels(replace(part, panels=(first.i, end)), block_a, c, packed)
 
