@@ -89,7 +89,8 @@ class Turned:
             pitch = mask.source.strides[row]
             by = pitch if isinstance(pitch, Val) else self.problem.kernel.dim(pitch)
             pack = pack_b(code.unit, self._tile(mask), mask.stored, "col")
-            code.call(pack, [start, code.i64(1), by, count, left, code.i64(0), code.i64(1), array])
+            zero, one = code.i64(0), code.i64(1)
+            code.call(pack, [start, one, by, count, left, zero, one, array, zero, array])
 
     def _tile(self, mask: Mask) -> Tile:
         tile = self.problem.tile
