@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.cpu import convert, memory, scalar
+from graphmill.codegen.cpu.division import divided
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.expr import Num, Scope
 from graphmill.codegen.cpu.index import (
     Index,
     Indices,
@@ -98,6 +100,10 @@ class Elements:
         code = self.code
         args = [self.at(operand, index, guard) for operand in op.operands]
         lanes = max(arg.lanes for arg in args)
+        if op.name == "div" and self.kernel.target.fuses and args[0].lanes > args[1].lanes:
+            scope = Scope.of(code, self.kernel.target)
+            x, divisor = (Num(scope, arg) for arg in args if isinstance(arg, Val))
+            return divided(x, divisor).val
         args = [splat(code, arg, lanes) for arg in args]
         types = [operand.tensor.dtype for operand in op.operands]
         out = op.result.tensor.dtype

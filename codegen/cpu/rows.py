@@ -8,7 +8,7 @@ from graphmill.codegen.cpu.elem import Elem, memory_type
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.index import Index, Indices, unravel
-from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
+from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import Merge, outer_positions, sweep
 from graphmill.codegen.cpu.stages import Accumulator, Plan, merged, unpack
@@ -68,8 +68,8 @@ class _Rows:
         self.written.clear()
         for value in list(elements.overrides):
             del elements.overrides[value]
-        for number, reduces in enumerate(plan.sweeps):
-            states = self._sweep(at, reduces, number)
+        for reduces in plan.sweeps:
+            states = self._sweep(at, reduces)
             for op, state in zip(reduces, states, strict=True):
                 scalar = Accumulator.of(op).across(self.kernel, state)
                 elements.overrides[op.result] = _fixed(unpack(scalar))
@@ -80,7 +80,7 @@ class _Rows:
 
     # ---- sweeps
 
-    def _sweep(self, at: dict[int, Index], reduces: Sequence[Op], number: int) -> list[list[Val]]:
+    def _sweep(self, at: dict[int, Index], reduces: Sequence[Op]) -> list[list[Val]]:
         """Accumulate the reductions of one sweep over the row."""
         accumulators = [Accumulator.of(op) for op in reduces]
         carry = [v for a in accumulators for v in a.start(self.code, self.elements.lanes)]
@@ -92,8 +92,6 @@ class _Rows:
         def body(index: Indices, carried: Sequence[Val]) -> Sequence[Val]:
             for value in store:
                 self._spill(value, index)
-            if 0 < number == len(self.plan.sweeps) - 1:
-                self._fetch_next_row(index)
             result: list[Val] = []
             taken = 0
             for op, accumulator in zip(reduces, accumulators, strict=True):
@@ -163,20 +161,6 @@ class _Rows:
             return carried
 
         self._over_row(at, body, [])
-
-    def _fetch_next_row(self, index: Indices) -> None:
-        """Ask for the same place of the next row, so that its first sweep does not wait.
-
-        A later sweep reads warm memory and has time to spare; past the end nothing happens.
-        """
-        plan, code = self.plan, self.code
-        if len(plan.reduced) != 1 or self.elements.tail is not None:
-            return
-        for source in self.elements.sources.values():
-            if source.shape == plan.shape and source.strides == contiguous(plan.shape):
-                address = self.elements.address(source, index)
-                ahead = code.mul(self.kernel.dim(plan.shape[-1]), source.dtype.itemsize)
-                code.prefetch(address, ahead)
 
     # ---- values kept from one sweep to the next
 
