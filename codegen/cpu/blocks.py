@@ -41,8 +41,10 @@ def emitter_of(op: Op) -> Emitter:
 
 @lowers("fusion")
 def _fusion(host: Host, op: Op) -> None:
-    kinds: dict[str, Emitter] = {"loop": _loop, "reduce": _reduce, "contract": _contract,
-                                "attention": _attention}  # fmt: skip
+    kinds: dict[str, Emitter] = {
+        "loop": _loop, "reduce": _reduce, "contract": _contract, "attention": _attention,
+        "update": EMITTERS["dynamic_update_slice"],
+    }  # fmt: skip
     kinds[op.attrs["kind"]](host, op)
 
 
