@@ -7,7 +7,7 @@ data. Equal requests within one scope are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ from graphmill.codegen.cpu.index import (
 )
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
 from graphmill.codegen.cpu.philox import random_bits
+from graphmill.codegen.cpu.segments import OUTSIDE
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, i64
 from graphmill.ir.graph import Op, Value
@@ -49,6 +50,7 @@ class Elements:
         self.code: Code = kernel.code
         self.sources = sources
         self.overrides: dict[Value, Override] = {}
+        self.parts: Mapping[Op, int] = {}  # the part of a concat or pad that the loop is in
         self.lanes = kernel.lanes
         self.tail: Val | None = None
         self._memo: list[Memo] = [{}]
@@ -278,9 +280,14 @@ def _pad(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     operand, padding = op.operands
     inside: Val | None = None
     at: list[Index] = []
-    attrs = op.attrs
+    attrs, part = op.attrs, e.parts.get(op)
+    if part == OUTSIDE:
+        return e.at(padding, ())
     for axis, i in enumerate(index):
         low, high, gap = attrs["low"][axis], attrs["high"][axis], attrs["interior"][axis]
+        if part is not None and axis == len(index) - 1:
+            at.append(shifted(code, i, _negated(e, low)))
+            continue
         if low == 0 and high == 0 and gap == 0:
             at.append(i)
             continue
@@ -320,10 +327,14 @@ def _concat(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     code, axis = e.code, op.attrs["axis"]
     start: DimLike = 0
     result: Elem | None = None
-    for operand in op.operands:
+    for number, operand in enumerate(op.operands):
         local = shifted(code, index[axis], _negated(e, start))
         start = start + operand.shape[axis]
         at = (*index[:axis], local, *index[axis + 1 :])
+        if e.parts.get(op, number) != number:
+            continue
+        if op in e.parts:
+            return e.at(operand, at, guard)
         inside = below(code, local, e.dim(operand.shape[axis]), e.lanes)
         after = at_least(code, local, 0, e.lanes)
         mask = both(code, inside, after)
