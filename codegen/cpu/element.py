@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.cpu import convert, memory, scalar
-from graphmill.codegen.cpu.division import divided
+from graphmill.codegen.cpu.division import divided, is_moderate
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.expr import Num, Scope
@@ -105,7 +105,7 @@ class Elements:
         if op.name == "div" and self.kernel.target.fuses and args[0].lanes > args[1].lanes:
             scope = Scope.of(code, self.kernel.target)
             x, divisor = (Num(scope, arg) for arg in args if isinstance(arg, Val))
-            return divided(x, divisor).val
+            return divided(x, divisor, is_moderate(op.operands[1])).val
         args = [splat(code, arg, lanes) for arg in args]
         types = [operand.tensor.dtype for operand in op.operands]
         out = op.result.tensor.dtype
