@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.codegen.cpu import convert, memory, scalar
+from graphmill.codegen.cpu import convert, math_pow, memory, scalar
 from graphmill.codegen.cpu.division import divided, is_moderate
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
@@ -102,6 +102,9 @@ class Elements:
         code = self.code
         args = [self.at(operand, index, guard) for operand in op.operands]
         lanes = max(arg.lanes for arg in args)
+        if op.name == "pow" and (half := _half_exponent(op.operands[1])) is not None:
+            assert isinstance(args[0], Val)
+            return math_pow.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
         if op.name == "div" and self.kernel.target.fuses and args[0].lanes > args[1].lanes:
             scope = Scope.of(code, self.kernel.target)
             x, divisor = (Num(scope, arg) for arg in args if isinstance(arg, Val))
@@ -221,6 +224,18 @@ class Elements:
         wide = code.binary("arith.minsi", wide, last)
         wide = code.binary("arith.maxsi", wide, least)
         return Index(wide, None if lanes else 0)
+
+
+def _half_exponent(exponent: Value) -> float | None:
+    """A constant exponent that square roots make: ±0.5, ±1.5."""
+    op = exponent.op
+    while op is not None and op.name in ("broadcast", "reshape"):
+        op = op.operands[0].op
+    if op is None or op.name != "constant" or op.result.tensor.dtype.kind != "f":
+        return None
+    values = np.unique(op.attrs["value"].astype(np.float64))
+    known = len(values) == 1 and abs(values[0]) in (0.5, 1.5)
+    return float(values[0]) if known else None
 
 
 def _constant(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
