@@ -51,9 +51,9 @@ def _power(bits: Num) -> Num:
     return ((bits + BIAS[bits.bits]) << SIGNIFICAND[bits.bits]).as_float()
 
 
-def _reduce(x: Num, low: Num | None = None) -> _Reduced:
-    """Reduce `x` (or `x + low`), which must be in or near the range."""
-    _, r, bits = _split(x, 0)
+def _reduce(x: Num, low: Num | None = None, offset: int = 0) -> _Reduced:
+    """Reduce `x` (or `x + low`), which must be in or near the range; bits hold k + offset."""
+    _, r, bits = _split(x, offset)
     if low is not None:
         r = r + low
     return _Reduced(fma(fit.fitted(fit.EXP, r), r * r, r), bits)
