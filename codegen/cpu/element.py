@@ -99,19 +99,19 @@ class Elements:
             return _INDEX[op.name](self, op, index, guard)
 
     def _elementwise(self, op: Op, index: Indices, guard: Val | None) -> Elem:
-        code = self.code
+        code, out = self.code, op.result.tensor.dtype
         args = [self.at(operand, index, guard) for operand in op.operands]
         lanes = max(arg.lanes for arg in args)
         if op.name == "pow" and (half := _half_exponent(op.operands[1])) is not None:
             assert isinstance(args[0], Val)
             return math_pow.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
-        if op.name == "div" and self.kernel.target.fuses and args[0].lanes > args[1].lanes:
+        one_divisor = op.name == "div" and args[0].lanes > args[1].lanes
+        if one_divisor and out.is_float and self.kernel.target.fuses:
             scope = Scope.of(code, self.kernel.target)
             x, divisor = (Num(scope, arg) for arg in args if isinstance(arg, Val))
             return divided(x, divisor, is_moderate(op.operands[1])).val
         args = [splat(code, arg, lanes) for arg in args]
         types = [operand.tensor.dtype for operand in op.operands]
-        out = op.result.tensor.dtype
         if op.name == "cast":
             return convert.cast(code, args[0], types[0], out)
         if op.name == "bitcast":

@@ -42,6 +42,14 @@ def test_division_by_one_number(dtype):
         assert not error[np.abs(want) > least].any(), divisor
 
 
+def test_complex_rows_over_one_number():
+    x = np.arange(20).reshape(2, 10) * (1 + 2j)
+    divide = gm.jit(lambda x: (x / x.sum(1, keepdims=True), x / 3, x**0.5))
+    want = x / x.sum(1, keepdims=True), x / 3, x**0.5
+    for a, b in zip(divide(x), want, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", WORDS)
 @pytest.mark.parametrize("exponent", [0.5, -0.5, 1.5, -1.5])
 def test_powers_that_roots_make(dtype, exponent):
