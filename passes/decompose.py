@@ -21,11 +21,12 @@ FEW_CHANNELS = 16
 
 
 @register_pass("decompose")
-def decompose(function: Function, *, ops: str = "rare_conv") -> Function:
+def decompose(function: Function, *, ops: str = "rare_conv+thin_dot") -> Function:
     """Rewrites composite ops (joined with `+`) into primitives that have kernels.
 
     `rare_conv` are the convolutions without a kernel of their own, those of a symbolic number of
-    channels; `conv` are all.
+    channels; `conv` are all. `thin_dot` are products of a matrix that is computed elementwise, for
+    them alone, and a vector: as a multiplication and a sum the matrix is never stored.
 
     A `conv` becomes one product per window tap over strided slices of the padded input, summed
     in the products' epilogues; a depthwise one becomes elementwise sums of slices.
@@ -33,7 +34,9 @@ def decompose(function: Function, *, ops: str = "rare_conv") -> Function:
     wanted = {name: DECOMPOSITIONS[name] for name in ops.split("+") if name in DECOMPOSITIONS}
 
     def found(op: Op) -> Callable[[Op, Builder], Value] | None:
-        rare = "rare_conv" if op.name == "conv" and _rare(op) else ""
+        special = {"conv": ("rare_conv", _rare), "dot_general": ("thin_dot", _thin)}
+        name, applies = special.get(op.name, ("", _rare))
+        rare = name if name in wanted and applies(op) else ""
         return wanted.get(op.name) or wanted.get(rare)
 
     def visit(op: Op, builder: Builder) -> Replacement:
@@ -54,6 +57,28 @@ def _rare(op: Op) -> bool:
     """Whether a convolution has no kernel of its own."""
     w = op.operands[1].tensor
     return not all(isinstance(dim, int) for dim in w.shape)
+
+
+def _thin(op: Op) -> bool:
+    """Whether a product is of a computed matrix, contracted along its last axis, and a vector."""
+    (x, y), attrs = op.operands, op.attrs
+    maker, contract = x.op, tuple(attrs["x_contract"])
+    free = [d for i, d in enumerate(y.shape) if i not in attrs["y_contract"]]
+    return (
+        contract == (len(x.shape) - 1,) and not attrs["x_batch"] and all(d == 1 for d in free)
+        and maker is not None and maker.definition.fusion == "elementwise"
+        and len(x.uses) == 1 and len(x.shape) > 1
+        and x.tensor.dtype.is_float and x.tensor.dtype.bits >= 32
+        and x.tensor.dtype is y.tensor.dtype is op.result.tensor.dtype
+    )  # fmt: skip
+
+
+def _thin_dot(op: Op, b: Builder) -> Value:
+    x, y = op.operands
+    last = len(x.shape) - 1
+    vector = b.reshape(y, x.shape[last:])
+    product_ = b.op("mul", x, b.broadcast(vector, x.shape, [last]))
+    return b.reshape(b.reduce(product_, [last], "sum"), op.result.shape)
 
 
 def _conv(op: Op, b: Builder) -> Value:
@@ -174,4 +199,6 @@ def _ungrouped(op: Op, total: Value, b: Builder) -> Value:
     return b.reshape(b.transpose(total, (2, 0, 1, 3)), op.result.shape)
 
 
-DECOMPOSITIONS: dict[str, Callable[[Op, Builder], Value]] = {"conv": _conv, "rare_conv": _conv}
+DECOMPOSITIONS: dict[str, Callable[[Op, Builder], Value]] = {
+    "conv": _conv, "rare_conv": _conv, "thin_dot": _thin_dot,
+}  # fmt: skip

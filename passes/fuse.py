@@ -17,6 +17,7 @@ from graphmill.passes.fusion_graph import (
     node_kind,
 )
 from graphmill.passes.fusion_groups import Group, Grouping, Limits
+from graphmill.passes.fusion_updates import absorb_updates
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
@@ -29,13 +30,14 @@ def fuse(function: Function, *, max_ops: int = 64, max_buffers: int = 24) -> Fun
 
     `loop` fusions yield values of one shape; `reduce` fusions reduce one shape along one set of
     axes and may use the reduced values for further full ones; `contract` fusions are a
-    contraction with what computes its operands (`prologue`) and what follows it elementwise. Ops
-    left bare are kernels of their own. Cheap ops are recomputed in every kernel that needs them
-    rather than stored.
+    contraction with what computes its operands (`prologue`) and what follows it elementwise;
+    `update` fusions compute a window of an array where it goes. Ops left bare are kernels of
+    their own. Cheap ops are recomputed in every kernel that needs them rather than stored.
     """
     function = function.clone()
     remove_dead(function.block)
     _fuse_block(function.block, Limits(max_ops, max_buffers))
+    remove_dead(function.block)
     return function
 
 
@@ -56,6 +58,7 @@ def _fuse_block(block: Block, limits: Limits) -> None:
     block.ops = schedule(units)
     for op in block.ops:
         op.block = block
+    absorb_updates(block)
 
 
 def _still_used(op: Op, graph: FusionGraph) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphmill.ir.graph import Op, Value
+from graphmill.ir.graph import Block, Op, Value
 
 
 def reusable_operand(op: Op) -> Iterator[int]:
@@ -14,7 +14,12 @@ def reusable_operand(op: Op) -> Iterator[int]:
         if op.operands[0] not in op.operands[1:]:
             yield 0
         return
-    if op.name == "fusion" and op.attrs["kind"] == "loop":
+    if op.name == "fusion" and op.attrs["kind"] == "update":
+        block = op.regions[0].block
+        k = written(block).operands[0].index
+        if op.operands.count(op.operands[k]) == 1 and writes_in_place(block):
+            yield k
+    elif op.name == "fusion" and op.attrs["kind"] == "loop":
         block = op.regions[0].block
         for k, arg in enumerate(block.args):
             type = arg.tensor
@@ -33,6 +38,48 @@ def _read_in_place(value: Value) -> bool:
     """Whether element i of the results needs only element i of `value`."""
     return all(
         user.name == "yield"
+        or (
+            user.name == "dynamic_update_slice"
+            and value not in (user.operands[0], *user.operands[2:])
+        )
         or (user.definition.fusion == "elementwise" and _read_in_place(user.result))
         for user in value.users
     )
+
+
+def written(block: Block) -> Op:
+    """The `dynamic_update_slice` that an `update` fusion ends with."""
+    op = block.yielded[0].op
+    assert op is not None and op.name == "dynamic_update_slice"
+    return op
+
+
+def writes_in_place(block: Block) -> bool:
+    """Whether an `update` fusion needs no other element of what it writes into than the one
+    it overwrites: it reads nothing of that array, or the same window of it."""
+    update = written(block)
+    array = update.operands[0]
+    if array.op is not None or array in update.operands[1:]:
+        return False
+    return all(
+        user is update
+        or (user.name == "slice" and _is_window(user, update) and _read_in_place(user.result))
+        for user in array.users
+    )
+
+
+def _is_window(part: Op, update: Op) -> bool:
+    """Whether a slice is of what the update overwrites."""
+    if tuple(part.result.shape) != tuple(update.operands[1].shape):
+        return False
+    starts = [_known(start) for start in update.operands[2:]]
+    return (
+        all(step == 1 for step in part.attrs["step"])
+        and list(part.attrs["start"]) == starts
+        and all(start is not None and start >= 0 for start in starts)
+    )
+
+
+def _known(value: Value) -> int | None:
+    op = value.op
+    return int(op.attrs["value"]) if op is not None and op.name == "constant" else None

@@ -233,9 +233,13 @@ class _Planner:
         """Merge a result's storage into operand k's, if that is ours to overwrite."""
         own = self.storage[op.results[number]].find()
         other = self.storage[op.operands[k]].find()
-        if own is other or own.fixed or own.held:
+        size = op.results[number].tensor.nbytes
+        if own is other or own.held:
             return
-        if other.end != time or other.size != own.size or self._shares(op, other) > 1:
+        if other.end != time or other.size != size or self._shares(op, other) > 1:
+            return
+        if own.fixed:
+            self._start_in_result(op, number, k)
             return
         turning = own.turns is not None and own.turns == other.turns
         if (other.fixed or own.turns is not None) and not turning:
@@ -243,6 +247,15 @@ class _Planner:
         own.merged, other.end = other, max(other.end, own.end)
         self.alias[op.results[number]] = k
         count("in place")
+
+    def _start_in_result(self, op: Op, number: int, k: int) -> None:
+        """Let an operand be made where the function's result will be, which nobody else uses."""
+        own = self.storage[op.results[number]].find()
+        other = self.storage[op.operands[k]].find()
+        if own.fixed.startswith("out") and not (other.fixed or other.held or other.turns):
+            other.merged = own
+            self.alias[op.results[number]] = k
+            count("in place")
 
     def _shares(self, op: Op, storage: Storage) -> int:
         """How many operands lie in a storage."""

@@ -41,9 +41,17 @@ def emitter_of(op: Op) -> Emitter:
 
 @lowers("fusion")
 def _fusion(host: Host, op: Op) -> None:
-    kinds: dict[str, Emitter] = {"loop": _loop, "reduce": _reduce, "contract": _contract,
-                                "attention": _attention}  # fmt: skip
+    kinds: dict[str, Emitter] = {
+        "loop": _loop, "reduce": _reduce, "contract": _contract, "attention": _attention,
+        "update": _update,
+    }  # fmt: skip
     kinds[op.attrs["kind"]](host, op)
+
+
+def _update(host: Host, op: Op) -> None:
+    emit = emitter("dynamic_update_slice")
+    assert emit is not None
+    emit(host, op)
 
 
 def _loop(host: Host, op: Op) -> None:

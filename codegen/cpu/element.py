@@ -7,15 +7,17 @@ data. Equal requests within one scope are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from graphmill.codegen.cpu import convert, memory, scalar
+from graphmill.codegen.cpu import convert, math_pow, memory, scalar
+from graphmill.codegen.cpu.division import divided, is_moderate
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.expr import Num, Scope
 from graphmill.codegen.cpu.index import (
     Index,
     Indices,
@@ -31,6 +33,7 @@ from graphmill.codegen.cpu.index import (
 )
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
 from graphmill.codegen.cpu.philox import random_bits
+from graphmill.codegen.cpu.segments import OUTSIDE
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, i64
 from graphmill.ir.graph import Op, Value
@@ -47,6 +50,7 @@ class Elements:
         self.code: Code = kernel.code
         self.sources = sources
         self.overrides: dict[Value, Override] = {}
+        self.parts: Mapping[Op, int] = {}  # the part of a concat or pad that the loop is in
         self.lanes = kernel.lanes
         self.tail: Val | None = None
         self._memo: list[Memo] = [{}]
@@ -95,12 +99,19 @@ class Elements:
             return _INDEX[op.name](self, op, index, guard)
 
     def _elementwise(self, op: Op, index: Indices, guard: Val | None) -> Elem:
-        code = self.code
+        code, out = self.code, op.result.tensor.dtype
         args = [self.at(operand, index, guard) for operand in op.operands]
         lanes = max(arg.lanes for arg in args)
+        if op.name == "pow" and (half := _half_exponent(op.operands[1])) is not None:
+            assert isinstance(args[0], Val)
+            return math_pow.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
+        one_divisor = op.name == "div" and args[0].lanes > args[1].lanes
+        if one_divisor and out.is_float and self.kernel.target.fuses:
+            scope = Scope.of(code, self.kernel.target)
+            x, divisor = (Num(scope, arg) for arg in args if isinstance(arg, Val))
+            return divided(x, divisor, is_moderate(op.operands[1])).val
         args = [splat(code, arg, lanes) for arg in args]
         types = [operand.tensor.dtype for operand in op.operands]
-        out = op.result.tensor.dtype
         if op.name == "cast":
             return convert.cast(code, args[0], types[0], out)
         if op.name == "bitcast":
@@ -215,6 +226,18 @@ class Elements:
         return Index(wide, None if lanes else 0)
 
 
+def _half_exponent(exponent: Value) -> float | None:
+    """A constant exponent that square roots make: ±0.5, ±1.5."""
+    op = exponent.op
+    while op is not None and op.name in ("broadcast", "reshape"):
+        op = op.operands[0].op
+    if op is None or op.name != "constant" or op.result.tensor.dtype.kind != "f":
+        return None
+    values = np.unique(op.attrs["value"].astype(np.float64))
+    known = len(values) == 1 and abs(values[0]) in (0.5, 1.5)
+    return float(values[0]) if known else None
+
+
 def _constant(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     array: np.ndarray[Any, Any] = op.attrs["value"]
     dtype = op.result.tensor.dtype
@@ -272,9 +295,14 @@ def _pad(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     operand, padding = op.operands
     inside: Val | None = None
     at: list[Index] = []
-    attrs = op.attrs
+    attrs, part = op.attrs, e.parts.get(op)
+    if part == OUTSIDE:
+        return e.at(padding, ())
     for axis, i in enumerate(index):
         low, high, gap = attrs["low"][axis], attrs["high"][axis], attrs["interior"][axis]
+        if part is not None and axis == len(index) - 1:
+            at.append(shifted(code, i, _negated(e, low)))
+            continue
         if low == 0 and high == 0 and gap == 0:
             at.append(i)
             continue
@@ -314,10 +342,14 @@ def _concat(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     code, axis = e.code, op.attrs["axis"]
     start: DimLike = 0
     result: Elem | None = None
-    for operand in op.operands:
+    for number, operand in enumerate(op.operands):
         local = shifted(code, index[axis], _negated(e, start))
         start = start + operand.shape[axis]
         at = (*index[:axis], local, *index[axis + 1 :])
+        if e.parts.get(op, number) != number:
+            continue
+        if op in e.parts:
+            return e.at(operand, at, guard)
         inside = below(code, local, e.dim(operand.shape[axis]), e.lanes)
         after = at_least(code, local, 0, e.lanes)
         mask = both(code, inside, after)

@@ -19,11 +19,12 @@ class Scope:
 
     code: Code
     fused: bool
+    scales: bool = False  # whether x 2^k is one instruction on a vector of 512 bits
 
     @staticmethod
     def of(code: Code, target: Target) -> Scope:
         """The scope of `code` on `target`."""
-        return Scope(code, target.fuses)
+        return Scope(code, target.fuses, target.has("avx512f"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,6 +219,22 @@ def fma(a: Num, b: Num | float, c: Num | float) -> Num:
     kind = a.val.type
     text = f"llvm.intr.fmuladd({a.val}, {b.val}, {c.val}) : ({kind}, {kind}, {kind}) -> {kind}"
     return Num(a.scope, a.scope.code.op(text, kind))
+
+
+def scale_by_power(x: Num, k: Num) -> Num | None:
+    """`x 2^k` for a whole `k`, rounded once where it is subnormal; None where that takes more
+    than one instruction."""
+    kind, lanes = x.val.type, x.lanes
+    if not x.scope.scales or lanes * x.bits != 512:
+        return None
+    code, letter = x.scope.code, "s" if x.bits == 32 else "d"
+    rest = [code.const(-1, f"i{lanes}"), code.const(4, "i32")]  # all lanes; round as usual
+    operands = ", ".join(map(str, [x.val, k.val, x.val, *rest]))
+    text = (
+        f'llvm.call_intrinsic "llvm.x86.avx512.mask.scalef.p{letter}.512"({operands}) : '
+        f"({kind}, {kind}, {kind}, i{lanes}, i32) -> {kind}"
+    )
+    return Num(x.scope, code.op(text, kind))
 
 
 def poly(x: Num, coefficients: Sequence[float]) -> Num:

@@ -10,6 +10,7 @@ from graphmill.codegen.cpu.index import Index, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.memory import tail_mask
+from graphmill.codegen.cpu.segments import Segment, segments
 from graphmill.ir.dims import DimLike, maximum, product
 from graphmill.ir.graph import Block, Value
 
@@ -27,7 +28,7 @@ def emit_loop(
         for value, output in zip(values, outputs, strict=True):
             elements.store(output, (), elements.at(value, ()))
         return Launch(1, 1)
-    blocks = row_blocks(shape[-1])
+    blocks, cut = row_blocks(shape[-1]), segments(block, shape)
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         outer, low, high = item_range(kernel, item.i, shape, blocks)
 
@@ -38,10 +39,32 @@ def emit_loop(
                 elements.store(output, index, result)
             return carried
 
-        with elements.scope():
-            sweep(elements, low, high, body)
+        for segment in cut:
+            with elements.scope():
+                elements.parts = segment.parts
+                sweep(elements, *_within(kernel, low, high, segment, shape[-1]), body)
     per_item = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
     return Launch(product((*shape[:-1], blocks)), grain(per_item * flops_per_element(block.ops)))
+
+
+def _within(
+    kernel: Kernel, low: Val | int, high: Val | int, segment: Segment, size: DimLike
+) -> tuple[Val | int, Val | int]:
+    """The part of `low … high` that lies in a segment of an axis of `size`; maybe empty."""
+    code, first, last = kernel.code, segment.low, segment.high
+    if (first, last) == (0, size):
+        return low, high
+    if isinstance(low, int) and isinstance(high, int) and isinstance(first, int):
+        start = max(low, first)
+        if isinstance(last, int):
+            return start, max(start, min(high, last))
+    begin = code.binary("arith.maxsi", _word(code, low), kernel.dim(first))
+    end = code.binary("arith.minsi", _word(code, high), kernel.dim(last))
+    return begin, code.binary("arith.maxsi", end, begin)
+
+
+def _word(code: Code, size: Val | int) -> Val:
+    return code.i64(size) if isinstance(size, int) else size
 
 
 def row_blocks(size: DimLike) -> DimLike:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphmill.codegen.cpu import polynomials as fit
-from graphmill.codegen.cpu.expr import Num, fast_two_sum, fma, where
+from graphmill.codegen.cpu.expr import Num, fast_two_sum, fma, scale_by_power, where
 
 LOG2E = 1.4426950408889634
 _LN2 = {  # high part with trailing zeros, so that k times it is exact; FDLIBM
@@ -53,23 +53,31 @@ def _power(bits: Num) -> Num:
 
 def _reduce(x: Num, low: Num | None = None, offset: int = 0) -> _Reduced:
     """Reduce `x` (or `x + low`), which must be in or near the range; bits hold k + offset."""
+    _, r, bits = _split(x, offset)
+    if low is not None:
+        r = r + low
+    return _Reduced(fma(fit.fitted(fit.EXP, r), r * r, r), bits)
+
+
+def _split(x: Num, offset: int) -> tuple[Num, Num, Num]:
+    """k and r of x = k ln2 + r, and an integer whose low bits are those of k + offset."""
     high_ln2, low_ln2 = _LN2[x.bits]
     magic = _MAGIC[x.bits] + offset
     shifted = fma(x, LOG2E, magic)
     k = shifted - magic
-    r = fma(k, -low_ln2, fma(k, -high_ln2, x))
-    if low is not None:
-        r = r + low
-    return _Reduced(fma(fit.fitted(fit.EXP, r), r * r, r), shifted.as_int())
+    return k, fma(k, -low_ln2, fma(k, -high_ln2, x)), shifted.as_int()
 
 
 def exp(x: Num) -> Num:
     """e^x within 1 ulp; the halves of k come with the exponent's bias in them."""
-    reduced = _reduce(x.clamp(*_RANGE[x.bits]), offset=2 * BIAS[x.bits])
-    half = reduced.bits.shr(1)
+    k, r, bits = _split(x.clamp(*_RANGE[x.bits]), 2 * BIAS[x.bits])
+    power = fma(fma(fit.fitted(fit.EXP, r), r, 1.0), r, 1.0)
+    scaled = scale_by_power(power, k)
+    if scaled is not None:
+        return scaled
+    half = bits.shr(1)
     first = (half << SIGNIFICAND[x.bits]).as_float()
-    second = ((reduced.bits - half) << SIGNIFICAND[x.bits]).as_float()
-    return fma(reduced.tail, first, first) * second
+    return power * first * ((bits - half) << SIGNIFICAND[x.bits]).as_float()
 
 
 def exp_of_sum(x: Num, low: Num) -> Num:

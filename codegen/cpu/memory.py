@@ -289,10 +289,24 @@ def _store(
         ):
             _store(code, _part(code, value, start, lanes), part, align, some)
     else:
+        if code.unit.vector_bits == 512 and int(value.element[1:]) < 32:
+            mask = _hidden(code, mask)
         code.line(
             f"llvm.intr.masked.store {value}, {address}, {mask} {{alignment = {align} : i32}} : "
             f"{value.type}, {mask.type} into !llvm.ptr"
         )
+
+
+def _hidden(code: Code, mask: Val) -> Val:
+    """The mask as LLVM cannot know it.
+
+    Of a masked store of narrowed integers whose mask has one lane, known, its AVX-512 code
+    (LLVM 22) stores 32 bits.
+    """
+    word = f"i{mask.lanes}"
+    bits = code.op(f"llvm.bitcast {mask} : {mask.type} to {word}", word)
+    same = code.op(f'llvm.inline_asm "", "=r,0" {bits} : ({word}) -> {word}', word)
+    return code.op(f"llvm.bitcast {same} : {word} to {mask.type}", mask.type)
 
 
 def _addresses(code: Code, base: Val, indices: Val, element: str) -> Val:

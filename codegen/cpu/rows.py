@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from graphmill.codegen.cpu.elem import Elem, memory_type
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.expr import Num, Scope, fma
 from graphmill.codegen.cpu.index import Index, Indices, unravel
-from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
+from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import Merge, outer_positions, sweep
 from graphmill.codegen.cpu.stages import Accumulator, Plan, merged, unpack
@@ -68,8 +69,8 @@ class _Rows:
         self.written.clear()
         for value in list(elements.overrides):
             del elements.overrides[value]
-        for number, reduces in enumerate(plan.sweeps):
-            states = self._sweep(at, reduces, number)
+        for reduces in plan.sweeps:
+            states = self._sweep(at, reduces)
             for op, state in zip(reduces, states, strict=True):
                 scalar = Accumulator.of(op).across(self.kernel, state)
                 elements.overrides[op.result] = _fixed(unpack(scalar))
@@ -80,7 +81,7 @@ class _Rows:
 
     # ---- sweeps
 
-    def _sweep(self, at: dict[int, Index], reduces: Sequence[Op], number: int) -> list[list[Val]]:
+    def _sweep(self, at: dict[int, Index], reduces: Sequence[Op]) -> list[list[Val]]:
         """Accumulate the reductions of one sweep over the row."""
         accumulators = [Accumulator.of(op) for op in reduces]
         carry = [v for a in accumulators for v in a.start(self.code, self.elements.lanes)]
@@ -92,13 +93,14 @@ class _Rows:
         def body(index: Indices, carried: Sequence[Val]) -> Sequence[Val]:
             for value in store:
                 self._spill(value, index)
-            if 0 < number == len(self.plan.sweeps) - 1:
-                self._fetch_next_row(index)
             result: list[Val] = []
             taken = 0
             for op, accumulator in zip(reduces, accumulators, strict=True):
                 state = carried[taken : taken + accumulator.parts]
                 taken += accumulator.parts
+                if (fused := self._multiplied(op, state, index)) is not None:
+                    result.append(fused)
+                    continue
                 term = self.elements.at(op.operands[0], index)
                 if self.elements.tail is None:
                     result += accumulator.combine(self.kernel, state, term)
@@ -115,6 +117,24 @@ class _Rows:
             states.append(list(final[taken : taken + accumulator.parts]))
             taken += accumulator.parts
         return states
+
+    def _multiplied(self, op: Op, state: Sequence[Val], index: Indices) -> Val | None:
+        """The next state of a sum of products, in one rounding where the target fuses them."""
+        product_, elements = op.operands[0].op, self.elements
+        dtype = op.operands[0].tensor.dtype
+        if product_ is None or product_.name not in ("mul", "square") or not dtype.is_float:
+            return None
+        known = op.operands[0] in self.spilled or op.operands[0] in elements.overrides
+        if op.attrs["monoid"] != "sum" or dtype.bits < 32 or known:
+            return None
+        factors = [elements.vector(v, index) for v in product_.operands]
+        a, b = factors[0], factors[-1]
+        scope = Scope.of(self.code, self.kernel.target)
+        assert isinstance(a, Val) and isinstance(b, Val)
+        after = fma(Num(scope, a), Num(scope, b), Num(scope, state[0])).val
+        if elements.tail is None:
+            return after
+        return self.code.select(elements.tail, after, state[0])
 
     def _merge(self, reduces: Sequence[Op], accumulators: Sequence[Accumulator]) -> Merge | None:
         """How to combine two states, if the sweep is cheap enough to run in several chains."""
@@ -163,20 +183,6 @@ class _Rows:
             return carried
 
         self._over_row(at, body, [])
-
-    def _fetch_next_row(self, index: Indices) -> None:
-        """Ask for the same place of the next row, so that its first sweep does not wait.
-
-        A later sweep reads warm memory and has time to spare; past the end nothing happens.
-        """
-        plan, code = self.plan, self.code
-        if len(plan.reduced) != 1 or self.elements.tail is not None:
-            return
-        for source in self.elements.sources.values():
-            if source.shape == plan.shape and source.strides == contiguous(plan.shape):
-                address = self.elements.address(source, index)
-                ahead = code.mul(self.kernel.dim(plan.shape[-1]), source.dtype.itemsize)
-                code.prefetch(address, ahead)
 
     # ---- values kept from one sweep to the next
 

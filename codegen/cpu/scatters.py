@@ -11,9 +11,9 @@ from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, both, shifted, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
-from graphmill.codegen.cpu.launch import Launch, grain
+from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep
-from graphmill.codegen.cpu.lowering import info_of, label, lowers
+from graphmill.codegen.cpu.lowering import body_of, info_of, label, lowers
 from graphmill.ir.dims import product
 from graphmill.ir.dtypes import i64
 from graphmill.ir.graph import Op, Value
@@ -21,48 +21,55 @@ from graphmill.ir.graph import Op, Value
 _COMBINE = {"add": "add", "mul": "mul", "min": "min", "max": "max"}
 
 
-def _start(host: Host, op: Op) -> Buffer:
+def _start(host: Host, op: Op, written: Value) -> Buffer:
     """The result's buffer, holding the operand."""
     (output,) = host.place(op)
-    copy_array(host, host.buffers[op.operands[0]], output, op.operands[0])
+    copy_array(host, host.buffers[written], output, written)
     return output
 
 
 @lowers("dynamic_update_slice")
-def _dynamic_update(host: Host, op: Op) -> None:
-    output = _start(host, op)
-    operand, update, *starts = op.operands
+def _update(host: Host, op: Op) -> None:
+    """A bare update or an `update` fusion: each element of the window is computed where it goes."""
+    block = body_of(op)
+    update = block.yielded[0].op
+    assert update is not None
+    array, window, *starts = update.operands
+    output = _start(host, op, op.operands[array.index])
     kernel = host.kernel(label(op))
-    elements = Elements(kernel, {v: host.source(kernel, v) for v in (update, *starts)})
-    target = host.source(kernel, op.result, output)
-    shape = update.shape
+    elements = Elements(kernel, {
+        arg: host.source(kernel, arg, output if arg is array else host.buffers[operand])
+        for arg, operand in zip(block.args, op.operands, strict=True)
+    })  # fmt: skip
+    target, shape = elements.sources[array], window.shape
+    first = [
+        elements.wrapped(elements.at(s, ()), s.tensor.dtype, dim, elements.dim(size)).base
+        for s, dim, size in zip(starts, array.shape, shape, strict=True)
+    ]
     if not shape:
-        elements.store(target, (), elements.at(update, ()))
+        elements.store(target, (), elements.at(window, ()))
         host.launch(kernel, Launch(1, 1), info_of(op, kernel.name, False))
         return
     blocks = row_blocks(shape[-1])
-    first = [
-        elements.wrapped(elements.at(s, ()), s.tensor.dtype, dim, elements.dim(size)).base
-        for s, dim, size in zip(starts, operand.shape, shape, strict=True)
-    ]
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
         outer, low, high = item_range(kernel, item.i, shape, blocks)
 
         def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
             index = (*outer, position)
             at = tuple(shifted(kernel.code, i, s) for i, s in zip(index, first, strict=True))
-            elements.store(target, at, elements.at(update, index))
+            elements.store(target, at, elements.at(window, index))
             return carried
 
         sweep(elements, low, high, body)
-    launch = Launch(product((*shape[:-1], blocks)), grain(1024))
+    width = shape[-1] if isinstance(shape[-1], int) else 64
+    launch = Launch(product((*shape[:-1], blocks)), grain(width * flops_per_element(block.ops)))
     host.launch(kernel, launch, info_of(op, kernel.name, True))
 
 
 @lowers("scatter")
 def _scatter(host: Host, op: Op) -> None:
     """Updates go in one after the other: equal indices combine in order, the last one wins."""
-    output = _start(host, op)
+    output = _start(host, op, op.operands[0])
     operand, updates, *indices = op.operands
     axes = op.attrs["axes"]
     kernel = host.kernel(f"scatter_{op.attrs['mode']}")

@@ -1,5 +1,7 @@
-"""Stable sorting of lines: keys become integers in the same order, then insertion or radix sort.
+"""Stable sorting of lines: keys become integers in the same order.
 
+Keys of up to 32 bits sort together with their places, by a network (`networks`); longer ones and
+long lines by insertion or radix sort; values alone without places (`value_sort`).
 Radix sort is least significant digit first with 8-bit digits (Knuth, TAOCP 3, 5.2.5); digits that
 all keys share are skipped.
 """
@@ -11,13 +13,16 @@ from collections.abc import Sequence
 from graphmill.codegen.cpu import convert
 from graphmill.codegen.cpu.elem import Complex, Elem
 from graphmill.codegen.cpu.element import Elements
-from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.index import Index
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
+from graphmill.codegen.cpu.keys import key_of
 from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import outer_positions
 from graphmill.codegen.cpu.lowering import info_of, label, lowers
+from graphmill.codegen.cpu.networks import sort_vectors
+from graphmill.codegen.cpu.value_sort import LONGEST, sort_values, sorts_values
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType, f32, f64, i64
 from graphmill.ir.graph import Op
@@ -29,6 +34,9 @@ BUCKETS = 1 << DIGIT
 
 @lowers("sort")
 def _sort(host: Host, op: Op) -> None:
+    if sorts_values(op):
+        sort_values(host, op)
+        return
     outputs = host.place(op)
     kernel = host.kernel(label(op))
     sources = [host.source(kernel, v) for v in op.operands]
@@ -109,7 +117,10 @@ class _Lines:
 
     def sorted(self, source: Source) -> Val:
         """Sort the line; returns the array of origins (i64) in sorted order."""
-        code = self.code
+        code, length = self.code, self.shape[self.axis]
+        small = self.dtype.bits <= 32 and not self.dtype.is_complex
+        if small and isinstance(length, int) and length <= LONGEST:
+            return self._packed(source, length)
         keys, origins, spare_keys, spare_origins = self.arrays
         with code.loop(0, self.length) as loop:
             code.store(loop.i, code.at(origins, loop.i, "i64"), 8)
@@ -126,6 +137,30 @@ class _Lines:
                 _insertion(code, keys, origins, self.length)
             with code.otherwise():
                 _radix(code, (keys, origins), (spare_keys, spare_origins), self.length)
+        return origins
+
+    def _packed(self, source: Source, length: int) -> Val:
+        """`sorted` by a network over words of a key and, below it, the place it came from."""
+        code, (keys, origins, *_) = self.code, self.arrays
+        lanes = self.kernel.target.lanes(64)
+        vectors = -(-length // lanes)
+        with code.loop(0, length) as loop:
+            value = self.elements.load(source, self.index(loop.i))
+            assert isinstance(value, Val)
+            if self.dtype.is_float:  # -0 becomes 0, which it ties with
+                value = code.binary("arith.addf", value, code.const(0.0, value.type))
+            key = code.convert(
+                "arith.extsi", key_of(code, value, self.dtype, self.descending), "i64"
+            )
+            high = code.binary("arith.shli", key, code.i64(32))
+            code.store(code.binary("arith.ori", high, loop.i), code.at(keys, loop.i, "i64"), 8)
+        with code.loop(length, vectors * lanes) as loop:
+            code.store(code.i64((1 << 63) - 1), code.at(keys, loop.i, "i64"), 8)
+        sort_vectors(code, keys, code.i64(vectors), vector("i64", lanes))
+        with code.loop(0, length) as loop:
+            word = code.load(code.at(keys, loop.i, "i64"), "i64", 8)
+            origin = code.binary("arith.andi", word, code.i64((1 << 32) - 1))
+            code.store(origin, code.at(origins, loop.i, "i64"), 8)
         return origins
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from graphmill.ir.builder import Builder, function
+from graphmill.ir.dtypes import f64
 from graphmill.ir.graph import Function, Value
 from graphmill.ir.reference import interpret
 from graphmill.ir.types import tensor
@@ -74,3 +75,17 @@ def test_convolutions_with_a_kernel_stay() -> None:
     assert "conv" in {op.name for op in planned.walk()}
     symbolic = conv(((1, 3, 8, 8), ("o", 3, 3, 3), *CASES[2][2:]), "f32")
     assert "conv" not in {op.name for op in run_pipeline(symbolic).walk()}
+
+
+def test_a_computed_matrix_times_a_vector_is_not_stored() -> None:
+    """One kernel with a sum; a matrix that lies in memory keeps its product."""
+
+    def body(b: Builder, x: Value, y: Value) -> list[Value]:
+        return [b.dot(b.op("exp", x), y), b.dot(x, y), b.dot(b.op("neg", x), b.reshape(y, (5, 1)))]
+
+    made = function("f", {"x": tensor(f64, 4, 5), "y": tensor(f64, 5)}, body)
+    planned = run_pipeline(made, DEFAULT_PIPELINE.removesuffix(",memory"))
+    assert [op.name for op in planned.walk()].count("dot_general") == 1
+    x, y = np.random.default_rng(0).standard_normal((4, 5)), np.arange(5.0)
+    for got, want in zip(interpret(planned, x, y), interpret(made, x, y), strict=True):
+        np.testing.assert_allclose(got, want)

@@ -8,6 +8,7 @@ from graphmill.ir.builder import Builder, function
 from graphmill.ir.graph import Function, Location, Op, Value
 from graphmill.ir.ops.base import TypeRuleError
 from graphmill.ir.types import tensor
+from graphmill.passes.inplace import writes_in_place
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from tests.differential.random_graphs import Options, random_function
 
@@ -22,14 +23,18 @@ def check_form(fusion: Op) -> None:
     assert shapes and ops
     assert all(v.op is not None for v in block.yielded), "an argument is yielded"
     assert all(v.uses for v in block.args), "an argument is not read"
+    if kind == "update":
+        assert ops[-1].name == "dynamic_update_slice" and writes_in_place(block)
+        ops = ops[:-1]
     for op in ops:
         allowed = {"loop": ("elementwise", "index"), "reduce": ("elementwise", "index", "reduce"),
-                   "contract": ("elementwise", "index", "contract")}[kind]  # fmt: skip
+                   "contract": ("elementwise", "index", "contract"),
+                   "update": ("elementwise", "index")}[kind]  # fmt: skip
         assert op.definition.fusion in allowed, f"{op.name} in a {kind}"
         if op.name == "constant":
             array = op.attrs["value"]
             assert array.size == 1 or (array.size <= 64 and (array == array.flat[0]).all())
-    if kind == "loop":
+    if kind in ("loop", "update"):
         assert len(set(shapes)) == 1
     elif kind == "contract":
         roots = [op for op in ops if op.definition.fusion == "contract"]
