@@ -81,8 +81,12 @@ def _take_regions(op: Op) -> list[Region]:
     return regions
 
 
-def sink_constants(block: Block) -> None:
-    """Give regions their own copies of the constants they capture, so that ops inside see them."""
+def sink_constants(block: Block) -> set[Op]:
+    """Give regions their own copies of the constants they capture, so that ops inside see them.
+
+    Returns the copies.
+    """
+    sunk: set[Op] = set()
     for op in block.ops:
         if not op.regions or op.name == "fusion":
             continue
@@ -99,5 +103,7 @@ def sink_constants(block: Block) -> None:
                     copy.block = inner
                     inner.ops.insert(0, copy)
                     arg.replace_uses(copy.result)
+                    sunk.add(copy)
                     count("constants sunk")
-            sink_constants(inner)
+            sunk |= sink_constants(inner)
+    return sunk

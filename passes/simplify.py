@@ -41,7 +41,8 @@ def simplify(function: Function, *, fast: bool = False, max_rounds: int = 32) ->
     loops.sink_constants(function.block)
     only: set[Op] | None = None
     for _ in range(max_rounds):
-        touched = rewrite(function.block, visit, only)
+        # a constant that a region captures may only now have been found to be one
+        touched = rewrite(function.block, visit, only) or loops.sink_constants(function.block)
         if not touched:
             break
         # what was touched, or reads what lost another reader, is looked at again
