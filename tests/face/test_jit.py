@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import graphmill as gm
+from graphmill import driver
+from graphmill.runtime.executable import Executable
 
 
 def f32(*shape):
@@ -376,6 +378,13 @@ def test_identical_kernels_compile_once():
     text = f.lower(f32(8, 16), f32(16, 16)).mlir()
     made = {line.split("@")[1].split("(")[0] for line in text.splitlines() if "llvm.func" in line}
     assert {name.split("_k")[1][0] for name in made if "_k" in name} == {"0"}, made
+
+
+def test_profiled_code_runs_when_no_profile_is_recorded():
+    x = f32(1000)
+    function = gm.jit(lambda x: np.exp(x).sum()).trace(x).function
+    executable = Executable(driver.compile_function(function, driver.Options(profiled=True)))
+    np.testing.assert_allclose(executable.run(x)[0], np.exp(x).sum(), rtol=1e-5)
 
 
 def test_profile_has_every_kernel_and_line(tmp_path):
