@@ -269,8 +269,8 @@ class Executable:
         pointers = base + 8 * (_CONTEXT_WORDS + _ERROR_WORDS)
         recorder = profiler.active()
         if recorder is None:
-            unread = (_WORD * (2 * len(self.artifact.kernels) if self.artifact.profiled else 0))()
-            block[4] = ctypes.addressof(unread)  # the profile has ended since
+            unread = (_WORD * (2 * len(self.artifact.kernels)))()
+            block[4] = ctypes.addressof(unread) if self.artifact.profiled else 0
             status = self._entry(base, pointers, ctypes.addressof(dims))
         else:
             with recorder.call(self.artifact, plan.dims) as times:
