@@ -166,6 +166,8 @@ class Grouping:
     ) -> str:
         if len(a.work | b.work) > self.limits.max_ops:
             return "more than max_ops ops"
+        if kind == "reduce" and (self._reduced_elsewhere(a, b) or self._reduced_elsewhere(b, a)):
+            return "only reductions along other axes read it"
         if kind == "reduce" and (a.strided or b.strided):
             return "a transposed read would be repeated in every pass over the row"
         for reader, writer in ((a, b), (b, a)):
@@ -221,6 +223,30 @@ class Grouping:
             self.group(s) is not a and self.group(s) is not b and self.group(s).above & a.mask
             for s in b.sources
         )
+
+    def _reduced_elsewhere(self, rows: Group, other: Group) -> bool:
+        """Whether full values made from reduced ones alone are only read along other axes.
+
+        Those reductions then start from the reduced values, and nothing full is stored.
+        """
+        if rows.kind != "reduce" or other.kind != "map" or other.full != rows.full:
+            return False
+        if any(True for _ in self._between(rows, other)):
+            return False
+        if any(tuple(value.shape) == rows.full for _, value in self._between(other, rows)):
+            return False
+        waiting, seen = list(other.nodes), set(other.nodes)
+        while waiting and len(seen) <= self.limits.max_ops:
+            node = waiting.pop()
+            for reader in self._followers(node):
+                if tuple(reader.loop) != rows.full:
+                    return False
+                if reader.kind == "map" and reader not in seen:
+                    seen.add(reader)
+                    waiting.append(reader)
+                elif reader.kind not in ("map", "reduce") or reader.axes == rows.axes:
+                    return False
+        return not waiting
 
     def _buffers(self, a: Group, b: Group) -> int:
         """How many arrays the union would read and write."""

@@ -63,6 +63,34 @@ PAIRS = [
         """,
     ),
     (
+        "full values that are only reduced along another axis",
+        "fuse",
+        """
+        func @f(%x: f32[4, 8]) -> (f32[8]) {
+          %m: f32[4] = reduce %x {axes=[1], monoid="max"}
+          %n: f32[4, 8] = broadcast %m {axes=[0], shape=[4, 8]}
+          %d: f32[4, 8] = sub %x, %n
+          %e: f32[4, 8] = exp %d
+          %s: f32[8] = reduce %e {axes=[0], monoid="sum"}
+          return %s
+        }
+        """,
+        """
+        func @f(%x: f32[4, 8]) -> (f32[8]) {
+          %m: f32[4] = reduce %x {axes=[1], monoid="max"}
+          %s: f32[8] = fusion %m, %x {kind="reduce", reason="3 ops, 2 in, 1 out, saves 512 B; apart: only reductions along other axes read it"} {
+            (%m1: f32[4], %x1: f32[4, 8]):
+            %n: f32[4, 8] = broadcast %m1 {axes=[0], shape=[4, 8]}
+            %d: f32[4, 8] = sub %x1, %n
+            %e: f32[4, 8] = exp %d
+            %s1: f32[8] = reduce %e {axes=[0], monoid="sum"}
+            yield %s1
+          }
+          return %s
+        }
+        """,
+    ),
+    (
         "a product with bias, residual and activation",
         "fuse",
         """
