@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,10 @@ from graphmill.frontend.describe import failure
 from graphmill.frontend.state import current
 from graphmill.frontend.tracer import Tracer
 from graphmill.ir.dims import DimLike
-from graphmill.ir.dtypes import DType, f32, f64
+from graphmill.ir.dtypes import DType
 
 # The largest exponent that becomes multiplications: each rounds once, so at most 2 ulp.
 MAX_MULTIPLIED = 4
-HALVES = (-1.5, -0.5, 1.5)
 
 
 def by_constant(x: Any, n: Any, of: DType, shape: Sequence[DimLike]) -> Tracer | None:
@@ -37,8 +35,6 @@ def by_constant(x: Any, n: Any, of: DType, shape: Sequence[DimLike]) -> Tracer |
     base = broadcast_to(astype(as_tracer(x), of), tuple(shape))
     if n == 0.5 and of.is_float:
         return emit("sqrt", base)
-    if n in HALVES and of in (f32, f64):
-        return _by_root(base, n)
     if n == -1 and of.is_inexact:
         return emit("reciprocal", base)
     if n == 1:
@@ -49,20 +45,3 @@ def by_constant(x: Any, n: Any, of: DType, shape: Sequence[DimLike]) -> Tracer |
     if n == 2:
         return square
     return emit("mul", square, base) if n == 3 else emit("square", square)
-
-
-def _by_root(x: Any, n: float) -> Tracer:
-    """x ** n for n of `HALVES`, within 2 ulp and for special values as the power.
-
-    Unlike roots, powers of -0 and -inf are those of 0 and inf.
-    """
-    from graphmill.frontend.elementwise import select
-    from graphmill.frontend.ufuncs import constant_like
-
-    infinite = emit("eq", x, constant_like(x, -math.inf))
-    x = select(infinite, constant_like(x, math.inf), x + 0.0)
-    root: Any = emit("sqrt", x)
-    if n == 1.5:
-        return emit("mul", x, root)
-    inverse = emit("reciprocal", root)
-    return inverse if n == -0.5 else emit("div", inverse, x)

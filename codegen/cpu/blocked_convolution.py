@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphmill.codegen.cpu.contract.spec import Place, Sizes
-from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator
+from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator, run_phases
 from graphmill.codegen.cpu.convolve.blocked import emit_blocked
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec
 from graphmill.codegen.cpu.convolve.blocked_tiles import BlockedPlace
@@ -44,13 +44,7 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
         host.buffers[x].pointer, host.buffers[w].pointer, output.pointer, values.batch,
         host.scratch(needed), made.scratch(code, values), *work.captured(),
     ]  # fmt: skip
-    data = code.alloca("i64", len(slots), 8)
-    for i, value in enumerate(slots):
-        code.store(value, code.at(data, i, "i64"), 8)
-    start = host.stamp()
-    for phase in made.phases:
-        host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
-    host.record(start)
+    run_phases(host, made, slots, values)
     host.kernels.append(info(op, kernel.name, True))
 
 

@@ -407,14 +407,18 @@ def _launch(
         "shared": shared, "scratch": code.at(shared, room, "i8"),
         "scratch_bytes": gemm.scratch(code, values),
     }  # fmt: skip
-    data = code.alloca("i64", len(gemm.slots) + len(extra), 8)
-    for i, name in enumerate(gemm.slots):
-        slot = slots[name]
-        value = slot if isinstance(slot, Val) else host.dim(slot)
-        code.store(value, code.at(data, i, "i64"), 8)
-    for i, value in enumerate(extra, len(gemm.slots)):
+    given = [slots[name] for name in gemm.slots]
+    own = [slot if isinstance(slot, Val) else host.dim(slot) for slot in given]
+    run_phases(host, gemm, [*own, *extra], values)
+
+
+def run_phases(host: Host, made: GemmKernel, slots: Sequence[Val], sizes: Sizes) -> None:
+    """Fill the data that a product's kernels read, and run its phases one after the other."""
+    code = host.code
+    data = code.alloca("i64", len(slots), 8)
+    for i, value in enumerate(slots):
         code.store(value, code.at(data, i, "i64"), 8)
     start = host.stamp()
-    for phase in gemm.phases:
-        host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
+    for phase in made.phases:
+        host.run(phase.symbol, data, phase.items(code, sizes), phase.grain(code, sizes))
     host.record(start)

@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 from graphmill.codegen.cpu.contract.space import Product
 from graphmill.codegen.cpu.contract.spec import GemmKernel, Place, Sizes
-from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator, copied
+from graphmill.codegen.cpu.contraction import (
+    Borrowed,
+    FusedEpilogue,
+    Info,
+    accumulator,
+    copied,
+    run_phases,
+)
 from graphmill.codegen.cpu.convolve.conv import ConvSpec, algorithm, conv_sizes, emit_conv
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Host
@@ -98,10 +105,4 @@ def _launch(
         *(host.dim(size) for size in x.shape[2:]), *(host.dim(place) for place in places),
         *steps[2:], memory, memory, conv.scratch(code, values), *extra,
     ]  # fmt: skip
-    data = code.alloca("i64", len(slots), 8)
-    for i, value in enumerate(slots):
-        code.store(value, code.at(data, i, "i64"), 8)
-    start = host.stamp()
-    for phase in conv.phases:
-        host.run(phase.symbol, data, phase.items(code, values), phase.grain(code, values))
-    host.record(start)
+    run_phases(host, conv, slots, values)
