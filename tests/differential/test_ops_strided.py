@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from graphmill.ir.ops.base import lookup
 from graphmill.ir.reference import interpret
 from tests.differential.compiled import PLAIN, assert_close, executable
 from tests.differential.ranked import LAYOUTS, NO_STRIDES, RANKS, ranked
@@ -11,7 +10,6 @@ from tests.differential.test_ops_compiled import OPS
 from tests.ir.op_samples import arguments
 
 SIZES = (5, 1, 0)
-
 NAMES = [name for name in OPS if name not in NO_STRIDES]
 
 
@@ -25,13 +23,8 @@ def check(made):
             assert_close(compiled.run(*laid), want, f"{layout.__name__}, n = {n}\n{made}")
 
 
-# elementwise ops differ in their arithmetic, not in their loops: each takes two of the ranks
-SIMPLE = [name for name in NAMES if lookup(name).fusion == "elementwise"]
-CASES = [(name, rank) for name in NAMES for rank in RANKS
-         if name not in SIMPLE or (SIMPLE.index(name) - rank) % 3 == 0]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "rank"), CASES)
+@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_op(name, rank):
     for made in ranked(name, rank):
         check(made)
