@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import select
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAUSE = 0.02  # lets a peer's spinning threads go to sleep before the next one is measured
 COLD_RUNS = 3
 SLOW_COMPILE = 5.0  # seconds; what takes longer is compiled cold once
+PATIENCE = 10  # a framework that takes so many times the fastest's time gets one round only
 LIMIT = 600  # seconds for one order; a framework that compiles longer is listed as failed
 
 
@@ -117,14 +119,16 @@ def measure(processes: dict[str, Process], name: str, plan: Plan) -> dict[str, d
     """One row: every framework's median and minimum over interleaved rounds."""
     row = {f: process.ask("prepare", name) for f, process in processes.items()}
     times: dict[str, list[float]] = {f: [] for f in row if "first" in row[f]}
+    longest = math.inf
     for turn in range(plan.rounds):
-        order = list(times)
+        order = [f for f, values in times.items() if min(values, default=0) <= longest]
         for framework in order if turn % 2 == 0 else reversed(order):
             time.sleep(PAUSE)
             answer = processes[framework].ask("round", plan.seconds)
             times[framework] += answer.get("times", [])
             if "wrong" in answer:
                 row[framework] = answer
+        longest = PATIENCE * min((min(t) for t in times.values() if t), default=math.inf)
     for framework, values in times.items():
         processes[framework].ask("drop")
         if values and "wrong" not in row[framework]:
