@@ -9,6 +9,7 @@ from benchmarks.workloads import (
     loops,
     memory,
     rows,
+    training,
     transformers,
     vision,
 )
@@ -21,7 +22,7 @@ FAMILIES: dict[str, tuple[Workload, ...]] = {
     "convolution": convolution.WORKLOADS,
     "attention": attention.WORKLOADS,
     "loops": loops.WORKLOADS,
-    "models": (*vision.WORKLOADS, *transformers.WORKLOADS),
+    "models": (*vision.WORKLOADS, *transformers.WORKLOADS, *training.WORKLOADS),
 }
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload for family in FAMILIES.values() for workload in family
