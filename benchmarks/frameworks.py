@@ -4,6 +4,7 @@ Every `prepare` returns a call without arguments that computes the result from i
 the framework's own form; the result is complete when the call returns.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -84,10 +85,17 @@ def jax_call(workload: Workload, threads: int) -> Call:
 
     call = function(workload, ("jax", "array"), jnp, with_jax)
     inputs, constants = workload.data()
-    weights = [jnp.asarray(c) for c in constants]
-    compiled = jax.jit(lambda *xs: call(*xs, *weights))
-    arrays = [jnp.asarray(a) for a in inputs.values()]
-    return lambda: compiled(*arrays).block_until_ready()
+    wide = any(a.dtype.itemsize == 8 for a in inputs.values())  # JAX narrows these unless told
+
+    def run() -> Any:
+        with jax.enable_x64(wide) if wide else contextlib.nullcontext():
+            return compiled(*arrays).block_until_ready()
+
+    with jax.enable_x64(wide):
+        weights = [jnp.asarray(c) for c in constants]
+        compiled = jax.jit(lambda *xs: call(*xs, *weights))
+        arrays = [jnp.asarray(a) for a in inputs.values()]
+    return run
 
 
 def tensors(*arrays: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from benchmarks.workloads import (
     elementwise,
     loops,
     memory,
+    npbench,
     rows,
     training,
     transformers,
@@ -22,6 +23,7 @@ FAMILIES: dict[str, tuple[Workload, ...]] = {
     "convolution": convolution.WORKLOADS,
     "attention": attention.WORKLOADS,
     "loops": loops.WORKLOADS,
+    "npbench": npbench.WORKLOADS,
     "models": (*vision.WORKLOADS, *transformers.WORKLOADS, *training.WORKLOADS),
 }
 WORKLOADS: dict[str, Workload] = {
