@@ -240,31 +240,41 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Trac
     size = x.dims[0]
     if compare(size, "==", 0, current().trace.dims):
         return broadcast_to(constant(np.int64(0)), values.dims)
-    low = broadcast_to(constant(np.int64(0)), values.dims)
-    high = broadcast_to(as_tracer_dim(x, 0), values.dims)
-    steps = size.bit_length() if isinstance(size, int) else 64
-    for _ in range(steps):
-        low, high = _halved(x, values, low, high, side)
-    return low
+    at = broadcast_to(constant(np.int64(0)), values.dims)
+    if not isinstance(size, int):
+        return _halved_often(x, values, at, side)
+    while size > 1:
+        half = size // 2
+        after = _goes_after(x, at + (half - 1), values, side)
+        at = emit("select", after, at + half, at)
+        size -= half
+    return at + _goes_after(x, at, values, side)
 
 
-def _halved(
-    x: Tracer, values: Tracer, low: Tracer, high: Tracer, side: str
-) -> tuple[Tracer, Tracer]:
-    """One step of a binary search in the range low … high - 1 of each value."""
-    middle = emit("shr", emit("add", low, high), constant_like(low, 1))
-    at = emit("gather", x, middle, axes=(0,))
-    after = emit("lt", at, values) if side == "left" else emit("le", at, values)
+def _goes_after(x: Tracer, at: Tracer, values: Tracer, side: str) -> Tracer:
+    """Whether each value belongs after the element of x at `at`."""
+    found = emit("gather", x, at, axes=(0,))
+    after = emit("lt", found, values) if side == "left" else emit("le", found, values)
     if x.element.is_float:
         # NaN sorts last: everything else is before it, and it is before nothing
-        not_nan = emit("not", emit("isnan", at))
         wanted = emit("isnan", values)
-        other = emit("and", wanted, not_nan) if side == "left" else wanted
-        after = emit("or", after, other)
-    open_ = emit("lt", low, high)
-    right, left = emit("and", open_, after), emit("and", open_, emit("not", after))
-    low = emit("select", right, emit("add", middle, constant_like(low, 1)), low)
-    return low, emit("select", left, middle, high)
+        if side == "left":
+            wanted = emit("and", wanted, emit("eq", found, found))
+        after = emit("or", after, wanted)
+    return after
+
+
+def _halved_often(x: Tracer, values: Tracer, low: Tracer, side: str) -> Tracer:
+    """The search in a range of unknown size: it is empty after 64 steps."""
+    high = broadcast_to(as_tracer_dim(x, 0), values.dims)
+    for _ in range(64):
+        middle = emit("shr", emit("add", low, high), constant_like(low, 1))
+        after = _goes_after(x, middle, values, side)
+        open_ = emit("lt", low, high)
+        right, left = emit("and", open_, after), emit("and", open_, emit("not", after))
+        low = emit("select", right, emit("add", middle, constant_like(low, 1)), low)
+        high = emit("select", left, middle, high)
+    return low
 
 
 @implements(np.digitize)

@@ -253,7 +253,16 @@ def _steps(op: Op, path: Path) -> Iterator[tuple[Value, Path]]:
     for operand in op.operands:
         if op.definition.fusion in ("elementwise", "reduce") or path == INDEX:
             yield operand, path
+        elif op.name == "gather" and path == SAME and _one_index_each(op, operand):
+            yield operand, SAME
         elif op.name == "broadcast" and path == SAME:
             yield operand, ("broadcast", tuple(op.attrs["axes"]))
         else:
             yield operand, INDEX
+
+
+def _one_index_each(op: Op, operand: Value) -> bool:
+    """Whether element i of a gather reads this operand's element i, to know where to look."""
+    array, *indices = op.operands
+    picks_elements = len(op.attrs["axes"]) == len(array.shape)
+    return picks_elements and operand is not array and operand in indices
