@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphmill.codegen.cpu import memory
-from graphmill.codegen.cpu.elem import constant, memory_type
+from graphmill.codegen.cpu.elem import Elem, constant, memory_type
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.index import Index, Indices, shifted, unravel
@@ -29,28 +29,33 @@ def emit_columns(
     kernel: Kernel, plan: Plan, sources: dict[Value, Source], outputs: Sequence[Source]
 ) -> Launch:
     """Write the kernel; work items are blocks of columns."""
-    columns = _Columns(kernel, plan, Elements(kernel, sources), outputs)
-    blocks = _blocks(plan.shape[-1])
+    columns = Columns(kernel, plan, Elements(kernel, sources), outputs)
+    blocks = blocks_of(plan.shape[-1])
     code = kernel.code
     with code.loop(kernel.begin, kernel.end) as item, columns.elements.scope():
         count = kernel.dim(blocks)
         outer = code.binary("arith.divui", item.i, count)
-        start = code.mul(code.binary("arith.remui", item.i, count), WIDTH)
-        stop = code.binary("arith.minsi", code.add(start, WIDTH), kernel.dim(plan.shape[-1]))
-        columns.emit(outer, start, stop)
+        number = code.binary("arith.remui", item.i, count)
+        columns.emit(outer, *stretch(kernel, number, plan.shape[-1]))
     length = product(plan.shape[i] for i in plan.reduced)
     work = (length if isinstance(length, int) else 1024) * WIDTH
     cost = grain(work * flops_per_element(plan.block.ops))
     return Launch(product((*plan.kept_shape[:-1], blocks)), cost)
 
 
-def _blocks(size: DimLike) -> DimLike:
-    if isinstance(size, int):
-        return max(1, -(-size // WIDTH))
+def blocks_of(size: DimLike) -> DimLike:
+    """The number of blocks of so many columns."""
     return maximum(1, (size + WIDTH - 1) // WIDTH)
 
 
-class _Columns:
+def stretch(kernel: Kernel, number: Val, size: DimLike) -> tuple[Val, Val]:
+    """The first column of a block and the one behind its last."""
+    code = kernel.code
+    start = code.mul(number, WIDTH)
+    return start, code.binary("arith.minsi", code.add(start, WIDTH), kernel.dim(size))
+
+
+class Columns:
     """Writing the sweeps over one block of columns."""
 
     def __init__(
@@ -71,19 +76,39 @@ class _Columns:
     def emit(self, outer: Val, start: Val, stop: Val) -> None:
         """All sweeps over the block from column `start` to `stop`, then the results."""
         plan, elements = self.plan, self.elements
-        kept = outer_positions(self.kernel, outer, plan.kept_shape[:-1])
-        at = dict(zip(plan.kept_axes, kept, strict=False))
+        at = self.place(outer)
+        rows = (
+            self.kernel.code.i64(0),
+            self.kernel.dim(product(plan.shape[i] for i in plan.reduced)),
+        )
         for value in list(elements.overrides):
             del elements.overrides[value]
         for reduces in plan.sweeps:
-            self._clear(reduces)
-            self._over_rows(at, start, stop, self._accumulate(reduces, start))
+            self.reduce(reduces, at, start, stop, rows)
             for op in reduces:
-                elements.overrides[op.result] = self._reload(self.states[op.result], start)
+                elements.overrides[op.result] = self._reload(op, start)
         if plan.reduced_yields:
-            self._store_reduced(kept, start, stop)
+            self._store_reduced(tuple(at.values()), start, stop)
         if plan.full_yields:
-            self._over_rows(at, start, stop, self._store_full)
+            self._over_rows(at, start, stop, rows, self._store_full)
+
+    def place(self, outer: Val) -> dict[int, Index]:
+        """The positions along the kept axes but the last."""
+        plan = self.plan
+        kept = outer_positions(self.kernel, outer, plan.kept_shape[:-1])
+        return dict(zip(plan.kept_axes, kept, strict=False))
+
+    def reduce(
+        self, reduces: Sequence[Op], at: dict[int, Index], start: Val, stop: Val,
+        rows: tuple[Val, Val],
+    ) -> None:  # fmt: skip
+        """Reduce the rows from `rows[0]` to `rows[1]` into the state of the block."""
+        self._clear(reduces)
+        self._over_rows(at, start, stop, rows, self._accumulate(reduces, start))
+
+    def state(self, op: Op, column: Index, start: Val, guard: Val | None = None) -> Elem:
+        """What a reduction has come to in a column."""
+        return self.elements.load(self.states[op.result], (self._local(column, start),), guard)
 
     def _clear(self, reduces: Sequence[Op]) -> None:
         lanes, code = self.elements.lanes, self.code
@@ -100,15 +125,17 @@ class _Columns:
         at: dict[int, Index],
         start: Val,
         stop: Val,
+        rows: tuple[Val, Val],
         body: Callable[[Sequence[Indices]], None],
     ) -> None:
-        """Run `body(full indices of some rows)` over all reduced positions and the columns."""
+        """Run `body(full indices of some rows)` over these reduced positions and the columns."""
         plan, code = self.plan, self.code
-        rows = self.kernel.dim(product(plan.shape[i] for i in plan.reduced))
+        first, end = rows
         together = ROWS if len(plan.reduced) == 1 else 1
-        rest = code.binary("arith.remui", rows, code.i64(together))
-        middle = code.binary("arith.subi", rows, rest)
-        for low, high, step in ((code.i64(0), middle, together), (middle, rows, 1)):
+        count = code.binary("arith.subi", end, first)
+        rest = code.binary("arith.remui", count, code.i64(together))
+        middle = code.binary("arith.subi", end, rest)
+        for low, high, step in ((first, middle, together), (middle, end, 1)):
             if low is middle and together == 1:
                 continue
             with code.loop(low, high, step) as row, self.elements.scope():
@@ -155,11 +182,8 @@ class _Columns:
         minus = self.code.binary("arith.subi", self.code.i64(0), start)
         return shifted(self.code, column, minus)
 
-    def _reload(self, state: Source, start: Val) -> Override:
-        def load(index: Indices, guard: Val | None) -> object:
-            return self.elements.load(state, (self._local(index[-1], start),), guard)
-
-        return load  # type: ignore[return-value]
+    def _reload(self, op: Op, start: Val) -> Override:
+        return lambda index, guard: self.state(op, index[-1], start, guard)
 
     def _store_reduced(self, kept: Indices, start: Val, stop: Val) -> None:
         plan = self.plan

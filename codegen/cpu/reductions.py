@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.collapse import collapse
+from graphmill.codegen.cpu.column_slices import emit_column_slices, wants_slices
 from graphmill.codegen.cpu.columns import emit_columns
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.rows import emit_rows
@@ -38,6 +39,9 @@ def emit_reduce(
     operands = [host.buffers[v] for v in op.operands]
     if plan.last_reduced and _few_rows(plan) and plan.single_stage:
         emit_whole(host, op, plan, operands, outputs, label, info)
+        return
+    if wants_slices(plan):
+        emit_column_slices(host, op, plan, operands, outputs, label, info)
         return
     kernel = host.kernel(label)
     sources = {

@@ -36,13 +36,20 @@ def emit_whole(
     """Write and launch both kernels: partial results into scratch memory, then the rest."""
     per_row = product((*(plan.shape[i] for i in plan.reduced[:-1]), row_blocks(plan.shape[-1])))
     count = product((*plan.kept_shape, per_row))
-    accumulators = [Accumulator.of(o) for o in plan.sweeps[0]]
-    sizes = [count * a.memory.itemsize for a in accumulators]
+    storages = partial_results(host, op, count, [Accumulator.of(o) for o in plan.sweeps[0]])
+    _partials(host, op, plan, operands, storages, per_row, label, info)
+    _finish(host, op, plan, operands, outputs, storages, per_row, label, info)
+
+
+def partial_results(
+    host: Host, op: Op, count: DimLike, accumulators: Sequence[Accumulator]
+) -> list[Storage]:
+    """Scratch memory for `count` partial results of each reduction."""
     total: DimLike = 0
     offsets: list[DimLike] = []
-    for size in sizes:
+    for accumulator in accumulators:
         offsets.append(total)
-        total = total + (size + 63) // 64 * 64
+        total = total + (count * accumulator.memory.itemsize + 63) // 64 * 64
     base = host.scratch(lambda code, dim: (dim(total), code.i64(0)))
     storages = []
     for number, offset in enumerate(offsets):
@@ -50,13 +57,13 @@ def emit_whole(
         storage = Storage(("partial", id(op), number), True)
         host.adopt(Buffer(pointer, storage))
         storages.append(storage)
-    _partials(host, op, plan, operands, storages, per_row, label, info)
-    _finish(host, op, plan, operands, outputs, storages, per_row, label, info)
+    return storages
 
 
-def _sources(
+def sources_of(
     host: Host, kernel: Kernel, plan: Plan, operands: Sequence[Buffer]
 ) -> dict[Value, Source]:
+    """The operands' arrays, as the kernel sees them."""
     return {
         arg: host.source(kernel, arg, buffer)
         for arg, buffer in zip(plan.block.args, operands, strict=True)
@@ -68,7 +75,7 @@ def _partials(
     per_row: DimLike, label: str, info: Info,
 ) -> None:  # fmt: skip
     kernel = host.kernel(f"{label}_partial")
-    elements = Elements(kernel, _sources(host, kernel, plan, operands))
+    elements = Elements(kernel, sources_of(host, kernel, plan, operands))
     code, reduces = kernel.code, plan.sweeps[0]
     accumulators = [Accumulator.of(o) for o in reduces]
     pointers = [kernel.pointer(s) for s in storages]
@@ -117,7 +124,7 @@ def _finish(
     storages: Sequence[Storage], per_row: DimLike, label: str, info: Info,
 ) -> None:  # fmt: skip
     kernel = host.kernel(f"{label}_total")
-    elements = Elements(kernel, _sources(host, kernel, plan, operands))
+    elements = Elements(kernel, sources_of(host, kernel, plan, operands))
     code, reduces = kernel.code, plan.sweeps[0]
     pointers = [kernel.pointer(s) for s in storages]
     targets = [
