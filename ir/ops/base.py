@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -110,10 +111,10 @@ def all_ops() -> Mapping[str, OpDef]:
     return _REGISTRY
 
 
+@functools.cache
 def _load() -> None:
     """Import the families, each of which registers its records."""
-    if "return" not in _REGISTRY:
-        import graphmill.ir.ops.families  # noqa: F401
+    import graphmill.ir.ops.families  # noqa: F401
 
 
 # ---- what typing rules share
