@@ -74,7 +74,7 @@ def pack_b(
         ("first", "i64"), ("end", "i64"), ("out", "!llvm.ptr"), ("start", "i64"),
         ("data", "!llvm.ptr"),
     )  # fmt: skip
-    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
+    code = Code(unit, symbol, args, traits=("noinline",))
     b, b_k, b_n, k, n, first, end, out, start, data = code.args
     first_slot = prologue.first if prologue else 0
     reader = replace(reader, extra=extra_slots(code, data, prologue, first_slot))
@@ -235,7 +235,7 @@ def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
         ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("rows", "i64"), ("left", "i64"),
         ("k", "i64"), ("out", "!llvm.ptr"),
     )  # fmt: skip
-    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
+    code = Code(unit, symbol, args, traits=("noinline",))
     a, a_m, a_k, rows, left, k, out = code.args
     group = tile.dot.group
     whole = k if group == 1 else code.binary("arith.divui", k, code.i64(group))
