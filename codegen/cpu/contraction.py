@@ -380,7 +380,8 @@ class FusedPrologue(FusedEpilogue):
         along = 1 if spot.lanes else 0
         at = [Index(spot.col, 0 if spot.along_k else along)] * 2
         at[self.root.attrs["y_contract"][0]] = Index(spot.k, along if spot.along_k else 0)
-        value = convert.cast(code, elements.vector(y, tuple(at)), y.tensor.dtype, self.acc)
+        with elements.scope(spot.mask):
+            value = convert.cast(code, elements.vector(y, tuple(at)), y.tensor.dtype, self.acc)
         assert isinstance(value, Val), "complex operands are computed before"
         return value
 

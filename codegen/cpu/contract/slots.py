@@ -53,6 +53,10 @@ class Slots:
         """Row and batch index as the epilogue knows them."""
         return row, batch
 
+    def part(self, batch: Val, depth: Val) -> tuple[Val, Val, Val]:
+        """The matrix that a batch index stands for, and what of its `depth` units of k it sums."""
+        return batch, self.code.i64(0), depth
+
     def matrices(self, items: Val) -> Iterator[tuple[Val, Val, Val]]:
         """For each matrix this call touches: its batch index and its range of `items` items.
 

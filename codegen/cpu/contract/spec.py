@@ -73,12 +73,16 @@ class Epilogue:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where in B some loaded elements are: position of the first, and the axis of the lanes."""
+    """Where in B some loaded elements are: position of the first, and the axis of the lanes.
+
+    Lanes where `mask` is false are beyond B's edge.
+    """
 
     k: Val
     col: Val
     lanes: int
     along_k: bool
+    mask: Val | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def gemm_sizes(code: Code, given: Val) -> Sizes:
 @functools.cache
 def compiled_gemm(spec: GemmSpec, epilogue: Epilogue | None, target: Target) -> Kernels:
     """The kernels of one spec, compiled once per test run."""
-    unit = Unit()
+    unit = Unit(target.vector_bits)
     kernel: GemmKernel = emit_gemm(unit, "gm_product", spec, target, epilogue)
     return Kernels(unit, kernel.phases, (kernel.shared, kernel.scratch), gemm_sizes, target)
 
