@@ -15,6 +15,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import Step
 from graphmill.codegen.cpu.contract.elements import ceil_div, most
+from graphmill.codegen.cpu.contract.grid import cells, grid_of
 from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import panel_dtype, panel_steps
 from graphmill.codegen.cpu.contract.phases import Count, kernel_of, nothing
@@ -36,7 +37,6 @@ from graphmill.codegen.cpu.contract.spec import (
 from graphmill.codegen.cpu.contract.tiled import (
     emit_tiled,
     panel_units,
-    row_tiles,
     scratch_layout,
 )
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -81,9 +81,11 @@ def _tiled_kernel(
     if plan.b_mode == "shared":
         phases = (_pack_phase(unit, symbol, spec, plan, prologue),)
 
-    def longest(code: Code, sizes: Sizes) -> Val:
-        panels = ceil_div(code, sizes.n, plan.tile.columns)
-        return most(code, row_tiles(code, plan.tile, sizes.m), panels)
+    def grid(code: Code, sizes: Sizes) -> Val:
+        return grid_of(code, spec, plan, sizes, sizes.batch)
+
+    def blocks(code: Code, sizes: Sizes) -> Val:
+        return cells(code, grid(code, sizes))
 
     def shared(code: Code, sizes: Sizes) -> Val:
         if plan.b_mode != "shared":
@@ -95,7 +97,7 @@ def _tiled_kernel(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, spec, plan, sizes).bytes
 
-    return kernel_of(phases, symbol, longest, shared, scratch)
+    return replace(kernel_of(phases, symbol, blocks, shared, scratch), grid=grid)
 
 
 def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
@@ -114,8 +116,9 @@ def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
 
     phases = [chosen(p, k is one) for k in (one, many) for p in k.phases]
     return GemmKernel(
-        tuple(phases), larger(one.shared, many.shared), larger(one.scratch, many.scratch)
-    )
+        tuple(phases), larger(one.shared, many.shared), larger(one.scratch, many.scratch),
+        grid=many.grid,
+    )  # fmt: skip
 
 
 def _skinny_kernel(symbol: str, plan: Plan, shape: Skinny) -> GemmKernel:

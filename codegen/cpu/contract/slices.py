@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, most, store_as
+from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, store_as
 from graphmill.codegen.cpu.contract.finish import apply, extra_slots
+from graphmill.codegen.cpu.contract.grid import cells, grid_of
 from graphmill.codegen.cpu.contract.microkernel import add
 from graphmill.codegen.cpu.contract.packing import units
 from graphmill.codegen.cpu.contract.phases import WORTH_A_THREAD, kernel_of
@@ -25,7 +26,7 @@ from graphmill.codegen.cpu.contract.spec import (
     Prologue,
     Sizes,
 )
-from graphmill.codegen.cpu.contract.tiled import Tiled, row_tiles, scratch_layout
+from graphmill.codegen.cpu.contract.tiled import Tiled, scratch_layout
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.launch import WORK
 from graphmill.codegen.cpu.memory import tail_mask
@@ -88,9 +89,11 @@ def emit_sliced(
     code.finish()
     _emit_total(unit, symbol, spec, plan, count, epilogue)
 
-    def slices(code: Code, sizes: Sizes) -> Val:
-        panels = ceil_div(code, sizes.n, tile.columns)
-        return code.mul(most(code, row_tiles(code, tile, sizes.m), panels), count)
+    def grid(code: Code, sizes: Sizes) -> Val:
+        return grid_of(code, spec, plan, sizes, code.mul(sizes.batch, count))
+
+    def blocks(code: Code, sizes: Sizes) -> Val:
+        return code.mul(cells(code, grid(code, sizes)), count)
 
     def rows(code: Code, sizes: Sizes) -> Val:
         return code.mul(sizes.m, sizes.batch)
@@ -103,8 +106,8 @@ def emit_sliced(
 
     row_work = max(1, WORK // max(1, count * (spec.n or 0)))
     total = Phase(symbol, rows, lambda code, sizes: code.i64(row_work))
-    sliced = kernel_of((), name, slices, shared, scratch)
-    return replace(sliced, phases=(*sliced.phases, total))
+    sliced = kernel_of((), name, blocks, shared, scratch)
+    return replace(sliced, phases=(*sliced.phases, total), grid=grid)
 
 
 def _emit_total(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphmill.codegen.cpu.contract.blocking import Tile
-from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, most
+from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
 from graphmill.codegen.cpu.contract.finish import finish_tile
 from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
@@ -128,6 +128,22 @@ def emit_tiled(
     code.finish()
 
 
+_Parts = tuple[tuple[Val, Val], Val]  # some neighbours among so many
+
+
+def _chosen(code: Code, condition: Val, a: _Parts, b: _Parts) -> _Parts:
+    """`a` if `condition`, else `b`."""
+    (a_low, a_high), (b_low, b_high) = a[0], b[0]
+    some = code.select(condition, a_low, b_low), code.select(condition, a_high, b_high)
+    return some, code.select(condition, a[1], b[1])
+
+
+def _part(code: Code, size: Val, some: tuple[Val, Val], parts: Val) -> tuple[Val, Val]:
+    """The range that neighbouring ones of `parts` equal parts of `size` make."""
+    low, high = (code.binary("arith.divui", code.mul(size, at), parts) for at in some)
+    return low, high
+
+
 class Tiled:
     """The kernel being written, with the values all of its loops use."""
 
@@ -171,18 +187,25 @@ class Tiled:
         return self.code.binary("arith.divui", self.code.mul(tile, self.sizes.m), self.count)
 
     def body(self) -> None:
-        """Cut the items into one range of tiles and panels per matrix of the batch."""
+        """Cut the items into ranges of tiles and panels of every matrix of the batch."""
         code = self.code
-        by_rows = code.compare("arith.cmpi", "sge", self.tiles, self.panels)
-        longest = most(code, self.tiles, self.panels)
-        for batch, low, high in self.slot.matrices(longest):
-            self._matrix(batch, by_rows, low, high)
+        rows, columns = self.slot.grid(self.tiles, self.panels)
+        by_rows = code.compare("arith.cmpi", "eq", columns, code.i64(1))
+        strip = code.select(by_rows, rows, columns)  # blocks whose neighbours make one block
+        for batch, low, high in self.slot.matrices(code.mul(rows, columns)):
+            first, past = code.binary("arith.divui", low, strip), ceil_div(code, high, strip)
+            with code.loop(first, past) as at:
+                start = code.mul(at.i, strip)
+                begin = most(code, minus(code, low, start), 0)
+                end = least(code, minus(code, high, start), strip)
+                one = (at.i, code.add(at.i, 1)), rows
+                tiles = _part(code, self.tiles, *_chosen(code, by_rows, ((begin, end), rows), one))
+                all_panels = (code.i64(0), code.i64(1)), code.i64(1)
+                along = _chosen(code, by_rows, all_panels, ((begin, end), columns))
+                self._matrix(batch, tiles, _part(code, self.panels, *along))
 
-    def _matrix(self, batch: Val, by_rows: Val, low: Val, high: Val) -> None:
+    def _matrix(self, batch: Val, rows: tuple[Val, Val], panels: tuple[Val, Val]) -> None:
         code, slot, spec = self.code, self.slot, self.spec
-        zero = code.i64(0)
-        rows = (code.select(by_rows, low, zero), code.select(by_rows, high, self.tiles))
-        panels = (code.select(by_rows, zero, low), code.select(by_rows, self.panels, high))
         matrix, start, stop = slot.part(batch, self.depth)
         turns_end = most(code, stop, code.add(start, 1))  # without values of k, C is zero
         a = code.at(slot["a"], code.mul(matrix, slot["a_batch"]), memory_element(spec.a))

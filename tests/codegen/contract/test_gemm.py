@@ -246,3 +246,20 @@ def test_special_values(gemm: Gemm) -> None:
         with np.errstate(invalid="ignore"):
             want = a.astype(np.float64) @ b.astype(np.float64)
         np.testing.assert_allclose(gemm(spec, a, b), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(None, None, None), (130, 460, 170)], ids=["any", "known"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_number_of_threads_gives_the_same_bits(
+    gemm: Gemm, batch: int, sizes: tuple[int | None, ...]
+) -> None:
+    rng = np.random.default_rng(10)
+    f32 = dtypes.f32
+    spec = GemmSpec(f32, f32, f32, f32, *sizes, batch=None if sizes[0] is None else batch)
+    given = [(130, 460, 170)] if None not in sizes else [(9, 2000, 300), (900, 50, 90)]
+    for m, n, k in given:
+        a, b = matrix(rng, (batch, m, k), f32), matrix(rng, (batch, k, n), f32)
+        first = gemm(spec, a, b)
+        check(first, a, b)
+        for workers in (2, 3, 4, 7):
+            np.testing.assert_array_equal(gemm(spec, a, b, workers=workers), first)
