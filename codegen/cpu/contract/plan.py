@@ -28,6 +28,8 @@ class Plan:
     packs what it needs), `group` (a few panels at a time, just before use), `direct` (read where
     it lies, the last partial panel packed). `direct_c`: the micro-kernel stores into C itself.
     `split_k`: C holds the sums of earlier slices of k; else one slice is all of it.
+    `panels_first`: all slices of k for a few panels before the next ones, so that C stays in the
+    caches meanwhile; else all panels for each slice, so that a slice of A does.
     """
 
     tile: Tile
@@ -37,6 +39,7 @@ class Plan:
     heights: tuple[int, ...]
     direct_c: bool
     split_k: bool
+    panels_first: bool = False
     pitch: int = 0  # of a group packed row by row instead of panel by panel
 
 
@@ -58,7 +61,9 @@ def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
         b_mode = _b_mode(spec, tile, blocks, target)
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
-    return Plan(tile, blocks, pack_a, b_mode, _heights(spec, tile), direct_c, split_k)
+    heights = _heights(spec, tile)
+    first = not pack_a and b_mode != "direct" and _fits(spec, tile, target)
+    return Plan(tile, blocks, pack_a, b_mode, heights, direct_c, split_k, first)
 
 
 def fitted(spec: GemmSpec, tile: Tile, target: Target) -> Tile:
@@ -114,6 +119,13 @@ def _pack_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     if spec.m is None or spec.k is None:
         return True
     return spec.m * spec.k * tile.bytes > target.l2
+
+
+def _fits(spec: GemmSpec, tile: Tile, target: Target) -> bool:
+    """Whether the second level keeps all of A while B streams by."""
+    if spec.m is None or spec.k is None:
+        return False
+    return spec.m * spec.k * tile.bytes <= target.l2 * 5 // 8
 
 
 def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:

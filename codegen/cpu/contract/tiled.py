@@ -211,20 +211,28 @@ class Tiled:
         a = code.at(slot["a"], code.mul(matrix, slot["a_batch"]), memory_element(spec.a))
         c = code.at(slot["c"], code.mul(batch, slot["c_batch"]), memory_element(spec.out))
         panel_b = self._panel_b(matrix, panels)
-        step = self._even(code.binary("arith.subi", rows[1], rows[0]))
-        with code.loop(rows[0], rows[1], step) as block:
-            end = least(code, code.add(block.i, step), rows[1])
-            depth = self.scratch.depth
-            with code.loop(start, turns_end, depth) as k:
-                left = code.binary("arith.subi", stop, k.i)
-                length = least(code, left, depth)
-                last = code.compare("arith.cmpi", "sle", left, depth)
-                elements = length
-                if (group := self.tile.dot.group) > 1:
-                    rest = code.binary("arith.subi", self.sizes.k, code.mul(k.i, group))
-                    elements = least(code, rest, code.mul(length, group))
-                slice_ = Slice(k.i, length, last, (block.i, end), panels, batch, elements, start)
-                self._block(slice_, a, c, panel_b)
+        step = self._even(minus(code, rows[1], rows[0]))
+        strip = most(code, minus(code, panels[1], panels[0]), 1)
+        if self.plan.panels_first:
+            strip = code.i64(GROUP if self.plan.b_mode == "group" else 1)
+        depth = self.scratch.depth
+        with (
+            code.loop(*panels, strip) as first,
+            code.loop(*rows, step) as block,
+            code.loop(start, turns_end, depth) as k,
+        ):
+            left = minus(code, stop, k.i)
+            length, elements = least(code, left, depth), None
+            if (group := self.tile.dot.group) > 1:
+                rest = minus(code, self.sizes.k, code.mul(k.i, group))
+                elements = least(code, rest, code.mul(length, group))
+            part = Slice(
+                k.i, length, code.compare("arith.cmpi", "sle", left, depth),
+                (block.i, least(code, code.add(block.i, step), rows[1])),
+                (first.i, least(code, code.add(first.i, strip), panels[1])),
+                batch, elements, start,
+            )  # fmt: skip
+            self._block(part, a, c, panel_b)
 
     def _even(self, tiles: Val) -> Val:
         """Tiles per block: as few blocks as fit the caches, all about the same size."""
@@ -304,10 +312,14 @@ class Tiled:
                 self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
 
     def _ahead(self, part: Slice, panel_b: PanelB, panel: Val, tile: Val, b: Val) -> Val:
-        """What to prefetch: the next panel, a share in each of a block's first tiles."""
+        """What to prefetch: the panel that comes next, a share in each of a block's first tiles."""
         code = self.code
         share = code.binary("arith.subi", tile, part.tiles[0])
         following, _ = panel_b.at(code, self.tile, code.add(panel, 1), part.k)
+        if not panel_b.from_slice:
+            more = code.compare("arith.cmpi", "slt", code.add(panel, 1), part.panels[1])
+            below, _ = panel_b.at(code, self.tile, part.panels[0], code.add(part.k, part.length))
+            following = code.select(more, following, below)
         away = code.mul(code.mul(share, part.length), AHEAD)
         shares = self.tile.columns * self.tile.bytes // AHEAD
         some_left = code.compare("arith.cmpi", "slt", share, code.i64(shares))
