@@ -26,7 +26,7 @@ from graphmill.codegen.cpu.contract.spec import (
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.host import Buffer, Host, emit_dim
+from graphmill.codegen.cpu.host import THREADS, Buffer, Host, emit_dim
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import Source, Storage, contiguous
 from graphmill.codegen.cpu.loops import emit_loop
@@ -380,7 +380,8 @@ class FusedPrologue(FusedEpilogue):
         along = 1 if spot.lanes else 0
         at = [Index(spot.col, 0 if spot.along_k else along)] * 2
         at[self.root.attrs["y_contract"][0]] = Index(spot.k, along if spot.along_k else 0)
-        value = convert.cast(code, elements.vector(y, tuple(at)), y.tensor.dtype, self.acc)
+        with elements.scope(spot.mask):
+            value = convert.cast(code, elements.vector(y, tuple(at)), y.tensor.dtype, self.acc)
         assert isinstance(value, Val), "complex operands are computed before"
         return value
 
@@ -397,7 +398,8 @@ def _launch(
         return gemm.shared(into, values), gemm.scratch(into, values)
 
     shared = host.scratch(needed)
-    values = Sizes(host.dim(m), host.dim(n), host.dim(k), host.dim(batch))
+    threads = host.context(THREADS, "i64")
+    values = Sizes(host.dim(m), host.dim(n), host.dim(k), host.dim(batch), threads)
     room = code.binary("arith.andi", code.add(gemm.shared(code, values), 63), code.i64(-64))
     slots = {
         "a": a.pointer, "b": b.pointer, "c": output.pointer,
@@ -405,7 +407,7 @@ def _launch(
         "a_m": a.rows, "a_k": a.columns, "b_k": b.rows, "b_n": b.columns, "c_m": n,
         "a_batch": a.batch, "b_batch": b.batch, "c_batch": m * n,
         "shared": shared, "scratch": code.at(shared, room, "i8"),
-        "scratch_bytes": gemm.scratch(code, values),
+        "scratch_bytes": gemm.scratch(code, values), "grid": gemm.grid(code, values),
     }  # fmt: skip
     given = [slots[name] for name in gemm.slots]
     own = [slot if isinstance(slot, Val) else host.dim(slot) for slot in given]

@@ -131,7 +131,7 @@ class Code:
         result: str | None = None,
         *,
         internal: bool = True,
-        attrs: str = "",
+        traits: Sequence[str] = (),
     ) -> None:
         self.unit = unit
         self.name = name
@@ -139,7 +139,7 @@ class Code:
         self._signature = [f"%{arg}: {kind}" for arg, kind in args]
         self._result = result
         self._linkage = "internal " if internal else ""
-        self._attrs = f" attributes {{{attrs}}}" if attrs else ""
+        self._traits = ("nounwind", *traits)  # LLVM's function attributes
         self._constants: dict[tuple[str, str], Val] = {}
         self._head: list[str] = []
         self._lines: list[str] = []
@@ -477,7 +477,8 @@ class Code:
         self.line(f"llvm.return {value} : {value.type}" if value else "llvm.return")
         arrow = f" -> {self._result}" if self._result else ""
         head = f"  llvm.func {self._linkage}@{self.name}({', '.join(self._signature)}){arrow}"
-        head += f"{self._attrs} {{"
+        traits = ", ".join(f'"{trait}"' for trait in self._traits)
+        head += f" attributes {{passthrough = [{traits}]}} {{"
         if self.unit.places is not None:
             self.unit.places.use(self.name)
         types = ", ".join(arg.type for arg in self.args)

@@ -17,7 +17,7 @@ from graphmill.ir.dtypes import DType
 
 # LLVM would make memcpy of a copying loop; glibc's (2.36) is 10 times slower on AMD's CPUs where
 # target and source lie at nearby offsets of their pages (its bug 30994), and a call in any case
-_ATTRIBUTES = 'passthrough = ["nounwind", "no-builtin-memcpy"]'
+_TRAITS = ("no-builtin-memcpy",)
 
 BODY = [("begin", "i64"), ("end", "i64"), ("worker", "i64")]
 
@@ -56,7 +56,7 @@ class Kernel:
         self.target = target
         self.name = name
         self.lanes = target.lanes(32)
-        self.code = Code(unit, f"{name}_body", BODY, attrs=_ATTRIBUTES)
+        self.code = Code(unit, f"{name}_body", BODY, traits=_TRAITS)
         self.begin, self.end, self.worker = self.code.args
         self.captures: list[tuple[str, object]] = []
         self._known: dict[tuple[str, object], Val] = {}

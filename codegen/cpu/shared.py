@@ -43,8 +43,7 @@ def lowered(op: str, call: Call, lowering: Lowering) -> Elem:
 def _write(symbol: str, kind: str, values: list[Val], call: Call, lowering: Lowering) -> bool:
     """Add the operation to the unit as a function, if it is long."""
     arguments = [(f"x{i}", value.type) for i, value in enumerate(values)]
-    attrs = 'passthrough = ["noinline", "nounwind"]'
-    code = Code(call.scope.code.unit, symbol, arguments, kind, attrs=attrs)
+    code = Code(call.scope.code.unit, symbol, arguments, kind, traits=("noinline",))
     result = lower(
         replace(call, scope=Scope(code, call.scope.fused), args=tuple(code.args)), lowering
     )

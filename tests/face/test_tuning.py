@@ -20,7 +20,7 @@ from graphmill.frontend.trace import trace
 from graphmill.ir.graph import Function
 from graphmill.runtime import cache as disk
 
-W = np.random.default_rng(0).standard_normal((33, 65), dtype=np.float32)
+W = np.random.default_rng(0).standard_normal((33, 64), dtype=np.float32)
 X = np.random.default_rng(1).standard_normal((21, 33), dtype=np.float32)
 IMAGE = np.random.default_rng(2).standard_normal((1, 5, 9, 9), dtype=np.float32)
 KERNEL = np.random.default_rng(3).standard_normal((7, 5, 3, 3), dtype=np.float32)

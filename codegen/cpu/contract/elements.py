@@ -32,10 +32,11 @@ def resize(code: Code, value: Val, element: str, *, signed: bool = True) -> Val:
 
 
 def load_wide(
-    code: Code, base: Val, index: Val | int, dtype: DType, element: str, lanes: int = 0
-) -> Val:
+    code: Code, base: Val, index: Val | int, dtype: DType, element: str, lanes: int = 0,
+    mask: Val | None = None,
+) -> Val:  # fmt: skip
     """Element `index` of `base` (or `lanes` from there on) as `element`."""
-    value = memory.load(code, base, index, dtype, lanes)
+    value = memory.load(code, base, index, dtype, lanes, mask=mask)
     assert isinstance(value, Val), "complex operands take the simple loops"
     return resize(code, value, element, signed=dtype.kind == "i")
 

@@ -54,7 +54,7 @@ def finish_tile(
     symbol = f"{name}_finish" if epilogue else f"gm.finish_{tile.element}_{out}"
     if not unit.once(symbol):
         return symbol
-    code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')
+    code = Code(unit, symbol, _ARGS, traits=("noinline",))
     cols = code.args[4]
     whole = code.compare("arith.cmpi", "sge", cols, code.i64(tile.columns))
     finisher = _Finisher(code, tile, acc, out, epilogue, first_extra)

@@ -8,7 +8,6 @@ inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +15,14 @@ import numpy as np
 
 from graphmill.codegen.artifact import Step
 from graphmill.codegen.cpu.contract.elements import ceil_div, most
+from graphmill.codegen.cpu.contract.grid import cells, grid_of
 from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import panel_dtype, panel_steps
+from graphmill.codegen.cpu.contract.phases import Count, kernel_of, nothing
 from graphmill.codegen.cpu.contract.plan import Plan, make_plan
 from graphmill.codegen.cpu.contract.simple import emit_simple
 from graphmill.codegen.cpu.contract.skinny import Skinny, emit_skinny, scratch_elements, skinny
+from graphmill.codegen.cpu.contract.slices import emit_sliced, slices_of
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import (
     SLOTS,
@@ -35,7 +37,6 @@ from graphmill.codegen.cpu.contract.spec import (
 from graphmill.codegen.cpu.contract.tiled import (
     emit_tiled,
     panel_units,
-    row_tiles,
     scratch_layout,
 )
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -45,8 +46,6 @@ __all__ = [
     "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Prologue", "Sizes",
     "emit_gemm", "packed_size", "packing_of_b",
 ]  # fmt: skip
-
-_WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, well above a fork and join
 
 
 def emit_gemm(
@@ -62,6 +61,8 @@ def emit_gemm(
     if shape is not None:
         emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue, prologue)
         return _skinny_kernel(symbol, plan, shape)
+    if (count := slices_of(spec, plan)) > 1:
+        return emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
     many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
     one = replace(spec, m=1)
     if spec.m is not None or (shape := skinny(one)) is None:
@@ -80,9 +81,11 @@ def _tiled_kernel(
     if plan.b_mode == "shared":
         phases = (_pack_phase(unit, symbol, spec, plan, prologue),)
 
-    def longest(code: Code, sizes: Sizes) -> Val:
-        panels = ceil_div(code, sizes.n, plan.tile.columns)
-        return most(code, row_tiles(code, plan.tile, sizes.m), panels)
+    def grid(code: Code, sizes: Sizes) -> Val:
+        return grid_of(code, spec, plan, sizes, sizes.batch)
+
+    def blocks(code: Code, sizes: Sizes) -> Val:
+        return cells(code, grid(code, sizes))
 
     def shared(code: Code, sizes: Sizes) -> Val:
         if plan.b_mode != "shared":
@@ -94,7 +97,7 @@ def _tiled_kernel(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, spec, plan, sizes).bytes
 
-    return kernel_of(phases, symbol, longest, shared, scratch)
+    return replace(kernel_of(phases, symbol, blocks, shared, scratch), grid=grid)
 
 
 def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
@@ -108,20 +111,14 @@ def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
 
         return replace(phase, items=items)
 
-    def larger(a: _Count, b: _Count) -> _Count:
+    def larger(a: Count, b: Count) -> Count:
         return lambda code, sizes: most(code, a(code, sizes), b(code, sizes))
 
     phases = [chosen(p, k is one) for k in (one, many) for p in k.phases]
     return GemmKernel(
-        tuple(phases), larger(one.shared, many.shared), larger(one.scratch, many.scratch)
-    )
-
-
-_Count = Callable[[Code, Sizes], Val]
-
-
-def nothing(code: Code, sizes: Sizes) -> Val:
-    return code.i64(0)
+        tuple(phases), larger(one.shared, many.shared), larger(one.scratch, many.scratch),
+        grid=many.grid,
+    )  # fmt: skip
 
 
 def _skinny_kernel(symbol: str, plan: Plan, shape: Skinny) -> GemmKernel:
@@ -133,24 +130,6 @@ def _skinny_kernel(symbol: str, plan: Plan, shape: Skinny) -> GemmKernel:
         return code.op(f"arith.andi {size}, {code.i64(-64)} : i64", "i64")
 
     return kernel_of((), symbol, per_matrix, nothing, scratch)
-
-
-def kernel_of(
-    phases: tuple[Phase, ...], symbol: str, per_matrix: _Count, shared: _Count, scratch: _Count
-) -> GemmKernel:
-    """A kernel of `per_matrix` items for each matrix of the batch, none when C is empty."""
-
-    def items(code: Code, sizes: Sizes) -> Val:
-        empty = code.compare("arith.cmpi", "eq", code.mul(sizes.m, sizes.n), code.i64(0))
-        count = code.mul(per_matrix(code, sizes), sizes.batch)
-        return code.select(empty, code.i64(0), count)
-
-    def grain(code: Code, sizes: Sizes) -> Val:
-        work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
-        each = code.binary("arith.divui", work, most(code, items(code, sizes), 1))
-        return ceil_div(code, code.i64(_WORTH_A_THREAD), most(code, each, 1))
-
-    return GemmKernel((*phases, Phase(symbol, items, grain)), shared, scratch)
 
 
 def _pack_phase(

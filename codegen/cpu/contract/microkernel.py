@@ -44,7 +44,7 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     symbol = f"gm.mk_{tile.element}{tile.dot.name}_{rows}x{tile.vectors}"
     if not unit.once(symbol):
         return symbol
-    code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline"]')
+    code = Code(unit, symbol, _ARGS, traits=("noinline",))
     a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead = code.args
     offsets = [_opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     for i in range(rows):

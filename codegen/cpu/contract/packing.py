@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.artifact import Step
+from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import multiply_units
 from graphmill.codegen.cpu.contract.elements import ceil_div, memory_element, minus
@@ -74,7 +75,7 @@ def pack_b(
         ("first", "i64"), ("end", "i64"), ("out", "!llvm.ptr"), ("start", "i64"),
         ("data", "!llvm.ptr"),
     )  # fmt: skip
-    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
+    code = Code(unit, symbol, args, traits=("noinline",))
     b, b_k, b_n, k, n, first, end, out, start, data = code.args
     first_slot = prologue.first if prologue else 0
     reader = replace(reader, extra=extra_slots(code, data, prologue, first_slot))
@@ -112,12 +113,14 @@ class _PackB:
         self.whole = k if group == 1 else code.binary("arith.divui", k, code.i64(group))
         self.unit_step = code.mul(self.b_k, group)
 
-    def spot(self, k: Val, at: Val | int, lanes: int, *, along_k: bool = False) -> Spot | None:
+    def spot(
+        self, k: Val, at: Val | int, lanes: int, *, along_k: bool = False, mask: Val | None = None
+    ) -> Spot | None:
         """Where the elements of row `k` of the block, `at` columns into the panel, are in B."""
         if self.reader.prologue is None:
             return None
         code = self.code
-        return Spot(code.add(self.start, k), code.add(self.column, at), lanes, along_k)
+        return Spot(code.add(self.start, k), code.add(self.column, at), lanes, along_k, mask)
 
     def panel(self, b: Val, out: Val, span: tuple[Val, Val], valid: Val, order: str) -> None:
         """Units `span` of the panel whose first column is at `b`, `valid` of its columns real."""
@@ -128,11 +131,16 @@ class _PackB:
             if order == "row":
                 self._rows(b, first, stop, out)
             elif order == "col":
-                self._transposed(b, first, stop, out)
+                self._transposed(b, first, stop, out, code.i64(tile.columns))
             else:
                 self._gathered(b, first, stop, code.i64(tile.columns), out)
         with code.otherwise():
-            self._gathered(b, first, stop, valid, out)
+            if order == "row" and code.unit.vector_bits == 512:  # where a mask costs nothing
+                self._rows(b, first, stop, out, valid)
+            elif order == "col":
+                self._transposed(b, first, stop, out, valid)
+            else:
+                self._gathered(b, first, stop, valid, out)
         if tile.dot.group > 1:
             with code.when(code.compare("arith.cmpi", "slt", stop, span[1])):
                 columns = code.binary("arith.minsi", valid, code.i64(tile.columns))
@@ -154,15 +162,20 @@ class _PackB:
             old = code.select(kept, code.load(address, tile.vector, tile.bytes), zero)
             code.store(code.binary("arith.subi", old, loop.results[0]), address, tile.bytes)
 
-    def _rows(self, b: Val, first: Val, stop: Val, out: Val) -> None:
+    def _rows(self, b: Val, first: Val, stop: Val, out: Val, valid: Val | None = None) -> None:
+        """Whole vectors of neighbouring columns; those from `valid` on are zero."""
         code, tile, reader = self.code, self.tile, self.reader
+        masks: list[Val | None] = [None] * tile.vectors
+        if valid is not None:
+            lefts = (code.add(valid, -v * tile.lanes) for v in range(tile.vectors))
+            masks = [memory.tail_mask(code, left, tile.lanes) for left in lefts]
         with code.loop(first, stop) as loop:
             row = code.at(b, code.mul(loop.i, self.unit_step), memory_element(reader.dtype))
             target = code.at(out, code.mul(loop.i, tile.columns), tile.unit)
             for v in range(tile.vectors):
                 at, lanes = v * tile.lanes, tile.lanes
-                spot = self.spot(loop.i, at, lanes)
-                value = reader.across(code, row, self.b_k, at, lanes, spot)
+                spot = self.spot(loop.i, at, lanes, mask=masks[v])
+                value = reader.across(code, row, self.b_k, at, lanes, spot, masks[v])
                 code.store(value, code.at(target, v * tile.lanes, tile.unit), tile.bytes)
 
     def _gathered(
@@ -181,24 +194,28 @@ class _PackB:
                 value = reader.one(code, row, self.b_k, at, count, spot)
                 code.store(value, code.at(target, column.i, tile.unit), tile.bytes)
 
-    def _transposed(self, b: Val, first: Val, stop: Val, out: Val) -> None:
-        """A full panel of column-major B, `lanes` × `lanes` squares at a time."""
+    def _transposed(self, b: Val, first: Val, stop: Val, out: Val, valid: Val) -> None:
+        """A panel of column-major B, `lanes` × `lanes` squares at a time.
+
+        Columns from `valid` on, of which nothing is read, repeat the last one.
+        """
         code, tile, reader = self.code, self.tile, self.reader
         lanes = tile.lanes
         length = minus(code, stop, first)
         bulk = code.add(first, code.op(f"arith.andi {length}, {code.i64(-lanes)} : i64", "i64"))
+        last = code.add(valid, -1)
         with code.loop(first, bulk, lanes) as loop, code.loop(0, tile.columns, lanes) as square:
-            start = code.at(b, code.mul(self.b_n, square.i), memory_element(reader.dtype))
             rows = []
             for lane in range(lanes):
-                column = code.at(start, code.mul(self.b_n, lane), memory_element(reader.dtype))
-                spot = self.spot(loop.i, code.add(square.i, lane), lanes, along_k=True)
+                at = code.binary("arith.minsi", code.add(square.i, lane), last)
+                column = code.at(b, code.mul(self.b_n, at), memory_element(reader.dtype))
+                spot = self.spot(loop.i, at, lanes, along_k=True)
                 rows.append(reader.along(code, column, loop.i, lanes, spot))
-            for at, value in enumerate(transpose(code, rows)):
-                index = code.mul(code.add(loop.i, at), tile.columns)
+            for step, value in enumerate(transpose(code, rows)):
+                index = code.mul(code.add(loop.i, step), tile.columns)
                 address = code.at(out, code.add(index, square.i), tile.unit)
                 code.store(value, address, tile.bytes)
-        self._gathered(b, bulk, stop, code.i64(tile.columns), out)
+        self._gathered(b, bulk, stop, valid, out)
 
 
 def transpose(code: Code, rows: list[Val]) -> list[Val]:
@@ -235,7 +252,7 @@ def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
         ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("rows", "i64"), ("left", "i64"),
         ("k", "i64"), ("out", "!llvm.ptr"),
     )  # fmt: skip
-    code = Code(unit, symbol, args, attrs='passthrough = ["noinline"]')
+    code = Code(unit, symbol, args, traits=("noinline",))
     a, a_m, a_k, rows, left, k, out = code.args
     group = tile.dot.group
     whole = k if group == 1 else code.binary("arith.divui", k, code.i64(group))

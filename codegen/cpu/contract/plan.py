@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
 from graphmill.codegen.cpu.contract.elements import is_plain
-from graphmill.codegen.cpu.contract.space import name_of, scheduled
+from graphmill.codegen.cpu.contract.space import FEWEST_SUMS, name_of, scheduled, tiles
 from graphmill.codegen.cpu.contract.spec import GemmSpec
 from graphmill.codegen.cpu.schedule import Schedule
 from graphmill.codegen.cpu.target import Target
 
+FEW_TILES = 8  # beyond, an odd number of tiles is made even, so that two threads get half each
+WIDE = 2  # panels side by side in memory that are read as well as packed ones
+FITTING_ROWS = 8  # taller tiles need more addresses than there are registers
+WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads best
+DELAYED = 0.15  # of the loads
 GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
 
 
@@ -22,6 +28,8 @@ class Plan:
     packs what it needs), `group` (a few panels at a time, just before use), `direct` (read where
     it lies, the last partial panel packed). `direct_c`: the micro-kernel stores into C itself.
     `split_k`: C holds the sums of earlier slices of k; else one slice is all of it.
+    `panels_first`: all slices of k for a few panels before the next ones, so that C stays in the
+    caches meanwhile; else all panels for each slice, so that a slice of A does.
     """
 
     tile: Tile
@@ -31,6 +39,7 @@ class Plan:
     heights: tuple[int, ...]
     direct_c: bool
     split_k: bool
+    panels_first: bool = False
     pitch: int = 0  # of a group packed row by row instead of panel by panel
 
 
@@ -41,7 +50,7 @@ def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
     """
     units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
     types = (spec.a, spec.b) if units else (None, None)
-    tile = register_tile(target, spec.acc, *types)
+    tile = fitted(spec, register_tile(target, spec.acc, *types), target)
     blocks = cache_blocks(target, tile)
     measured = target.schedule(name_of(spec)) if target.schedules else Schedule()
     tile, blocks, measured = scheduled(measured, spec, target, tile, blocks)
@@ -52,7 +61,37 @@ def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
         b_mode = _b_mode(spec, tile, blocks, target)
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
-    return Plan(tile, blocks, pack_a, b_mode, _heights(spec, tile), direct_c, split_k)
+    heights = _heights(spec, tile)
+    first = not pack_a and b_mode != "direct" and _fits(spec, tile, target)
+    return Plan(tile, blocks, pack_a, b_mode, heights, direct_c, split_k, first)
+
+
+def fitted(spec: GemmSpec, tile: Tile, target: Target) -> Tile:
+    """The tile, or a narrower one where that computes much less beyond the edges of C."""
+    most = WORTH_FITTING * _cycles(spec, tile)
+    others = [replace(tile, rows=r, vectors=v) for r, v in tiles(target) if r <= FITTING_ROWS]
+    best = min(others, key=partial(_cycles, spec))
+    return best if _cycles(spec, best) < most else tile
+
+
+def _cycles(spec: GemmSpec, tile: Tile) -> float:
+    """A row's share of the cycles for one value of k: multiply-adds, or loads where they are more.
+
+    Some of the loads delay a multiply-add. Sizes that are not known are taken as large.
+    """
+    panels = -(-spec.n // tile.columns) if spec.n else 1 / tile.columns
+    count = 1
+    heights: tuple[int, ...] = (tile.rows,)
+    if spec.m:
+        count, heights = count_of_tiles(spec.m, tile), _heights(spec, tile)
+    high = spec.m - count * heights[0] if spec.m else 0  # tiles of the larger height
+
+    def cycles(rows: int) -> float:
+        loads = rows + tile.vectors
+        return max(rows * tile.vectors, loads, FEWEST_SUMS) + DELAYED * loads
+
+    total = (count - high) * cycles(heights[0]) + high * cycles(heights[-1])
+    return panels * total / (spec.m or tile.rows)
 
 
 def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
@@ -61,8 +100,14 @@ def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
         return tuple(range(1, tile.rows + 1))
     if spec.m == 0:
         return (1,)
-    base, extra = divmod(spec.m, -(-spec.m // tile.rows))
+    base, extra = divmod(spec.m, count_of_tiles(spec.m, tile))
     return (base, base + 1) if extra else (base,)
+
+
+def count_of_tiles(m: int, tile: Tile) -> int:
+    """How many tiles cover `m` rows."""
+    count = -(-m // tile.rows)
+    return count + count % 2 if count > FEW_TILES else count
 
 
 def _pack_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
@@ -76,6 +121,13 @@ def _pack_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     return spec.m * spec.k * tile.bytes > target.l2
 
 
+def _fits(spec: GemmSpec, tile: Tile, target: Target) -> bool:
+    """Whether the second level keeps all of A while B streams by."""
+    if spec.m is None or spec.k is None:
+        return False
+    return spec.m * spec.k * tile.bytes <= target.l2 * 5 // 8
+
+
 def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
     """B is packed unless it is read too few times to pay for that or L1 holds all of it."""
     if spec.b_packed:
@@ -87,6 +139,8 @@ def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
         return packed
     if spec.m is not None and spec.m <= 2 * tile.rows:
         return "direct"
+    if spec.n and spec.n % tile.columns == 0 and spec.n <= WIDE * tile.columns:
+        return "direct"  # rows are panels already
     if spec.k is None or spec.n is None:
         return packed
     return "direct" if spec.k * spec.n * tile.bytes <= 2 * target.l1 else packed

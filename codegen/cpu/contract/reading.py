@@ -9,7 +9,7 @@ from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import load_wide, memory_element, resize
 from graphmill.codegen.cpu.contract.spec import Prologue, Spot
 from graphmill.codegen.cpu.emit import Code, Val, vector
-from graphmill.ir.dtypes import DType
+from graphmill.ir.dtypes import DType, i16
 
 _PART_BITS = {"i8": 8, "i16": 16, "bf16": 16}
 
@@ -31,8 +31,8 @@ class Reader:
         """The elements at a spot of B, stored from element `at` of `base` on."""
         element = self.tile.element
         if self.prologue is None:
-            return load_wide(code, base, at, self.dtype, element, spot.lanes)
-        value = memory.load(code, base, at, self.dtype, spot.lanes)
+            return load_wide(code, base, at, self.dtype, element, spot.lanes, spot.mask)
+        value = memory.load(code, base, at, self.dtype, spot.lanes, mask=spot.mask)
         return self.prologue.apply(code, value, spot, self.extra)
 
     @property
@@ -42,17 +42,18 @@ class Reader:
         return f"{self.dtype}_{tile.element}{tile.dot.name}"
 
     def across(
-        self, code: Code, base: Val, k_step: Val, at: Val | int, lanes: int, spot: Spot | None
-    ) -> Val:
+        self, code: Code, base: Val, k_step: Val, at: Val | int, lanes: int,
+        spot: Spot | None = None, mask: Val | None = None,
+    ) -> Val:  # fmt: skip
         """The units of `lanes` neighbouring rows or columns; `base` is the unit's first k."""
         if spot is not None:
             return self.computed(code, base, at, spot)
         if self.tile.dot.group == 1:
-            return load_wide(code, base, at, self.dtype, self.tile.element, lanes)
+            return load_wide(code, base, at, self.dtype, self.tile.element, lanes, mask)
         parts = []
         for j in range(self.tile.dot.group):
             row = code.at(base, code.mul(k_step, j), memory_element(self.dtype)) if j else base
-            parts.append(self._load(code, row, at, lanes))
+            parts.append(self._load(code, row, at, lanes, mask))
         return self._join(code, parts)
 
     def along(self, code: Code, base: Val, unit: Val, lanes: int, spot: Spot | None) -> Val:
@@ -90,9 +91,14 @@ class Reader:
             parts.append(part)
         return self._join(code, parts)
 
-    def _load(self, code: Code, base: Val, at: Val | int, lanes: int) -> Val:
-        element = memory_element(self.dtype)
-        return code.load(code.at(base, at, element), vector(element, lanes), self.dtype.itemsize)
+    def _load(
+        self, code: Code, base: Val, at: Val | int, lanes: int, mask: Val | None = None
+    ) -> Val:
+        """Elements as they lie in memory, those of bf16 as integers."""
+        bits = i16 if self.dtype.bits == 16 else self.dtype
+        value = memory.load(code, base, at, bits, lanes, mask=mask)
+        assert isinstance(value, Val), "units hold real values"
+        return value
 
     def _join(self, code: Code, parts: list[Val]) -> Val:
         """The values of a unit, each shifted to its place in 32 bits."""

@@ -10,6 +10,13 @@ from graphmill.codegen.cpu.emit import Code, Val
 
 BODY = (("data", "!llvm.ptr"), ("begin", "i64"), ("end", "i64"), ("worker", "i64"))
 POINTERS = ("a", "b", "c", "shared", "scratch")
+GRID_SHIFT = 16  # a grid is one i64: its columns from this bit on, its rows below
+
+
+def decoded(code: Code, grid: Val) -> tuple[Val, Val]:
+    """Rows and columns of a grid of blocks of C."""
+    rows = code.binary("arith.andi", grid, code.i64((1 << GRID_SHIFT) - 1))
+    return rows, code.binary("arith.shrui", grid, code.i64(GRID_SHIFT))
 
 
 class Slots:
@@ -52,6 +59,14 @@ class Slots:
     def place(self, row: Val, batch: Val) -> tuple[Val, Val]:
         """Row and batch index as the epilogue knows them."""
         return row, batch
+
+    def grid(self, tiles: Val, panels: Val) -> tuple[Val, Val]:
+        """Into how many rows and columns of blocks `tiles` × `panels` are cut for the threads."""
+        return decoded(self.code, self["grid"])
+
+    def part(self, batch: Val, depth: Val) -> tuple[Val, Val, Val]:
+        """The matrix that a batch index stands for, and what of its `depth` units of k it sums."""
+        return batch, self.code.i64(0), depth
 
     def matrices(self, items: Val) -> Iterator[tuple[Val, Val, Val]]:
         """For each matrix this call touches: its batch index and its range of `items` items.

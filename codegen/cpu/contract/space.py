@@ -54,10 +54,11 @@ def name_of(spec: GemmSpec) -> str:
 
 
 def tiles(target: Target) -> Iterator[tuple[int, int]]:
-    """Rows and vectors whose sums, row of B and broadcast fit the registers."""
+    """Rows and vectors whose sums, row of B, broadcast and unfused product fit the registers."""
+    others = 1 if target.fuses else 2
     for rows in ROWS:
         for vectors in VECTORS:
-            if FEWEST_SUMS <= rows * vectors <= target.registers - vectors - 1:
+            if FEWEST_SUMS <= rows * vectors <= target.registers - vectors - others:
                 yield rows, vectors
 
 

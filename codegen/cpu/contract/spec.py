@@ -12,7 +12,7 @@ from graphmill.ir.dtypes import DType
 
 SLOTS = (
     "a", "b", "c", "m", "n", "k", "a_m", "a_k", "b_k", "b_n", "c_m",
-    "batch", "a_batch", "b_batch", "c_batch", "shared", "scratch", "scratch_bytes",
+    "batch", "a_batch", "b_batch", "c_batch", "shared", "scratch", "scratch_bytes", "grid",
 )  # fmt: skip
 
 
@@ -73,12 +73,16 @@ class Epilogue:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where in B some loaded elements are: position of the first, and the axis of the lanes."""
+    """Where in B some loaded elements are: position of the first, and the axis of the lanes.
+
+    Lanes where `mask` is false are beyond B's edge.
+    """
 
     k: Val
     col: Val
     lanes: int
     along_k: bool
+    mask: Val | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +100,16 @@ class Prologue:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The run-time sizes of one call, as i64 values of the caller's code."""
+    """The run-time sizes of one call, as i64 values of the caller's code.
+
+    `threads` is what may run it, for whoever plans work items.
+    """
 
     m: Val
     n: Val
     k: Val
     batch: Val
+    threads: Val | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +130,12 @@ class GemmKernel:
 
     `data` holds 8-byte slots named `slots` (strides in elements), then the epilogue's. `shared` and
     `scratch` give the bytes of 64-aligned memory for all workers together (slot `shared`) and for
-    each worker (slot `scratch`, worker w starting at `w * scratch_bytes`); both may be 0.
+    each worker (slot `scratch`, worker w starting at `w * scratch_bytes`); both may be 0. `grid`
+    gives the slot of that name.
     """
 
     phases: tuple[Phase, ...]
     shared: Callable[[Code, Sizes], Val]
     scratch: Callable[[Code, Sizes], Val]
     slots: tuple[str, ...] = SLOTS
+    grid: Callable[[Code, Sizes], Val] = lambda code, sizes: code.i64(0)

@@ -6,19 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphmill.codegen.cpu.contract.blocking import Tile
-from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, most
+from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
 from graphmill.codegen.cpu.contract.finish import finish_tile
 from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
-from graphmill.codegen.cpu.contract.plan import GROUP, Plan
+from graphmill.codegen.cpu.contract.plan import FEW_TILES, GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
 
 def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
-    """How many tiles cover `m` rows."""
-    return ceil_div(code, m, tile.rows)
+    """How many tiles cover `m` rows, as `plan.count_of_tiles` says of a known number."""
+    count = ceil_div(code, m, tile.rows)
+    odd = code.binary("arith.andi", count, code.i64(1))
+    many = code.compare("arith.cmpi", "sgt", count, code.i64(FEW_TILES))
+    return code.add(count, code.select(many, odd, code.i64(0)))
 
 
 def panel_units(code: Code, tile: Tile, k: Val) -> Val:
@@ -30,7 +33,8 @@ def panel_units(code: Code, tile: Tile, k: Val) -> Val:
 class Slice:
     """What the inner loops work on: a slice of k, ranges of tiles and panels, of one matrix.
 
-    `k` and `length` count packed units, `elements` the values of k in the slice.
+    `k` and `length` count packed units, `elements` the values of k in the slice. `batch` is the
+    index of the result.
     """
 
     k: Val
@@ -40,6 +44,7 @@ class Slice:
     panels: tuple[Val, Val]
     batch: Val
     elements: Val | None = None
+    start: Val | None = None  # of the sums along k, where it is not 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,22 @@ def emit_tiled(
     code.finish()
 
 
+_Parts = tuple[tuple[Val, Val], Val]  # some neighbours among so many
+
+
+def _chosen(code: Code, condition: Val, a: _Parts, b: _Parts) -> _Parts:
+    """`a` if `condition`, else `b`."""
+    (a_low, a_high), (b_low, b_high) = a[0], b[0]
+    some = code.select(condition, a_low, b_low), code.select(condition, a_high, b_high)
+    return some, code.select(condition, a[1], b[1])
+
+
+def _part(code: Code, size: Val, some: tuple[Val, Val], parts: Val) -> tuple[Val, Val]:
+    """The range that neighbouring ones of `parts` equal parts of `size` make."""
+    low, high = (code.binary("arith.divui", code.mul(size, at), parts) for at in some)
+    return low, high
+
+
 class Tiled:
     """The kernel being written, with the values all of its loops use."""
 
@@ -148,11 +169,10 @@ class Tiled:
         self._heights()
 
     def _heights(self) -> None:
-        """`base` rows a tile, one more in the first `extra`; and the micro-kernel of each."""
+        """`base` rows a tile, one more in some; and the micro-kernel of each."""
         code, unit = self.code, self.code.unit
-        count = code.binary("arith.maxsi", self.tiles, code.i64(1))
-        self.base = code.binary("arith.divui", self.sizes.m, count)
-        self.extra = code.binary("arith.remui", self.sizes.m, count)
+        self.count = code.binary("arith.maxsi", self.tiles, code.i64(1))
+        self.base = code.binary("arith.divui", self.sizes.m, self.count)
         kernels = [(h, code.address_of(microkernel(unit, self.tile, h))) for h in self.plan.heights]
         self.kernels = []
         for height in (self.base, code.add(self.base, 1)):
@@ -163,41 +183,56 @@ class Tiled:
             self.kernels.append(chosen)
 
     def start(self, tile: Val) -> Val:
-        """The first row of a tile."""
-        longer = least(self.code, tile, self.extra)
-        return self.code.add(self.code.mul(tile, self.base), longer)
+        """The first row of a tile: longer ones lie evenly among the others."""
+        return self.code.binary("arith.divui", self.code.mul(tile, self.sizes.m), self.count)
 
     def body(self) -> None:
-        """Cut the items into one range of tiles and panels per matrix of the batch."""
+        """Cut the items into ranges of tiles and panels of every matrix of the batch."""
         code = self.code
-        by_rows = code.compare("arith.cmpi", "sge", self.tiles, self.panels)
-        longest = most(code, self.tiles, self.panels)
-        for batch, low, high in self.slot.matrices(longest):
-            self._matrix(batch, by_rows, low, high)
+        rows, columns = self.slot.grid(self.tiles, self.panels)
+        by_rows = code.compare("arith.cmpi", "eq", columns, code.i64(1))
+        strip = code.select(by_rows, rows, columns)  # blocks whose neighbours make one block
+        for batch, low, high in self.slot.matrices(code.mul(rows, columns)):
+            first, past = code.binary("arith.divui", low, strip), ceil_div(code, high, strip)
+            with code.loop(first, past) as at:
+                start = code.mul(at.i, strip)
+                begin = most(code, minus(code, low, start), 0)
+                end = least(code, minus(code, high, start), strip)
+                one = (at.i, code.add(at.i, 1)), rows
+                tiles = _part(code, self.tiles, *_chosen(code, by_rows, ((begin, end), rows), one))
+                all_panels = (code.i64(0), code.i64(1)), code.i64(1)
+                along = _chosen(code, by_rows, all_panels, ((begin, end), columns))
+                self._matrix(batch, tiles, _part(code, self.panels, *along))
 
-    def _matrix(self, batch: Val, by_rows: Val, low: Val, high: Val) -> None:
+    def _matrix(self, batch: Val, rows: tuple[Val, Val], panels: tuple[Val, Val]) -> None:
         code, slot, spec = self.code, self.slot, self.spec
-        zero = code.i64(0)
-        rows = (code.select(by_rows, low, zero), code.select(by_rows, high, self.tiles))
-        panels = (code.select(by_rows, zero, low), code.select(by_rows, self.panels, high))
-        a = code.at(slot["a"], code.mul(batch, slot["a_batch"]), memory_element(spec.a))
+        matrix, start, stop = slot.part(batch, self.depth)
+        turns_end = most(code, stop, code.add(start, 1))  # without values of k, C is zero
+        a = code.at(slot["a"], code.mul(matrix, slot["a_batch"]), memory_element(spec.a))
         c = code.at(slot["c"], code.mul(batch, slot["c_batch"]), memory_element(spec.out))
-        panel_b = self._panel_b(batch, panels)
-        step = self._even(code.binary("arith.subi", rows[1], rows[0]))
-        with code.loop(rows[0], rows[1], step) as block:
-            end = least(code, code.add(block.i, step), rows[1])
-            depth = self.scratch.depth
-            turns = code.binary("arith.maxsi", self.depth, code.i64(1))
-            with code.loop(0, turns, depth) as k:
-                left = code.binary("arith.subi", self.depth, k.i)
-                length = least(code, left, depth)
-                last = code.compare("arith.cmpi", "sle", left, depth)
-                elements = length
-                if (group := self.tile.dot.group) > 1:
-                    rest = code.binary("arith.subi", self.sizes.k, code.mul(k.i, group))
-                    elements = least(code, rest, code.mul(length, group))
-                slice_ = Slice(k.i, length, last, (block.i, end), panels, batch, elements)
-                self._block(slice_, a, c, panel_b)
+        panel_b = self._panel_b(matrix, panels)
+        step = self._even(minus(code, rows[1], rows[0]))
+        strip = most(code, minus(code, panels[1], panels[0]), 1)
+        if self.plan.panels_first:
+            strip = code.i64(GROUP if self.plan.b_mode == "group" else 1)
+        depth = self.scratch.depth
+        with (
+            code.loop(*panels, strip) as first,
+            code.loop(*rows, step) as block,
+            code.loop(start, turns_end, depth) as k,
+        ):
+            left = minus(code, stop, k.i)
+            length, elements = least(code, left, depth), None
+            if (group := self.tile.dot.group) > 1:
+                rest = minus(code, self.sizes.k, code.mul(k.i, group))
+                elements = least(code, rest, code.mul(length, group))
+            part = Slice(
+                k.i, length, code.compare("arith.cmpi", "sle", left, depth),
+                (block.i, least(code, code.add(block.i, step), rows[1])),
+                (first.i, least(code, code.add(first.i, strip), panels[1])),
+                batch, elements, start,
+            )  # fmt: skip
+            self._block(part, a, c, panel_b)
 
     def _even(self, tiles: Val) -> Val:
         """Tiles per block: as few blocks as fit the caches, all about the same size."""
@@ -268,19 +303,23 @@ class Tiled:
                 code, code.binary("arith.subi", self.sizes.n, col), code.i64(tile.columns)
             )
             with code.loop(*part.tiles) as at:
-                more = code.compare("arith.cmpi", "slt", at.i, self.extra)
                 row = self.start(at.i)
-                height = code.select(more, code.add(self.base, 1), self.base)
+                height = code.binary("arith.subi", self.start(code.add(at.i, 1)), row)
+                more = code.compare("arith.cmpi", "ne", height, self.base)
                 kernel = code.select(more, self.kernels[1], self.kernels[0])
                 head = [a_at(at.i, row), a_m, a_k, b, b_k, part.length]
                 ahead = self._ahead(part, panel_b, panel.i, at.i, b)
                 self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
 
     def _ahead(self, part: Slice, panel_b: PanelB, panel: Val, tile: Val, b: Val) -> Val:
-        """What to prefetch: the next panel, a share in each of a block's first tiles."""
+        """What to prefetch: the panel that comes next, a share in each of a block's first tiles."""
         code = self.code
         share = code.binary("arith.subi", tile, part.tiles[0])
         following, _ = panel_b.at(code, self.tile, code.add(panel, 1), part.k)
+        if not panel_b.from_slice:
+            more = code.compare("arith.cmpi", "slt", code.add(panel, 1), part.panels[1])
+            below, _ = panel_b.at(code, self.tile, part.panels[0], code.add(part.k, part.length))
+            following = code.select(more, following, below)
         away = code.mul(code.mul(share, part.length), AHEAD)
         shares = self.tile.columns * self.tile.bytes // AHEAD
         some_left = code.compare("arith.cmpi", "slt", share, code.i64(shares))
@@ -298,7 +337,7 @@ class Tiled:
         """One tile: straight into C, or by way of the buffer when it needs finishing."""
         code, slot, tile = self.code, self.slot, self.tile
         row, col, height, valid = where
-        earlier = code.compare("arith.cmpi", "ne", part.k, code.i64(0))
+        earlier = code.compare("arith.cmpi", "ne", part.k, part.start or code.i64(0))
         earlier = code.op(f"arith.extui {earlier} : i1 to i64", "i64")
         last = code.op(f"arith.extui {part.last} : i1 to i64", "i64")
         offset = code.add(code.mul(row, slot["c_m"]), col)

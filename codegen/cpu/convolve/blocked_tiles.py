@@ -60,7 +60,7 @@ class _Dense:
     def __init__(
         self, unit: Unit, symbol: str, spec: BlockedSpec, shape: Shape, run: Run, together: int
     ) -> None:
-        self.code = Code(unit, symbol, _DENSE, attrs='passthrough = ["noinline", "nounwind"]')
+        self.code = Code(unit, symbol, _DENSE, traits=("noinline",))
         self.spec, self.shape, self.run, self.together = spec, shape, run, together
         self.vectors = together * shape.parts
 
@@ -190,7 +190,7 @@ def lanes_tile(
     if not unit.once(symbol):
         return symbol
     args = _LANES if epilogue is None else (*_LANES, *_WHERE)
-    code = Code(unit, symbol, args, attrs='passthrough = ["noinline", "nounwind"]')
+    code = Code(unit, symbol, args, traits=("noinline",))
     x, x_line, w, lines, out, *where = code.args
     window, block, size = spec.window[1], spec.w_block, shape.lanes
     extra = extra_slots(code, where[0], epilogue, len(SLOTS)) if where else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphmill.codegen.cpu.contract.elements import ceil_div, is_plain, most
-from graphmill.codegen.cpu.contract.gemm import kernel_of, nothing
+from graphmill.codegen.cpu.contract.phases import kernel_of, nothing
 from graphmill.codegen.cpu.contract.plan import GROUP, make_plan
 from graphmill.codegen.cpu.contract.slots import BODY
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Sizes

@@ -66,7 +66,7 @@ class PatchProduct(Tiled):
 def _emit_packer(unit: Unit, symbol: str, conv: ConvSpec, plan: Plan) -> str:
     """Symbol of the function that packs `count` patches from `first`: rows of a slice of k."""
     name = f"{symbol}_patches"
-    code = Code(unit, name, _ARGS, attrs='passthrough = ["noinline"]')
+    code = Code(unit, name, _ARGS, traits=("noinline",))
     slots = ConvSlots(code, conv)
     x, start, length, first, count, out = code.args[4:]
     tile = plan.tile

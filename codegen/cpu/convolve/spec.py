@@ -120,6 +120,12 @@ class ConvSlots(Slots):
     def first_extra(self) -> int:
         return len(slot_names(self.conv.rank))
 
+    def grid(self, tiles: Val, panels: Val) -> tuple[Val, Val]:
+        """Rows of tiles, or columns of panels where there are more of them."""
+        code, one = self.code, self.code.i64(1)
+        high = code.compare("arith.cmpi", "sge", tiles, panels)
+        return code.select(high, tiles, one), code.select(high, one, panels)
+
     def place(self, row: Val, batch: Val) -> tuple[Val, Val]:
         """The channel in the whole result, and the image."""
         image, group = self.image_and_group(batch)

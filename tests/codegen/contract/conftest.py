@@ -79,16 +79,18 @@ class Kernels:
 
 
 def gemm_sizes(code: Code, given: Val) -> Sizes:
-    """m, n, k, batch from an array of i64."""
-    return Sizes(*(code.load(code.at(given, i, "i64"), "i64", 8) for i in range(4)))
+    """m, n, k, batch and threads from an array of i64."""
+    return Sizes(*(code.load(code.at(given, i, "i64"), "i64", 8) for i in range(5)))
 
 
 @functools.cache
 def compiled_gemm(spec: GemmSpec, epilogue: Epilogue | None, target: Target) -> Kernels:
     """The kernels of one spec, compiled once per test run."""
-    unit = Unit()
+    unit = Unit(target.vector_bits)
     kernel: GemmKernel = emit_gemm(unit, "gm_product", spec, target, epilogue)
-    return Kernels(unit, kernel.phases, (kernel.shared, kernel.scratch), gemm_sizes, target)
+    return Kernels(
+        unit, kernel.phases, (kernel.shared, kernel.scratch, kernel.grid), gemm_sizes, target
+    )
 
 
 def run_gemm(
@@ -110,8 +112,9 @@ def run_gemm(
     guard = 8  # columns beyond the result, which no kernel may touch
     whole = np.full((*lead, m, n + guard), 99, spec.out.numpy)
     c = whole[..., :n]
-    plan = kernels.plan((m, n, k, batch))
-    shared, scratch = aligned(plan[-2]), aligned(plan[-1] * workers)
+    plan = kernels.plan((m, n, k, batch, workers))
+    *_, shared_bytes, scratch_bytes, grid = plan
+    shared, scratch = aligned(shared_bytes), aligned(scratch_bytes * workers)
 
     def strides(x: np.ndarray[Any, Any]) -> list[int]:
         own = [step // x.itemsize for step in x.strides]
@@ -123,8 +126,8 @@ def run_gemm(
         b_batch = packed.strides[0] // packed.itemsize if packed.ndim == 4 else 0
     data = np.array(
         [a.ctypes.data, source.ctypes.data, c.ctypes.data, m, n, k, a_m, a_k, b_k, b_n, c_m,
-         batch, a_batch, b_batch, c_batch, shared.ctypes.data, scratch.ctypes.data, plan[-1],
-         *extra], np.int64,
+         batch, a_batch, b_batch, c_batch, shared.ctypes.data, scratch.ctypes.data,
+         scratch_bytes, grid, *extra], np.int64,
     )  # fmt: skip
     kernels.run(data, plan, workers)
     assert (whole[..., n:] == whole.dtype.type(99)).all(), "a store beyond the matrix"

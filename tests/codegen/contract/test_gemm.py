@@ -16,6 +16,8 @@ from graphmill.codegen.cpu.contract.gemm import (
     packed_size,
     packing_of_b,
 )
+from graphmill.codegen.cpu.contract.plan import make_plan
+from graphmill.codegen.cpu.contract.slices import slices_of
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.target import native
 from graphmill.ir import dtypes
@@ -27,7 +29,7 @@ ORDERS = ("row", "col", "strided")
 SHAPES = [
     (1, 1, 1), (6, 16, 8), (7, 17, 9), (7, 333, 511), (40, 33, 300), (13, 5, 600), (3, 3, 0),
     (0, 4, 5), (4, 0, 5), (1, 40, 33), (40, 1, 33), (2, 300, 70), (300, 3, 70), (5, 7, 1),
-    (260, 200, 530),
+    (260, 200, 530), (40, 10, 33), (90, 70, 200),
 ]  # fmt: skip
 
 
@@ -97,6 +99,48 @@ def test_static_size(gemm: Gemm, a_order: str, b_order: str, shape: tuple[int, i
     a, b = matrix(rng, (m, k), f32, a_order), matrix(rng, (k, n), f32, b_order)
     check(gemm(spec, a, b), a, b)
     check(gemm(spec, a, b, workers=2), a, b)
+
+
+DEEP = [
+    ("f32", "f32", 12, 64, 8192), ("f32", "f32", 13, 70, 5003), ("bf16", "f32", 24, 10, 9001),
+    ("i8", "i32", 9, 65, 5001),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("case", DEEP, ids=lambda c: f"{c[0]}-{c[2]}x{c[3]}x{c[4]}")
+def test_deep_products_are_cut_alike(
+    gemm: Gemm, case: tuple[str, str, int, int, int], order: str
+) -> None:
+    """Slices of k are work items: any number of workers gives the same bits."""
+    rng = np.random.default_rng(8)
+    of, acc = dtypes.dtype(case[0]), dtypes.dtype(case[1])
+    m, n, k = case[2:]
+    spec = GemmSpec(of, of, acc, acc, m, n, k, order, order, batch=2)
+    assert slices_of(spec, make_plan(spec, native(), units=True)) > 1
+    a, b = matrix(rng, (2, m, k), of, order), matrix(rng, (2, k, n), of, order)
+    got = [gemm(spec, a, b, workers=workers) for workers in (1, 2, 5)]
+    check(got[0], a, b)
+    for other in got[1:]:
+        np.testing.assert_array_equal(other, got[0])
+    if acc is dtypes.f32:
+        bias = matrix(rng, (n,), acc)
+        some = gemm(spec, a, b, epilogue=BIAS, extra=[bias.ctypes.data], workers=3)
+        shift = 100 * np.arange(2)[:, None, None]
+        want = np.maximum(exact(a, b) + bias + shift, np.arange(m)[:, None])
+        np.testing.assert_allclose(some, want, rtol=1e-4, atol=1e-3)
+
+
+def test_deep_product_with_a_packed_constant(gemm: Gemm) -> None:
+    rng = np.random.default_rng(9)
+    f32 = dtypes.f32
+    m, n, k = 20, 70, 6000
+    spec = GemmSpec(f32, f32, f32, f32, m, n, k, b_packed=True)
+    assert slices_of(spec, make_plan(spec, native(), units=True)) > 1
+    a, b = matrix(rng, (m, k), f32), matrix(rng, (k, n), f32)
+    steps, _, dtype = packing_of_b(spec, native())
+    panels = np.ascontiguousarray(apply(b, steps), dtype)
+    check(gemm(spec, a, b, packed=panels, workers=3), a, b)
 
 
 TYPES = [
@@ -202,3 +246,20 @@ def test_special_values(gemm: Gemm) -> None:
         with np.errstate(invalid="ignore"):
             want = a.astype(np.float64) @ b.astype(np.float64)
         np.testing.assert_allclose(gemm(spec, a, b), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(None, None, None), (130, 460, 170)], ids=["any", "known"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_number_of_threads_gives_the_same_bits(
+    gemm: Gemm, batch: int, sizes: tuple[int | None, ...]
+) -> None:
+    rng = np.random.default_rng(10)
+    f32 = dtypes.f32
+    spec = GemmSpec(f32, f32, f32, f32, *sizes, batch=None if sizes[0] is None else batch)
+    given = [(130, 460, 170)] if None not in sizes else [(9, 2000, 300), (900, 50, 90)]
+    for m, n, k in given:
+        a, b = matrix(rng, (batch, m, k), f32), matrix(rng, (batch, k, n), f32)
+        first = gemm(spec, a, b)
+        check(first, a, b)
+        for workers in (2, 3, 4, 7):
+            np.testing.assert_array_equal(gemm(spec, a, b, workers=workers), first)

@@ -1,0 +1,89 @@
+"""Cutting C into a grid of blocks, one for each thread that the work is worth.
+
+Only the number of threads, known at run time, and the sizes decide. Every element of C is summed
+in the same order whatever the grid is.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from graphmill.codegen.cpu.contract.blocking import Tile
+from graphmill.codegen.cpu.contract.elements import ceil_div, least, most
+from graphmill.codegen.cpu.contract.phases import WORTH_A_THREAD
+from graphmill.codegen.cpu.contract.plan import Plan
+from graphmill.codegen.cpu.contract.slots import GRID_SHIFT, decoded
+from graphmill.codegen.cpu.contract.spec import GemmSpec, Sizes
+from graphmill.codegen.cpu.contract.tiled import row_tiles
+from graphmill.codegen.cpu.emit import Code, Unit, Val
+
+MANY = 16  # products a thread: their number alone balances the threads
+_ARGS = tuple(
+    (name, "i64")
+    for name in ("threads", "batch", "tiles", "panels", "work", "tile_cost", "a_cost", "b_cost")
+)
+
+
+def grid_of(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, batch: Val) -> Val:
+    """The grid for each of `batch` products, as slot `grid` holds it."""
+    known = (spec.m, spec.n, spec.k, spec.batch)
+    if prod(n for n in known if n is not None) < 2 * WORTH_A_THREAD and None not in known:
+        return code.i64((1 << GRID_SHIFT) + 1)
+    assert sizes.threads is not None, "the caller knows its threads"
+    tile = plan.tile
+    panels = ceil_div(code, sizes.n, tile.columns)
+    work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
+    costs = [code.i64(cost) for cost in _costs(plan)]
+    args = [sizes.threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]
+    found = code.call(_chooser(code.unit), args, "i64")
+    assert found is not None
+    return found
+
+
+def cells(code: Code, grid: Val) -> Val:
+    """How many blocks a grid has."""
+    return code.mul(*decoded(code, grid))
+
+
+def _costs(plan: Plan) -> tuple[int, int, int]:
+    """Quarters of cycles, for each value of k: of a tile, of a tile's rows of A, a panel's of B."""
+    tile: Tile = plan.tile
+    a = 4 if plan.pack_a else 1
+    b = 16 if plan.b_mode in ("group", "worker") else 8
+    return 4 * tile.rows * tile.vectors, a * tile.rows, b * tile.vectors
+
+
+def _chooser(unit: Unit) -> str:
+    """Symbol of the function that tries the grids with 1, 2, 4, … columns."""
+    symbol = "gm.grid"
+    if not unit.once(symbol):
+        return symbol
+    code = Code(unit, symbol, _ARGS, "i64", traits=("noinline",))
+    threads, batch, tiles, panels, work, tile_cost, a_cost, b_cost = code.args
+    worth = most(code, code.binary("arith.divui", work, code.i64(WORTH_A_THREAD)), 1)
+    threads = least(code, threads, worth)
+    with code.repeat([batch, threads]) as step:  # Euclid's: what threads share evenly is not cut
+        rest = code.binary("arith.remui", *step.carried)
+        step.next = [step.carried[1], rest]
+        code.again(step, code.compare("arith.cmpi", "ne", rest, code.i64(0)))
+    wanted = code.binary("arith.divui", threads, step.results[0])
+    many = code.compare("arith.cmpi", "sge", batch, code.mul(threads, MANY))
+    wanted = code.select(many, code.i64(1), wanted)
+    tries = code.binary("arith.subi", code.i64(64), code.unary("math.ctlz", wanted))
+    start = [code.i64((1 << 62) - 1), code.i64((1 << GRID_SHIFT) + 1)]
+    with code.loop(0, tries, 1, start) as turn:
+        columns = code.binary("arith.shli", code.i64(1), turn.i)
+        rows = code.binary("arith.divui", wanted, columns)
+        columns, rows = least(code, columns, panels), least(code, rows, tiles)
+        columns, rows = most(code, columns, 1), most(code, rows, 1)
+        high, wide = ceil_div(code, tiles, rows), ceil_div(code, panels, columns)
+        cost = code.mul(code.mul(high, wide), tile_cost)
+        cost = code.add(cost, code.add(code.mul(high, a_cost), code.mul(wide, b_cost)))
+        better = code.compare("arith.cmpi", "slt", cost, turn.carried[0])
+        this = code.add(code.binary("arith.shli", columns, code.i64(GRID_SHIFT)), rows)
+        turn.next = [
+            code.select(better, new, old)
+            for new, old in zip((cost, this), turn.carried, strict=True)
+        ]
+    code.finish(turn.results[1])
+    return symbol

@@ -1,0 +1,36 @@
+"""How a product's kernels are run: work items, and how many are worth a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphmill.codegen.cpu.contract.elements import ceil_div, most
+from graphmill.codegen.cpu.contract.spec import GemmKernel, Phase, Sizes
+from graphmill.codegen.cpu.emit import Code, Val
+
+WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, well above a fork and join
+
+Count = Callable[[Code, Sizes], Val]
+
+
+def nothing(code: Code, sizes: Sizes) -> Val:
+    """No memory, or no items."""
+    return code.i64(0)
+
+
+def kernel_of(
+    phases: tuple[Phase, ...], symbol: str, per_matrix: Count, shared: Count, scratch: Count
+) -> GemmKernel:
+    """A kernel of `per_matrix` items for each matrix of the batch, none when C is empty."""
+
+    def items(code: Code, sizes: Sizes) -> Val:
+        empty = code.compare("arith.cmpi", "eq", code.mul(sizes.m, sizes.n), code.i64(0))
+        count = code.mul(per_matrix(code, sizes), sizes.batch)
+        return code.select(empty, code.i64(0), count)
+
+    def grain(code: Code, sizes: Sizes) -> Val:
+        work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
+        each = code.binary("arith.divui", work, most(code, items(code, sizes), 1))
+        return ceil_div(code, code.i64(WORTH_A_THREAD), most(code, each, 1))
+
+    return GemmKernel((*phases, Phase(symbol, items, grain)), shared, scratch)
