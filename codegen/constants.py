@@ -44,7 +44,9 @@ STEPS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
 BINARY: dict[str, Callable[[Array, Array], Array]] = {"multiply": np.multiply}
 
 
-def apply(array: Array, steps: Iterable[Step], others: Callable[[int], Array]) -> Array:
+def apply(
+    array: Array, steps: Iterable[Step], others: Callable[[int], Array] = ().__getitem__
+) -> Array:
     """The array after the steps; a view of it where NumPy has one. `others` by their numbers."""
     for name, numbers in steps:
         if name in BINARY:
