@@ -29,6 +29,12 @@ def _pad(array: Array, widths: Sequence[int]) -> Array:
     return np.pad(array, [(0, width) for width in widths])
 
 
+def _slice(array: Array, bounds: Sequence[int]) -> Array:
+    """Starts, stops and steps of all axes, one after the other."""
+    parts = np.reshape(bounds, (3, array.ndim)).T
+    return array[tuple(slice(*map(int, part)) for part in parts)]
+
+
 def _column_sums(array: Array, factor: Sequence[int]) -> Array:
     """`factor` times the sums over units of bytes `(panel, k, column, 4)`, as i32 before them."""
     sums = array.sum((1, 3), np.int32) * np.int32(factor[0])
@@ -37,8 +43,8 @@ def _column_sums(array: Array, factor: Sequence[int]) -> Array:
 
 
 STEPS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
-    "transpose": np.transpose, "reshape": np.reshape, "pad": _pad,
-    "column_sums": _column_sums,
+    "transpose": np.transpose, "reshape": np.reshape, "slice": _slice, "reverse": np.flip,
+    "pad": _pad, "column_sums": _column_sums,
 }  # fmt: skip
 # steps with another array, whose number they give
 BINARY: dict[str, Callable[[Array, Array], Array]] = {"multiply": np.multiply}

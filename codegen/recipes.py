@@ -84,6 +84,14 @@ def _transpose(op: Op, chain: Value, outside: dict[Value, Value]) -> _Given:
     return ("transpose", tuple(op.attrs["perm"])), ()
 
 
+def _slice(op: Op, chain: Value, outside: dict[Value, Value]) -> _Given:
+    return ("slice", (*op.attrs["start"], *op.attrs["stop"], *op.attrs["step"])), ()
+
+
+def _reverse(op: Op, chain: Value, outside: dict[Value, Value]) -> _Given:
+    return ("reverse", tuple(op.attrs["axes"])), ()
+
+
 def _pad(op: Op, chain: Value, outside: dict[Value, Value]) -> _Given:
     fill = op.operands[1].op
     zero = fill is not None and fill.name == "constant" and not fill.attrs["value"].any()
@@ -107,7 +115,8 @@ def _multiply(op: Op, chain: Value, outside: dict[Value, Value]) -> _Given:
 
 
 _STEPS: dict[str, Callable[[Op, Value, dict[Value, Value]], _Given]] = {
-    "reshape": _reshape, "transpose": _transpose, "pad": _pad, "mul": _multiply,
+    "reshape": _reshape, "transpose": _transpose, "slice": _slice, "reverse": _reverse,
+    "pad": _pad, "mul": _multiply,
 }  # fmt: skip
 
 

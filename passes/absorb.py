@@ -12,7 +12,7 @@ from graphmill.ir.graph import Function, Op, Value
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import constant_of
 from graphmill.passes.manager import register_pass
-from graphmill.passes.prepare import prepared
+from graphmill.passes.prepare import array_of, prepared
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 
@@ -59,7 +59,7 @@ def _visit(op: Op, b: Builder) -> Replacement:
     conv = _previous(chain[-1])
     if conv is None or conv.name != "conv":
         return None
-    w = constant_of(conv.operands[1])
+    w = array_of(conv.operands[1])
     if w is None or w.dtype.kind != "f" or w.itemsize < 4:
         return None
     found = _affine(conv, chain[::-1], w.shape[0])

@@ -127,7 +127,7 @@ def conv_transpose3d(
     x: Array, weight: Array, bias: Array = None, *, stride: Sizes = 1, padding: Any = 0,
     output_padding: Sizes = 0, dilation: Sizes = 1, groups: int = 1, data_format: str = "NCDHW",
 ) -> Array:  # fmt: skip
-    """conv3d's gradient in its input, as a layer: weight [in, out / groups, *window], bias [out]."""
+    """conv3d's gradient in its input as a layer: weight [in, out / groups, *window], bias [out]."""
     given = (stride, padding, output_padding, dilation)
     return _conv_transpose(3, x, weight, bias, given, groups, data_format)
 
