@@ -29,6 +29,12 @@ def _pad(array: Array, widths: Sequence[int]) -> Array:
     return np.pad(array, [(0, width) for width in widths])
 
 
+def _slice(array: Array, bounds: Sequence[int]) -> Array:
+    """Starts, stops and steps of all axes, one after the other."""
+    parts = np.reshape(bounds, (3, array.ndim)).T
+    return array[tuple(slice(*map(int, part)) for part in parts)]
+
+
 def _column_sums(array: Array, factor: Sequence[int]) -> Array:
     """`factor` times the sums over units of bytes `(panel, k, column, 4)`, as i32 before them."""
     sums = array.sum((1, 3), np.int32) * np.int32(factor[0])
@@ -37,16 +43,30 @@ def _column_sums(array: Array, factor: Sequence[int]) -> Array:
 
 
 STEPS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
-    "transpose": np.transpose, "reshape": np.reshape, "pad": _pad,
-    "column_sums": _column_sums,
+    "transpose": np.transpose, "reshape": np.reshape, "slice": _slice, "reverse": np.flip,
+    "pad": _pad, "column_sums": _column_sums,
 }  # fmt: skip
+# steps with another array, whose number they give
+BINARY: dict[str, Callable[[Array, Array], Array]] = {"multiply": np.multiply}
 
 
-def apply(array: Array, steps: Iterable[Step]) -> Array:
-    """The array after the steps; a view of it where NumPy has one."""
+def apply(
+    array: Array, steps: Iterable[Step], others: Callable[[int], Array] = ().__getitem__
+) -> Array:
+    """The array after the steps; a view of it where NumPy has one. `others` by their numbers."""
     for name, numbers in steps:
-        array = STEPS[name](array, numbers)
+        if name in BINARY:
+            array = BINARY[name](array, others(numbers[0]))
+        else:
+            array = STEPS[name](array, numbers)
     return array
+
+
+def renumbered(steps: Iterable[Step], by: int) -> tuple[Step, ...]:
+    """The steps with the numbers of other arrays larger by so many."""
+    return tuple(
+        (name, (numbers[0] + by,) if name in BINARY else numbers) for name, numbers in steps
+    )
 
 
 def sources(function: Function) -> list[Array]:
@@ -75,13 +95,22 @@ def fill(
         if constant.data is None:
             assert constant.source is not None
             place = block[at : at + constant.nbytes]
-            workers.start(partial(_fill_one, constant, sources[constant.source], place))
+            source, others = sources[constant.source], partial(_stored, constants)
+            workers.start(partial(_fill_one, constant, source, others, place))
             constant = replace(constant, data=place.data.toreadonly())
             at += -(-constant.nbytes // ALIGN) * ALIGN
         found.append(constant)
     return tuple(found)
 
 
-def _fill_one(constant: Constant, source: Array, place: Array) -> None:
+def _stored(constants: Sequence[Constant], number: int) -> Array:
+    constant = constants[number]
+    assert constant.data is not None
+    return np.frombuffer(constant.data, dtype(constant.dtype).numpy).reshape(constant.shape)
+
+
+def _fill_one(
+    constant: Constant, source: Array, others: Callable[[int], Array], place: Array
+) -> None:
     out = place.view(dtype(constant.dtype).numpy).reshape(constant.shape)
-    np.copyto(out, apply(source, constant.steps), casting="unsafe")
+    np.copyto(out, apply(source, constant.steps, others), casting="unsafe")

@@ -12,7 +12,7 @@ from graphmill.ir.types import TensorType
 ZERO = Cost(0, 0)
 
 # Ops that move nothing: names for what is already there.
-_FREE = frozenset({"return", "yield", "token", "join", "reshape", "constant"})
+_FREE = frozenset({"return", "yield", "token", "join", "reshape", "constant", "prepare"})
 
 # Ops that read only the elements they pick from their first operand.
 _PICKING = frozenset({"slice", "dynamic_slice", "gather"})

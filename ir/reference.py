@@ -176,6 +176,8 @@ class _Evaluator:
     def _fusion(self, op: Op, operands: list[Array]) -> Sequence[Array]:
         return self.block(op.regions[0].block, operands)
 
+    _prepare = _fusion
+
     def _call(self, op: Op, operands: list[Array]) -> Sequence[Array]:
         callee = op.attrs["callee"]
         if callee not in self.module.functions:

@@ -12,6 +12,7 @@ from graphmill.ir.graph import Function, Op, Value
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import constant_of
 from graphmill.passes.manager import register_pass
+from graphmill.passes.prepare import array_of, prepared
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 
@@ -27,9 +28,9 @@ def absorb(function: Function) -> Function:
     """Multiplies constant scales of channels into the convolution's constant weights before them.
 
     After it `conv(x, w) * s + t` with constants is `conv(x, w * s) + t`, a chain of shifts and
-    scales (batch normalisation in inference) at most one shift. Numbers are combined in f64, so
-    that each weight and shift is rounded once; sums may differ in their last places, and where
-    the unscaled ones would overflow.
+    scales (batch normalisation in inference) at most one shift. Scales and shifts are combined in
+    f64 and rounded once, weights are multiplied when the code is loaded; sums may differ in their
+    last places, and where the unscaled ones would overflow.
     """
     if not any(op.name == "conv" for op in function.walk()):
         return function
@@ -58,27 +59,41 @@ def _visit(op: Op, b: Builder) -> Replacement:
     conv = _previous(chain[-1])
     if conv is None or conv.name != "conv":
         return None
-    w = constant_of(conv.operands[1])
+    w = array_of(conv.operands[1])
     if w is None or w.dtype.kind != "f" or w.itemsize < 4:
         return None
     found = _affine(conv, chain[::-1], w.shape[0])
     if found is None:
         return None
-    new = _scaled(w, found.scale)
-    shift = found.shift.astype(w.dtype)
-    if not (np.isfinite(new).all() and np.isfinite(shift).all()):
+    with np.errstate(all="ignore"):
+        scale, shift = found.scale.astype(w.dtype), found.shift.astype(w.dtype)
+    if not (_stays_finite(w, scale) and np.isfinite(shift).all()):
         return None
     count("scales and shifts absorbed", len(chain))
-    y = b.emit("conv", [conv.operands[0], b.constant(new)], conv.attrs).result
+    y = b.emit("conv", [conv.operands[0], _scaled(conv.operands[1], scale, b)], conv.attrs).result
     if not shift.any():
         return y
     return b.op("add", y, b.broadcast(b.constant(shift), y.shape, (1,)))
 
 
-def _scaled(w: Array, scale: Array) -> Array:
+def _stays_finite(w: Array, scale: Array) -> bool:
+    """Whether weights, those of each filter times its scale, are finite numbers."""
+    if not w.size:
+        return True
+    filters = w.reshape(len(w), -1)
+    most = np.maximum(filters.max(1), -filters.min(1))  # NaN where a weight is
     with np.errstate(all="ignore"):
-        wide = w.astype(np.float64) * scale.reshape(-1, *[1] * (w.ndim - 1))
-        return np.asarray(wide.astype(w.dtype))
+        return bool(np.isfinite(most * scale).all())
+
+
+def _scaled(w: Value, scale: Array, b: Builder) -> Value:
+    if (scale == 1).all():
+        return w
+
+    def body(b: Builder, w: Value, scale: Value) -> Value:
+        return b.op("mul", w, b.broadcast(scale, w.shape, (0,)))
+
+    return prepared(b, [w, b.constant(scale)], body)
 
 
 def _affine(conv: Op, chain: list[Op], channels: int) -> _Affine | None:

@@ -15,6 +15,7 @@ from graphmill.ir.ops.base import is_known
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import constant_of
 from graphmill.passes.manager import register_pass
+from graphmill.passes.prepare import is_constant, prepared
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 from graphmill.passes.structure import emit_like
@@ -79,7 +80,7 @@ def _obstacle(op: Op, line: int) -> str:
         if filters * 2 < size:
             return "few filters"
     places = product((op.result.shape[0], *op.result.shape[2:]))
-    if constant_of(op.operands[1]) is None and not _many(places):
+    if not is_constant(op.operands[1]) and not _many(places):
         return "weights known at run time, for few places"
     return ""
 
@@ -286,8 +287,11 @@ def _first(x: Value, channels: int, b: Builder) -> Value:
 
 def _packed(w: Value, given: int, size: int, b: Builder) -> Value:
     """The weights `[o, c, *window]` as `[o/size, c/given, *window, given, size]`."""
-    array = constant_of(w)
-    if array is not None:
-        return b.constant(blocked.blocked_weights(array, given, size), w.tensor.dtype)
+
+    def pack(b: Builder, w: Value) -> Value:
+        return _blocked(_blocked(w, 1, given, b), 0, size, b)
+
+    if is_constant(w):
+        return prepared(b, [w], pack)
     count("weights packed at run time")
-    return _blocked(_blocked(w, 1, given, b), 0, size, b)
+    return pack(b, w)

@@ -13,6 +13,7 @@ from graphmill.ir.dims import product as dim_product
 from graphmill.ir.dtypes import f32
 from graphmill.ir.graph import Function, Op, Value
 from graphmill.passes.manager import register_pass
+from graphmill.passes.phases import by_phases, has_phases
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 
@@ -21,12 +22,13 @@ FEW_CHANNELS = 16
 
 
 @register_pass("decompose")
-def decompose(function: Function, *, ops: str = "rare_conv+thin_dot") -> Function:
+def decompose(function: Function, *, ops: str = "rare_conv+phases+thin_dot") -> Function:
     """Rewrites composite ops (joined with `+`) into primitives that have kernels.
 
     `rare_conv` are the convolutions without a kernel of their own, those of a symbolic number of
-    channels; `conv` are all. `thin_dot` are products of a matrix that is computed elementwise, for
-    them alone, and a vector: as a multiplication and a sum the matrix is never stored.
+    channels; `conv` are all. `phases` makes a transposed one several plain ones. `thin_dot` are
+    products of a matrix that is computed elementwise, for them alone, and a vector: as a
+    multiplication and a sum the matrix is never stored.
 
     A `conv` becomes one product per window tap over strided slices of the padded input, summed
     in the products' epilogues; a depthwise one becomes elementwise sums of slices.
@@ -34,10 +36,10 @@ def decompose(function: Function, *, ops: str = "rare_conv+thin_dot") -> Functio
     wanted = {name: DECOMPOSITIONS[name] for name in ops.split("+") if name in DECOMPOSITIONS}
 
     def found(op: Op) -> Callable[[Op, Builder], Value] | None:
-        special = {"conv": ("rare_conv", _rare), "dot_general": ("thin_dot", _thin)}
-        name, applies = special.get(op.name, ("", _rare))
-        rare = name if name in wanted and applies(op) else ""
-        return wanted.get(op.name) or wanted.get(rare)
+        if op.name in wanted:
+            return wanted[op.name]
+        special = [name for name, applies in SPECIAL.get(op.name, {}).items() if applies(op)]
+        return next((wanted[name] for name in special if name in wanted), None)
 
     def visit(op: Op, builder: Builder) -> Replacement:
         rule = found(op)
@@ -200,5 +202,9 @@ def _ungrouped(op: Op, total: Value, b: Builder) -> Value:
 
 
 DECOMPOSITIONS: dict[str, Callable[[Op, Builder], Value]] = {
-    "conv": _conv, "rare_conv": _conv, "thin_dot": _thin_dot,
+    "conv": _conv, "rare_conv": _conv, "phases": by_phases, "thin_dot": _thin_dot,
+}  # fmt: skip
+# those of some ops of a name only
+SPECIAL: dict[str, dict[str, Callable[[Op], bool]]] = {
+    "conv": {"rare_conv": _rare, "phases": has_phases}, "dot_general": {"thin_dot": _thin},
 }  # fmt: skip

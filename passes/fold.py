@@ -11,6 +11,7 @@ from graphmill.ir.cost import cost
 from graphmill.ir.graph import Function, Op, Region, Value, clone_ops
 from graphmill.ir.literals import dim_names
 from graphmill.passes.manager import register_pass
+from graphmill.passes.prepare import moved_on_loading
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 
@@ -23,14 +24,15 @@ def fold(function: Function, *, max_elements: int = 1 << 20, max_flops: int = 10
     """Evaluates ops whose operands are constants, through each op's own NumPy meaning.
 
     Nothing is folded that would make more than `max_elements`, take more than `max_flops`, or
-    grow: a broadcast or iota stays an op. A `cond` with a constant predicate becomes its branch.
+    grow: a broadcast or iota stays an op, and what only moves elements is done when the code is
+    loaded (`prepare`). A `cond` with a constant predicate becomes its branch.
     """
 
     def visit(op: Op, builder: Builder) -> Replacement:
         if op.name == "cond":
             return _fold_cond(op, builder)
         if not _foldable(op, max_elements, max_flops):
-            return None
+            return moved_on_loading(op, builder)
         count("folded")
         return [builder.constant(array) for array in _evaluate(op)]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Function, Op, Region, Value, clone_op
 from graphmill.ir.ops.base import lookup
+from graphmill.ir.ops.control import SEALED
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fusion_graph import (
     FusionGraph,
@@ -43,7 +44,7 @@ def fuse(function: Function, *, max_ops: int = 64, max_buffers: int = 24) -> Fun
 
 def _fuse_block(block: Block, limits: Limits) -> None:
     for op in block.ops:
-        if op.name != "fusion":
+        if op.name not in SEALED:
             for region in op.regions:
                 _fuse_block(region.block, limits)
     graph = build_graph(block)

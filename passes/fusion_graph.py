@@ -133,12 +133,19 @@ def _free_ops(block: Block, prologue: set[Op]) -> set[Op]:
 
 
 def _must_be_stored(op: Op, prologue: set[Op]) -> bool:
-    """Whether some user needs the value in memory."""
+    """Whether some user needs the value in memory: one that transposes it does so by tiles, which
+    parts of several arrays do not form."""
+    if op.name == "concat" and any(map(_turns_last, op.result.users)):
+        return True
     array = op.name != "broadcast"  # of what a prologue reads, only arrays lie there
     return any(
         node_kind(user) in ("opaque", "contract") or (array and user in prologue)
         for user in op.result.users
     )
+
+
+def _turns_last(op: Op) -> bool:
+    return op.name == "transpose" and op.attrs["perm"][-1] != len(op.attrs["perm"]) - 1
 
 
 def _cone_of(op: Op, cones: dict[Op, _Cone]) -> _Cone:
@@ -232,7 +239,7 @@ def _find_reads(node: Node, graph: FusionGraph) -> None:
                 seen.add((source, through))
                 walk(source, through)
             cone[source] = None
-        if op.name == "transpose" and op.attrs["perm"][-1] != len(op.attrs["perm"]) - 1:
+        if _turns_last(op):
             node.strided = True
 
     if node.kind in ("opaque", "contract"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Block, Op, Region, Value, clone_op
+from graphmill.ir.ops.control import SEALED
 from graphmill.passes.rewrite import Replacement, structural
 from graphmill.passes.statistics import count
 
@@ -88,7 +89,7 @@ def sink_constants(block: Block) -> set[Op]:
     """
     sunk: set[Op] = set()
     for op in block.ops:
-        if not op.regions or op.name == "fusion":
+        if not op.regions or op.name in SEALED:
             continue
         first = {"cond": 1, "while": op.attrs.get("carry", 0)}.get(op.name)
         if op.name == "scan":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Function, Op, Value
+from graphmill.ir.ops.control import SEALED
 from graphmill.ir.types import TensorType
 from graphmill.passes.arena import Storage, allocate
 from graphmill.passes.inplace import reusable_operand
@@ -19,6 +20,7 @@ from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
 VIEWS = frozenset({"reshape", "check"})
+CONSTANTS = frozenset({"constant", "prepare"})
 LOOPS = frozenset({"while", "scan"})
 # ops that take whole arrays in row-major order: their first operand, or every one
 FIRST = VIEWS | {
@@ -69,7 +71,7 @@ def _pack_strided(block: Block) -> None:
 def _own_results(block: Block) -> None:
     """Insert copies so that each value the terminator gives has memory of its own."""
     for op in block.ops[:]:
-        if op.regions and op.name != "fusion":
+        if op.regions and op.name not in SEALED:
             for number, region in enumerate(op.regions):
                 _own_results_of_region(op, number, region.block)
     if block.terminator.name == "return":
@@ -111,7 +113,7 @@ def origin(value: Value) -> Value:
 
 def _is_own(value: Value, block: Block) -> bool:
     op = value.op
-    return op is not None and op.block is block and op.name not in ("constant", "variable.read")
+    return op is not None and op.block is block and op.name not in CONSTANTS | {"variable.read"}
 
 
 # ---- the plan
@@ -152,7 +154,7 @@ class _Planner:
             self.clock += 1
             start = self.clock
             self._place(op, start)
-            if op.regions and op.name != "fusion":
+            if op.regions and op.name not in SEALED:
                 self._enter(op, start)
                 self.clock += 1
             for operand in op.operands:
@@ -167,8 +169,8 @@ class _Planner:
                 continue
             if op.name in VIEWS:
                 self.storage[result] = self.storage[op.operands[0]]
-            elif op.name in ("constant", "variable.read"):
-                fixed = "const" if op.name == "constant" else "given"
+            elif op.name in CONSTANTS | {"variable.read"}:
+                fixed = "const" if op.name in CONSTANTS else "given"
                 self.storage[result] = Storage(0, start, start, fixed)
             else:
                 self.storage[result] = Storage(result.type.nbytes, start, start)

@@ -23,7 +23,7 @@ def rewrite(block: Block, visit: Visit, only: set[Op] | None = None) -> set[Op]:
     builder = Builder(block)
     pending, block.ops = block.ops, []
     for op in pending:
-        for region in op.regions:
+        for region in op.regions if op.name != "prepare" else ():  # steps stay steps
             inner = rewrite(region.block, visit, only)
             if inner:
                 touched |= inner

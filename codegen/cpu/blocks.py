@@ -118,6 +118,7 @@ def _order(host: Host, op: Op) -> None:
 
 
 @lowers("constant")
+@lowers("prepare")
 def _constant(host: Host, op: Op) -> None:
     """Placed where it is first used, if at all (`Buffers`)."""
 

@@ -31,6 +31,7 @@ from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import Source, Storage, contiguous
 from graphmill.codegen.cpu.loops import emit_loop
 from graphmill.codegen.cpu.lowering import structure
+from graphmill.codegen.recipes import recipe_of
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import Dim, DimLike, product
 from graphmill.ir.dtypes import DType, f32, i8, i32, i64, u8
@@ -231,13 +232,14 @@ def _packed_type(value: Value, other: DType, batch: DimLike) -> DType | None:
 def _packed(
     host: Host, value: Value, axes: tuple[Sequence[int], Sequence[int]], spec: GemmSpec
 ) -> Matrix:
-    assert value.op is not None and spec.k is not None and spec.n is not None
+    assert spec.k is not None and spec.n is not None
     contract, free = axes
     matrix: tuple[Step, ...] = (
         ("transpose", (*contract, *free)), ("reshape", (spec.k, spec.n)),
     )  # fmt: skip
     panels, shape, dtype = packing_of_b(spec, host.target)
-    pointer, _ = host.constant_buffer(value.op.attrs["value"], (*matrix, *panels), shape, dtype)
+    recipe = recipe_of(value).then((*matrix, *panels), shape, dtype)
+    pointer, _ = host.constant_buffer(recipe)
     return Matrix(pointer, 0, 1, 1)
 
 

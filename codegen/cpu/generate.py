@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
-from graphmill.codegen.constants import Array, apply, fill
+from graphmill.codegen.constants import Array, apply, fill, renumbered
 from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -129,17 +129,32 @@ def _write_arena(host: Host) -> None:
 
 
 def _constants(host: Host, sources: Sequence[Array]) -> list[Constant]:
-    """The constant arguments: those made from a source without data, the others with it."""
+    """The constant arguments: those made from a source without data, the others with it.
+
+    Behind those that code reads are the arrays that steps multiply by.
+    """
     numbers = {id(array): number for number, array in enumerate(sources)}
-    found = []
-    for i, (array, steps, shape, kind) in enumerate(host.finish_constants()):
-        name, source = dtype(kind).name, numbers.get(id(array))
-        if source is not None:
-            found.append(Constant(f"c{i}", name, shape, None, source, steps))
+    recipes = host.finish_constants()
+    found, factors = list[Constant](), list[Constant]()
+    for i, (arrays, steps, shape, kind) in enumerate(recipes):
+        source = numbers.get(id(arrays[0]))
+        if source is None:
+            found.append(
+                _stored(
+                    f"c{i}", np.ascontiguousarray(apply(arrays[0], steps, arrays.__getitem__), kind)
+                )
+            )
             continue
-        whole = np.ascontiguousarray(apply(array, steps), kind).reshape(-1).view(np.uint8)
-        found.append(Constant(f"c{i}", name, shape, whole.data.toreadonly()))
-    return found
+        first = len(recipes) + len(factors) - 1  # what the steps name as 1 comes after this
+        factors += [_stored(f"c{first + n}", array) for n, array in enumerate(arrays[1:], 1)]
+        steps = renumbered(steps, first)
+        found.append(Constant(f"c{i}", dtype(kind).name, shape, None, source, steps))
+    return found + factors
+
+
+def _stored(name: str, array: Array) -> Constant:
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data.toreadonly()
+    return Constant(name, dtype(array.dtype).name, array.shape, data)
 
 
 def _artifact(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from graphmill.codegen.artifact import KernelInfo, Step
+from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.constants import LARGE
 from graphmill.codegen.cpu.contract.space import Product
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -21,6 +21,7 @@ from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
 from graphmill.codegen.cpu.launch import Launch
 from graphmill.codegen.cpu.places import plain
 from graphmill.codegen.cpu.target import Target
+from graphmill.codegen.recipes import Recipe, recipe_of
 from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
 from graphmill.ir.graph import Function, Op, Value
 
@@ -53,15 +54,6 @@ class Buffer:
     strides: tuple[Hashable, ...] | None = None  # keys of run-time strides; None: contiguous
 
 
-class Given(NamedTuple):
-    """A constant argument: an array of the graph, put through steps that give it this form."""
-
-    array: np.ndarray[Any, Any]
-    steps: tuple[Step, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
 class Buffers(dict[Value, Buffer]):
     """Where values live. A constant gets its place at first use: one that is only read in
     another form, such as packed weights, never does."""
@@ -71,7 +63,7 @@ class Buffers(dict[Value, Buffer]):
         self._constant = constant
 
     def __missing__(self, value: Value) -> Buffer:
-        if value.op is None or value.op.name != "constant":
+        if value.op is None or value.op.name not in ("constant", "prepare"):
             raise KeyError(value)
         self[value] = self._constant(value.op)
         return self[value]
@@ -88,7 +80,7 @@ class Host:
     profiled: bool = False
     checked: bool = False
     buffers: Buffers = field(init=False)
-    constants: list[Given] = field(default_factory=list)
+    constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
@@ -199,21 +191,26 @@ class Host:
 
         Small ones share the first constant argument.
         """
+        key: Hashable
+        if op.name == "prepare":
+            pointer, key = self.constant_buffer(recipe_of(op.result))
+            return Buffer(pointer, Storage(key))
         array: np.ndarray[Any, Any] = np.ascontiguousarray(op.attrs["value"])
         if array.nbytes <= TINY_CONSTANT:
             symbol = self.unit.constant_bytes(array.tobytes() or b"\0")
             pointer = self.code.first(f"llvm.mlir.addressof @{symbol} : !llvm.ptr", "!llvm.ptr")
-            key: Hashable = ("constant", symbol)
+            key = ("constant", symbol)
         elif array.nbytes <= LARGE:
             pointer, key = self._small_constant(array.tobytes())
         else:
-            pointer, key = self.constant_buffer(array)
+            pointer, key = self.constant_buffer(Recipe.of(array))
         return Buffer(pointer, Storage(key))
 
     def _small_constant(self, data: bytes) -> tuple[Val, tuple[str, int]]:
         if self._small_base is None:
             self._small_number = len(self.constants)
-            self._small_base, _ = self.constant_buffer(np.empty(0, np.uint8))  # filled at the end
+            empty = Recipe.of(np.empty(0, np.uint8))  # filled at the end
+            self._small_base, _ = self.constant_buffer(empty)
         if data not in self._small_at:
             self._small += bytes(-len(self._small) % _LINE)
             self._small_at[data] = len(self._small)
@@ -225,34 +222,23 @@ class Host:
         )
         return pointer, ("small", at)
 
-    def constant_buffer(
-        self,
-        array: np.ndarray[Any, Any],
-        steps: tuple[Step, ...] = (),
-        shape: tuple[int, ...] | None = None,
-        dtype: np.dtype[Any] | None = None,
-    ) -> tuple[Val, tuple[str, int]]:
-        """One more constant argument holding `array` (the same array gives the same one).
+    def constant_buffer(self, recipe: Recipe) -> tuple[Val, tuple[str, int]]:
+        """One more constant argument, made by `recipe` (the same one gives the same argument).
 
-        With `steps` (`codegen.constants`) it is the array after them, of this shape and dtype:
-        packed weights are made from the graph's own when the code is loaded.
+        Packed weights are made from the graph's own when the code is loaded.
         """
-        given = Given(array, steps, shape or array.shape, dtype or array.dtype)
-        number = next(
-            (i for i, c in enumerate(self.constants) if c.array is array and c[1:] == given[1:]),
-            None,
-        )
+        number = next((i for i, c in enumerate(self.constants) if c.same(recipe)), None)
         if number is None:
             number = len(self.constants)
-            self.constants.append(given)
+            self.constants.append(recipe)
         slot = len(self.function.params) + len(self.function.results) + number
         return self.argument(slot), ("weights", number)
 
-    def finish_constants(self) -> list[Given]:
+    def finish_constants(self) -> list[Recipe]:
         """All constant arguments, once nothing more is added."""
         if self._small_base is not None:
             small = np.frombuffer(bytes(self._small), np.uint8)
-            self.constants[self._small_number] = Given(small, (), small.shape, small.dtype)
+            self.constants[self._small_number] = Recipe.of(small)
         return self.constants
 
     def scratch(self, need: Need) -> Val:

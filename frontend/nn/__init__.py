@@ -20,24 +20,34 @@ from graphmill.frontend.nn.activations import (
     swish,
 )  # fmt: skip
 from graphmill.frontend.nn.attention import attention, rotary_embedding
-from graphmill.frontend.nn.convolution import conv1d, conv2d, conv_transpose2d
+from graphmill.frontend.nn.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)  # fmt: skip
 from graphmill.frontend.nn.dense import embedding, linear, one_hot
 from graphmill.frontend.nn.losses import cross_entropy, mse
 from graphmill.frontend.nn.normalisation import batch_norm, group_norm, layer_norm, rms_norm
 from graphmill.frontend.nn.pooling import (
     avg_pool1d,
     avg_pool2d,
+    avg_pool3d,
     global_avg_pool,
     global_max_pool,
     max_pool1d,
     max_pool2d,
+    max_pool3d,
 )  # fmt: skip
 from graphmill.frontend.nn.softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
-    "attention", "avg_pool1d", "avg_pool2d", "batch_norm", "conv1d", "conv2d", "conv_transpose2d",
-    "cross_entropy", "elu", "embedding", "gelu", "global_avg_pool", "global_max_pool",
-    "group_norm", "hardswish", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsumexp",
-    "max_pool1d", "max_pool2d", "mish", "mse", "one_hot", "relu", "relu6", "rms_norm",
-    "rotary_embedding", "sigmoid", "silu", "softmax", "softplus", "swish",
+    "attention", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm", "conv1d", "conv2d",
+    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cross_entropy", "elu",
+    "embedding", "gelu", "global_avg_pool", "global_max_pool", "group_norm", "hardswish",
+    "layer_norm", "leaky_relu", "linear", "log_softmax", "logsumexp", "max_pool1d", "max_pool2d",
+    "max_pool3d", "mish", "mse", "one_hot", "relu", "relu6", "rms_norm", "rotary_embedding",
+    "sigmoid", "silu", "softmax", "softplus", "swish",
 ]  # fmt: skip

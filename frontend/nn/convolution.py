@@ -1,8 +1,9 @@
 """Convolutions (cross-correlations, as everywhere in deep learning) and their transpose.
 
-x is [batch, channels, *spatial] (`data_format` "NCW", "NCHW") or [batch, *spatial, channels]
-("NWC", "NHWC"); the result has the same layout. Floats, integers or complex numbers; 16-bit floats
-are summed in f32. `padding` is "valid", "same", or integers (`windows.window`).
+x is [batch, channels, *spatial] (`data_format` "NCW", "NCHW", "NCDHW") or [batch, *spatial,
+channels] ("NWC", "NHWC", "NDHWC"); the result has the same layout. Floats, integers or complex
+numbers; 16-bit floats are summed in f32. `padding` is "valid", "same", or integers
+(`windows.window`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ def conv2d(
     depthwise convolution.
     """
     return _conv(2, x, weight, bias, stride, padding, dilation, groups, data_format)
+
+
+@layer
+def conv3d(
+    x: Array, weight: Array, bias: Array = None, *, stride: Sizes = 1, padding: Padding = 0,
+    dilation: Sizes = 1, groups: int = 1, data_format: str = "NCDHW",
+) -> Array:  # fmt: skip
+    """x with weight [out, in / groups, depth, height, width] slid over it, plus bias [out]."""
+    return _conv(3, x, weight, bias, stride, padding, dilation, groups, data_format)
 
 
 def _conv(
@@ -89,6 +99,16 @@ def _shifted(y: Tracer, bias: Array) -> Any:
 
 
 @layer
+def conv_transpose1d(
+    x: Array, weight: Array, bias: Array = None, *, stride: Sizes = 1, padding: Any = 0,
+    output_padding: Sizes = 0, dilation: Sizes = 1, groups: int = 1, data_format: str = "NCW",
+) -> Array:  # fmt: skip
+    """conv1d's gradient in its input, as a layer: weight [in, out / groups, width], bias [out]."""
+    given = (stride, padding, output_padding, dilation)
+    return _conv_transpose(1, x, weight, bias, given, groups, data_format)
+
+
+@layer
 def conv_transpose2d(
     x: Array, weight: Array, bias: Array = None, *, stride: Sizes = 1, padding: Any = 0,
     output_padding: Sizes = 0, dilation: Sizes = 1, groups: int = 1, data_format: str = "NCHW",
@@ -98,14 +118,33 @@ def conv_transpose2d(
     A spatial size n becomes (n - 1) * stride - 2 * padding + dilation * (window - 1) + 1 +
     output_padding. `padding` is an integer or one per axis (Dumoulin and Visin 2016).
     """
+    given = (stride, padding, output_padding, dilation)
+    return _conv_transpose(2, x, weight, bias, given, groups, data_format)
+
+
+@layer
+def conv_transpose3d(
+    x: Array, weight: Array, bias: Array = None, *, stride: Sizes = 1, padding: Any = 0,
+    output_padding: Sizes = 0, dilation: Sizes = 1, groups: int = 1, data_format: str = "NCDHW",
+) -> Array:  # fmt: skip
+    """conv3d's gradient in its input as a layer: weight [in, out / groups, *window], bias [out]."""
+    given = (stride, padding, output_padding, dilation)
+    return _conv_transpose(3, x, weight, bias, given, groups, data_format)
+
+
+def _conv_transpose(
+    rank: int, x: Array, weight: Array, bias: Array, given: tuple[Sizes, Any, Sizes, Sizes],
+    groups: int, data_format: str,
+) -> Tracer:  # fmt: skip
     a, w = promote_args(x, weight)
-    a = windows.channels_first(a, 2, data_format)
-    sizes = _window_of(w, 2)
+    a = windows.channels_first(a, rank, data_format)
+    sizes = _window_of(w, rank)
     if a.dims[1] != w.dims[0] or (isinstance(w.dims[0], int) and w.dims[0] % groups):
         raise _channels(a, w, a.dims[1], w.dims[0], w.dims[1] * groups, groups)
-    by, spread = windows.each(stride, 2, "stride"), windows.each(dilation, 2, "dilation")
-    cut = windows.each(padding, 2, "padding", 0)
-    more = windows.each(output_padding, 2, "output_padding", 0)
+    stride, padding, output_padding, dilation = given
+    by, spread = windows.each(stride, rank, "stride"), windows.each(dilation, rank, "dilation")
+    cut = windows.each(padding, rank, "padding", 0)
+    more = windows.each(output_padding, rank, "output_padding", 0)
     full = [(k - 1) * d for k, d in zip(sizes, spread, strict=True)]
     low = [f - p for f, p in zip(full, cut, strict=True)]
     high = [f - p + m for f, p, m in zip(full, cut, more, strict=True)]
@@ -115,16 +154,17 @@ def conv_transpose2d(
             hint="padding is at most dilation * (window - 1); slice the result to cut more.",
         )  # fmt: skip
     result = emit(
-        "conv", a, _turned(w, groups), strides=(1, 1), low=tuple(low), high=tuple(high),
+        "conv", a, _turned(w, groups), strides=(1,) * rank, low=tuple(low), high=tuple(high),
         dilation=spread, input_dilation=by, groups=groups,
     )  # fmt: skip
-    return windows.as_given(_shifted(result, bias), 2, data_format)
+    return windows.as_given(_shifted(result, bias), rank, data_format)
 
 
 def _turned(w: Tracer, groups: int) -> Tracer:
-    """[in, out / groups, h, w] as the weight [out, in / groups, h, w] of the adjoint."""
-    w = joining.flip(w, (2, 3))
+    """[in, out / groups, *window] as the weight [out, in / groups, *window] of the adjoint."""
+    axes = range(2, w.ndim)
+    w = joining.flip(w, tuple(axes))
     taken, given = w.dims[:2]
     shape: list[DimLike] = [groups, floordiv(taken, groups), given, *w.dims[2:]]
-    split = transposed(reshaped(w, shape), (0, 2, 1, 3, 4))
+    split = transposed(reshaped(w, shape), (0, 2, 1, *(axis + 1 for axis in axes)))
     return reshaped(split, (groups * given, shape[1], *w.dims[2:]))

@@ -1,8 +1,8 @@
 """Largest elements and means of windows.
 
-x is [batch, channels, *spatial] (`data_format` "NCW", "NCHW") or [batch, *spatial, channels]
-("NWC", "NHWC"); the result has the same layout and dtype. `stride` is the window's size unless
-given; `padding` as for convolutions (`windows.window`).
+x is [batch, channels, *spatial] (`data_format` "NCW", "NCHW", "NCDHW") or [batch, *spatial,
+channels] ("NWC", "NHWC", "NDHWC"); the result has the same layout and dtype. `stride` is the
+window's size unless given; `padding` as for convolutions (`windows.window`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,15 @@ def max_pool2d(
 ) -> Array:  # fmt: skip
     """The largest element of each window; padding never wins; integers too."""
     return _max_pool(2, x, window, stride, padding, dilation, data_format)
+
+
+@layer
+def max_pool3d(
+    x: Array, window: Sizes, stride: Sizes | None = None, padding: Padding = 0,
+    dilation: Sizes = 1, data_format: str = "NCDHW",
+) -> Array:  # fmt: skip
+    """The largest element of each window; padding never wins; integers too."""
+    return _max_pool(3, x, window, stride, padding, dilation, data_format)
 
 
 def _max_pool(
@@ -74,6 +83,15 @@ def avg_pool2d(
 ) -> Array:  # fmt: skip
     """The mean of each window, over the padding too if `count_include_pad`; floats."""
     return _avg_pool(2, x, window, stride, padding, count_include_pad, data_format)
+
+
+@layer
+def avg_pool3d(
+    x: Array, window: Sizes, stride: Sizes | None = None, padding: Padding = 0,
+    count_include_pad: bool = True, data_format: str = "NCDHW",
+) -> Array:  # fmt: skip
+    """The mean of each window, over the padding too if `count_include_pad`; floats."""
+    return _avg_pool(3, x, window, stride, padding, count_include_pad, data_format)
 
 
 def _avg_pool(

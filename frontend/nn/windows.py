@@ -15,7 +15,7 @@ from graphmill.ir.dims import DimLike, floordiv
 Padding = str | int | Sequence[Any]
 Sizes = int | Sequence[int]
 
-FORMATS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC")}
+FORMATS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from graphmill.report.pictures import graph_of, locations
 if TYPE_CHECKING:
     from graphmill.dumping import Compilation
 
-_NO_KERNEL = ("constant", "token", "join", "return", "yield")
+_NO_KERNEL = ("constant", "prepare", "token", "join", "return", "yield")
 
 
 def render(compilations: list[str]) -> str:

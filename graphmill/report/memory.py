@@ -7,6 +7,7 @@ from typing import Any
 
 from graphmill.ir.dims import evaluate, parse_dim
 from graphmill.ir.graph import Block, Function, Op, Value
+from graphmill.ir.ops.control import SEALED
 from graphmill.ir.printer import Names
 from graphmill.ir.types import TensorType
 from graphmill.report.pictures import locations
@@ -75,7 +76,7 @@ class _Plan:
             self.step += 1
             for operand in op.operands:
                 self.use(operand)
-            if op.name != "fusion":
+            if op.name not in SEALED:
                 for region in op.regions:
                     self.enter(region.block, op)
             for operand in op.operands:

@@ -54,7 +54,7 @@ def _constant_ops(block: Block) -> set[Op]:
     """The ops whose results depend on no argument and no effect."""
     found: set[Op] = set()
     for op in block.ops:
-        steady = op.definition.pure and not op.regions
+        steady = op.definition.pure and (not op.regions or op.name == "prepare")
         if steady and all(v.op in found for v in op.operands):
             found.add(op)
     return found

@@ -135,9 +135,14 @@ CALL = register(
 
 
 def _infer_fusion(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    return _inside("fusion", types, regions)
+
+
+def _inside(name: str, types: Types, regions: Regions) -> list[Type]:
+    """What the op's one region, which takes the operands, yields."""
     if len(regions) != 1:
-        raise TypeRuleError("fusion: takes one region")
-    _expect("fusion", "the region takes", _args(regions[0]), types)
+        raise TypeRuleError(f"{name}: takes one region")
+    _expect(name, "the region takes", _args(regions[0]), types)
     return _yields(regions[0])
 
 
@@ -147,3 +152,19 @@ FUSION = register(
         attrs={"kind": "str", "reason": "str"}, regions=("body",),
     )
 )  # fmt: skip
+
+
+def _infer_prepare(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    return _inside("prepare", types, regions)
+
+
+PREPARE = register(
+    OpDef(
+        "prepare", "control", ("*constants",),
+        "Constants in another form, computed once, when the code is loaded",
+        _infer_prepare, None, regions=("body",),
+    )
+)  # fmt: skip
+
+# ops whose regions are no blocks of the program: nothing moves in or out, nothing has a place
+SEALED = frozenset({"fusion", "prepare"})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphmill.codegen.artifact import Artifact, ArtifactError, Constant
-from graphmill.codegen.constants import STEPS, apply, complete
+from graphmill.codegen.constants import BINARY, STEPS, apply, complete
 from graphmill.codegen.workers import Workers
 from graphmill.runtime.executable import Executable
 
@@ -16,15 +16,22 @@ SUMS = (UNITS.sum((1, 3), np.int32) * -2).astype(np.int32).view(np.int8).reshape
 CASES = {
     "transpose": (ARRAY, (2, 0, 1), ARRAY.transpose(2, 0, 1)),
     "reshape": (ARRAY, (6, 4), ARRAY.reshape(6, 4)),
+    "slice": (ARRAY, (0, 1, 0, 2, 3, 3, 1, 1, 2), ARRAY[:, 1:3, 0:3:2]),
+    "reverse": (ARRAY, (0, 2), ARRAY[::-1, :, ::-1]),
     "pad": (ARRAY, (0, 1, 2), np.pad(ARRAY, [(0, 0), (0, 1), (0, 2)])),
     "column_sums": (UNITS, (-2,), np.concatenate([SUMS, UNITS], 1)),
+    "multiply": (ARRAY, (1,), ARRAY * np.float32([2, -1, 0.5])[:, None]),
 }
 
 
-@pytest.mark.parametrize("name", STEPS)
+OTHERS = [ARRAY, np.float32([2, -1, 0.5])[:, None]]
+
+
+@pytest.mark.parametrize("name", [*STEPS, *BINARY])
 def test_steps(name):
     array, numbers, expected = CASES[name]
-    np.testing.assert_array_equal(apply(array, [(name, numbers)]), expected)
+    found = apply(array, [(name, numbers)], OTHERS.__getitem__)
+    np.testing.assert_array_equal(found, expected)
 
 
 def _artifact(*constants: Constant) -> Artifact:

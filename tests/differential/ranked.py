@@ -25,7 +25,7 @@ RANKS = range(6)
 SIZES = ("n", 3, 1, 4, 3)
 
 # ops whose operands are contiguous by their typing rule, or that have none
-NO_STRIDES = frozenset({"cond", "while", "scan", "fusion", "constant", "iota", "dim"})
+NO_STRIDES = frozenset({"cond", "while", "scan", "fusion", "prepare", "constant", "iota", "dim"})
 # ops whose own samples do, at whatever rank they have
 SAMPLED = frozenset({"all_reduce", "all_gather", "reduce_scatter"})
 

@@ -15,6 +15,7 @@ NOT_ALONE = {
     "return": "ends a function", "yield": "ends a region", "token": "an order only",
     "join": "an order only", "call": "inlined before code generation",
     "variable.read": "turned into a parameter", "variable.assign": "turned into a result",
+    "prepare": "takes constants",
     "custom_call": "needs a C function", "transfer": "needs the other device",
 }  # fmt: skip
 OPS = [name for name in all_ops() if name not in NOT_ALONE]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import graphmill as gm
 
 nn = gm.nn
+FORMS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 Array = NDArray[Any]
 RNG = np.random.default_rng(9)
 
@@ -87,6 +88,10 @@ CONVOLUTIONS: list[tuple[Any, ...]] = [
     ((2, 3, 20), (5, 3, 4), (2,), "same", (1,), 1),
     ((1, 6, 15), (6, 2, 3), (1,), (2,), (2,), 3),
     ((2, 4, 9), (4, 1, 5), (1,), "same", (1,), 4),
+    ((1, 3, 5, 6, 7), (4, 3, 3, 2, 3), (1, 1, 1), 1, (1, 1, 1), 1),
+    ((2, 4, 5, 4, 6), (6, 2, 3, 3, 3), (2, 1, 2), "same", (1, 1, 1), 2),
+    ((1, 5, 4, 5, 6), (5, 1, 3, 3, 3), (1, 1, 1), ((1, 1), (0, 2), (2, 1)), (1, 1, 2), 5),
+    ((1, 17, 4, 3, 5), (20, 17, 2, 1, 3), (1, 2, 1), ((1, 0), (0, 0), (1, 1)), (2, 1, 1), 1),
 ]
 
 
@@ -96,7 +101,7 @@ def test_convolution(case: tuple[Any, ...], layout: str) -> None:
     shape, window, strides, padding, dilation, groups = case
     x, w, b = array(*shape), array(*window), array(window[0])
     rank = len(shape) - 2
-    function, form = (nn.conv1d, "NCW") if rank == 1 else (nn.conv2d, "NCHW")
+    function, form = getattr(nn, f"conv{rank}d"), FORMS[rank]
     wanted = convolved(x, w, strides, padding, dilation, groups) + b.reshape(-1, *(1,) * rank)
     given = x
     if layout == "last":
@@ -128,6 +133,12 @@ TRANSPOSED: list[tuple[Any, ...]] = [
     ((2, 3, 4, 3), (3, 4, 3, 3), (2, 2), (1, 1), (1, 1), (1, 1), 1),
     ((1, 4, 3, 3), (4, 2, 4, 2), (2, 3), (1, 0), (0, 1), (1, 1), 2),
     ((1, 2, 3, 4), (2, 1, 3, 3), (2, 1), (2, 1), (0, 0), (2, 1), 2),
+    ((2, 16, 5, 4), (16, 17, 4, 4), (2, 2), (1, 1), (0, 0), (1, 1), 1),
+    ((1, 5, 6, 3), (5, 8, 2, 2), (2, 3), (0, 0), (1, 0), (1, 1), 1),
+    ((1, 8, 3, 4), (8, 1, 3, 5), (2, 4), (0, 1), (1, 2), (1, 1), 8),
+    ((1, 3, 4, 4), (3, 9, 3, 3), (3, 2), (1, 2), (0, 1), (1, 3), 1),
+    ((2, 6, 7), (6, 4, 4), (3,), (2,), (1,), (1,), 2),
+    ((1, 4, 3, 2, 4), (4, 3, 3, 2, 4), (2, 1, 2), (1, 0, 1), (1, 0, 0), (1, 1, 1), 1),
 ]
 
 
@@ -135,28 +146,30 @@ TRANSPOSED: list[tuple[Any, ...]] = [
 def test_transposed_convolution(case: tuple[Any, ...]) -> None:
     """Each input element adds the weight, times itself, at its place."""
     shape, window, stride, padding, more, dilation, groups = case
+    rank = len(shape) - 2
     x, w, b = array(*shape), array(*window), array(window[1] * groups)
-    rows, columns = (
+    sizes = [
         (n - 1) * s + d * (k - 1) + 1 + m
         for n, s, d, k, m in zip(shape[2:], stride, dilation, window[2:], more, strict=True)
-    )
-    full = np.zeros((shape[0], window[1] * groups, rows, columns))
+    ]
+    full = np.zeros((shape[0], window[1] * groups, *sizes))
     inside, outside = shape[1] // groups, window[1]
-    for n, c, i, j in np.ndindex(shape):
+    for n, c, *place in np.ndindex(shape):
         g = c // inside
-        sizes = zip((i, j), stride, dilation, window[2:], strict=True)
-        key = [slice(p * s, p * s + (k - 1) * d + 1, d) for p, s, d, k in sizes]
-        full[(n, slice(g * outside, (g + 1) * outside), *key)] += x[n, c, i, j] * w[c]
-    (p, q) = padding
-    wanted = full[:, :, p : rows - p, q : columns - q] + b.reshape(-1, 1, 1)
+        axes = zip(place, stride, dilation, window[2:], strict=True)
+        key = [slice(p * s, p * s + (k - 1) * d + 1, d) for p, s, d, k in axes]
+        full[(n, slice(g * outside, (g + 1) * outside), *key)] += x[n, c, *place] * w[c]
+    inner = [slice(p, size - p) for p, size in zip(padding, sizes, strict=True)]
+    wanted = full[(slice(None), slice(None), *inner)] + b.reshape(-1, *(1,) * rank)
+    function = getattr(nn, f"conv_transpose{rank}d")
 
     def run(x: Any, w: Any, b: Any) -> Any:
-        return nn.conv_transpose2d(x, w, b, stride=stride, padding=padding, output_padding=more,
-                                   dilation=dilation, groups=groups)  # fmt: skip
+        return function(x, w, b, stride=stride, padding=padding, output_padding=more,
+                        dilation=dilation, groups=groups)  # fmt: skip
 
-    found = gm.jit(run)(x, w, b)
-    assert found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    for found in (gm.jit(run)(x, w, b), gm.jit(lambda x: run(x, w, b))(x)):
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 # x, window, stride, padding, dilation
@@ -169,6 +182,7 @@ POOLS: list[tuple[Any, ...]] = [
     ((1, 2, 9, 9), (3, 3), (1, 1), 1, (2, 2)),
     ((2, 3, 11), (3,), None, 0, (1,)),
     ((1, 1, 9), (4,), (2,), "same", (1,)),
+    ((1, 2, 5, 6, 7), (2, 3, 2), (1, 2, 3), ((1, 0), (0, 1), (1, 1)), (2, 1, 1)),
 ]
 
 
@@ -192,14 +206,14 @@ def test_pools(case: tuple[Any, ...], layout: str) -> None:
     x = array(*shape)
     rank = len(window)
     strides = stride or window
-    largest, mean = (nn.max_pool1d, nn.avg_pool1d) if rank == 1 else (nn.max_pool2d, nn.avg_pool2d)
+    largest, mean = getattr(nn, f"max_pool{rank}d"), getattr(nn, f"avg_pool{rank}d")
     wanted = [
         gathered((p, part.reshape(*part.shape[:2], -1).max(-1))
                  for p, part in slid(x, window, strides, padding, dilation, -np.inf)),
         averaged(x, window, strides, padding, True),
         averaged(x, window, strides, padding, False),
     ]  # fmt: skip
-    form = {1: "NCW", 2: "NCHW"}[rank]
+    form = FORMS[rank]
     if layout == "last":
         form, x = form[0] + form[2:] + "C", np.moveaxis(x, 1, -1)
         wanted = [np.moveaxis(y, 1, -1) for y in wanted]

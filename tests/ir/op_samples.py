@@ -306,6 +306,20 @@ def _fusion() -> Iterator[Case]:
     yield [x, x], {"kind": "loop", "reason": 'elementwise; "both"\n'}, [body]
 
 
+def _prepare() -> Iterator[Case]:
+    w, scale = tensor(f32, 4, 3), tensor(f32, 4)
+    yield (
+        [w, scale],
+        {},
+        [
+            region(
+                [w, scale],
+                lambda b, w, s: b.op("mul", b.transpose(w, (1, 0)), b.broadcast(s, (3, 4), (1,))),
+            )
+        ],
+    )
+
+
 def _check() -> Iterator[Case]:
     yield [tensor(f32, 3)], {"kind": "nan", "size": 0, "axis": 0}, ()
     yield [tensor(i64, 3)], {"kind": "bounds", "size": 9, "axis": 1}, ()
@@ -337,6 +351,7 @@ CASES: dict[str, Any] = {
     "scatter": _scatter, "dynamic_slice": lambda: _dynamic(False),
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,
     "rng_bits": _rng, "cond": _cond, "while": _while, "scan": _scan, "fusion": _fusion,
+    "prepare": _prepare,
     "check": _check, "require": _require,
     "dim": _dim_value,
     "call": _one(([X], {"callee": "other", "types": (X,)}, ())),

@@ -17,7 +17,7 @@ OPS = [name for name in all_ops() if name not in TERMINATORS]
 
 # Ops whose meaning the evaluator knows itself, and those that have none in NumPy.
 EVALUATED = {
-    "cond", "while", "scan", "fusion", "call", "token", "join", "variable.read",
+    "cond", "while", "scan", "fusion", "prepare", "call", "token", "join", "variable.read",
     "variable.assign", "check", "require", *TERMINATORS,
 }  # fmt: skip
 FOREIGN = {"custom_call"}

@@ -37,7 +37,8 @@ def chain(*steps: tuple[str, Any], reverse: bool = False) -> Function:
 
 
 def names(made: Function) -> list[str]:
-    return [op.name for op in made.walk() if op.name not in ("constant", "broadcast", "return")]
+    ignored = ("constant", "prepare", "broadcast", "return")
+    return [op.name for op in made.ops if op.name not in ignored]
 
 
 CHANNELS = RNG.uniform(0.5, 2, 6)

@@ -61,7 +61,7 @@ def planned(
 def test_a_stack_stays_in_blocks() -> None:
     x = np.zeros((2, 3, 33, 35), np.float32)
     made = planned(stack, x)
-    names = [op.name for op in made.walk()]
+    names = [op.name for op in made.ops]
     assert names.count("blocked_conv") == 5 and "conv" not in names
     assert names.count("transpose") == 1, "only the result is converted"
 
