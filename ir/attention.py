@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.contract import free_axes
 
-FEW = 4  # queries up to which keys and values may lie in pieces
+FEW = 64  # queries that may be taken together, which keys and values in pieces need
+LANES = 16  # of the widest vectors
+FILLED = 0.95  # the share of lanes in use from which queries go into the lanes instead
 MOST_PIECES = 3
 
 
@@ -76,6 +79,11 @@ class Attention:
         """The axes of the scores that are neither keys nor rows."""
         rank = self.scores.tensor.rank
         return tuple(a for a in range(rank) if a not in (self.keys, self.rows))
+
+    @property
+    def queries(self) -> DimLike:
+        """How many queries share keys."""
+        return 1 if self.rows is None else self.scores.shape[self.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +312,13 @@ def _rows(
 # ---- where the operands lie
 
 
+def are_few(queries: DimLike) -> bool:
+    """Whether a kernel takes all queries of a head together, as they would leave lanes empty."""
+    if not isinstance(queries, int) or queries > FEW:
+        return False
+    return queries < FILLED * (-(-queries // LANES) * LANES)
+
+
 def joined(found: Attention) -> list[tuple[Value, Value]]:
     """The keys and values in pieces along the keys' axis, where few queries read both so.
 
@@ -312,10 +327,9 @@ def joined(found: Attention) -> list[tuple[Value, Value]]:
     k, v = unwidened(found.k), unwidened(found.v)
     k_axis, v_axis = found.k_axes[found.keys], found.v_axes[found.keys]
     assert k_axis is not None and v_axis is not None, "both have the keys' axis"
-    rows = 1 if found.rows is None else found.scores.shape[found.rows]
     keys, values = _pieces(k, k_axis), _pieces(v, v_axis)
     same = [p.shape[k_axis] for p in keys] == [p.shape[v_axis] for p in values]
-    few = isinstance(rows, int) and rows <= FEW and len(keys) <= MOST_PIECES
+    few = are_few(found.queries) and len(keys) <= MOST_PIECES
     if not few or not same or found.q in (found.k, found.v):
         return [(k, v)]
     return list(zip(keys, values, strict=True))

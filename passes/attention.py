@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphmill.ir.attention import FEW, Attention, attention_at, joined, unwidened
+from graphmill.ir.attention import Attention, attention_at, joined, unwidened
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Function, Op, Region, Value, clone_op
@@ -16,9 +16,6 @@ from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
 WIDEST = 1024  # the largest head: a block of queries and its results stay in the second level
-LANES = 16  # of the widest vectors
-FILLED = 0.8  # the share of lanes in use from which nothing is won by products one by one
-MANY = 1 << 15  # scores from which that counts more than a kernel's start
 ON_THE_WAY = frozenset({"reduce", "broadcast", "dot_general"})
 
 
@@ -87,17 +84,7 @@ def _obstacle(found: Attention, path: set[Op], min_scores: int) -> str:
     size = found.scores.tensor.size
     if isinstance(size, int) and size < min_scores:
         return "few scores, which cost less than a kernel's blocks"
-    if isinstance(size, int) and size >= MANY and _filled(found) < FILLED:
-        return "so few queries would leave lanes empty"
     return ""
-
-
-def _filled(found: Attention) -> float:
-    """The share of lanes that queries fill, which are in the lanes but where they are few."""
-    rows = 1 if found.rows is None else found.scores.shape[found.rows]
-    if not isinstance(rows, int) or rows <= FEW:
-        return 1.0
-    return rows / (-(-rows // LANES) * LANES)
 
 
 def _has_kernel(found: Attention) -> bool:

@@ -69,7 +69,7 @@ class Problem:
     @property
     def rows(self) -> DimLike:
         """The number of queries that share keys."""
-        return 1 if self.found.rows is None else self.found.scores.shape[self.found.rows]
+        return self.found.queries
 
     @property
     def keys(self) -> DimLike:
