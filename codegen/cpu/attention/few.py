@@ -14,6 +14,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.attention.dots import dots
+from graphmill.codegen.cpu.attention.norm import divisor
 from graphmill.codegen.cpu.attention.operands import Operand, times
 from graphmill.codegen.cpu.attention.problem import At, Piece, Problem
 from graphmill.codegen.cpu.attention.ranges import Ranges, ranges
@@ -71,6 +72,7 @@ class _Few:
     def __init__(self, host: Host, problem: Problem, rows: int) -> None:
         self.host, self.problem, self.code = host, problem, problem.code
         self.tile, self.found = problem.tile, problem.found
+        self.shifted = problem.found.softmax.shifted
         self.scope = Scope.of(self.code, problem.kernel.target)
         keys = problem.keys
         self.rows, self.typical = rows, keys if isinstance(keys, int) else 2 * CHUNK
@@ -187,7 +189,7 @@ class _Few:
             0, minus(code, keys[1], keys[0]), tile.lanes, [code.const(0, tile.vector)]
         ) as key:
             x = self._num(self._get(scores, key.i, tile.vector))
-            power = exp_falling(x - shift) if self.found.shifted else exp(x)
+            power = exp_falling(x - shift) if self.shifted else exp(x)
             self._put(power.val, scores, key.i)
             key.next = [(self._num(key.carried[0]) + power).val]
         self._put(largest, out, LARGEST)
@@ -241,11 +243,12 @@ class _Few:
         fills = [b.fill for b in self.problem.bounds if b.fill != -np.inf]
         if fills:
             self._look_again(head, max(fills) / 2)
-        out = self.problem.out.head(self._at(head))
+        at = self._at(head)
+        out = self.problem.out.head(at)
         with self.code.loop(0, self.rows) as row:
-            self._finish(head, row.i, self.problem.out.at(out, row.i))
+            self._finish(head, at, row.i, self.problem.out.at(out, row.i))
 
-    def _finish(self, head: Val, row: Val, target: Val) -> None:
+    def _finish(self, head: Val, at: At, row: Val, target: Val) -> None:
         """Store one query's results at `target`."""
         code, lanes = self.code, self.tile.lanes
         largest = self._largest(head, row)
@@ -255,7 +258,7 @@ class _Few:
         with code.loop(0, self._count(), 1, start) as chunk:
             partial = self._line(self._partial(head, chunk.i), row, self.pitch)
             scale = code.const(1, self.tile.element)
-            if self.found.shifted:
+            if self.shifted:
                 top = self._get(partial, LARGEST)
                 scale = exp_falling(self._num(top) - self._num(shift)).val
             values = [self._get(partial, TOTAL)]
@@ -265,12 +268,10 @@ class _Few:
                 multiply_add(code, self.tile, value, code.splat(scale, value.lanes), sum_)
                 for value, sum_ in zip(values, chunk.carried, strict=True)
             ]
-        total = self._num(chunk.results[0])
-        if self.found.blind:
-            total = where(self._num(largest).eq(-np.inf), 1.0, total)
-        divisor = self._num(code.splat(total.val, lanes))
+        total = divisor(self.problem, at, Index(row), largest, chunk.results[0])
+        by = self._num(code.splat(total, lanes))
         for vector, sum_ in enumerate(chunk.results[1:]):
-            store_vector(self.problem, (self._num(sum_) / divisor).val, target, vector * lanes)
+            store_vector(self.problem, (self._num(sum_) / by).val, target, vector * lanes)
 
     def _look_again(self, head: Val, bound: float) -> None:
         """Where a query saw no key to speak of, take the hidden ones in as well."""

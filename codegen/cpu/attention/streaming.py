@@ -26,7 +26,7 @@ def emit_attention(host: Host, op: Op, block: Block, label: str, info: Info) -> 
     """Write and launch the kernels of an attention fusion."""
     host.place(op)
     found = attention_in(block)
-    rows, acc = found.queries, f64 if found.q.tensor.dtype is f64 else f32
+    rows, acc = found.queries, f64 if f64 in found.dtypes else f32
     few, tile = are_few(rows), register_tile(host.target, acc)
     if not few:
         tile = fitting(tile, rows)
