@@ -13,18 +13,16 @@ import numpy as np
 from graphmill.frontend import selection, views
 from graphmill.frontend.core import (
     Tracer,
-    as_tracer,
     astype,
     broadcast_args,
-    broadcast_shapes,
     broadcast_to,
     constant,
     dim_value,
     emit,
 )
-from graphmill.frontend.describe import failure, name_of
 from graphmill.frontend.index_keys import NEW, Entry, Pick, Plan, Span, read_key, shape_of
 from graphmill.frontend.known import known
+from graphmill.frontend.masks import fitted, lone_mask, masked
 from graphmill.frontend.shaping import reshaped, transposed
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import i64
@@ -51,8 +49,9 @@ def get(x: Tracer, key: Any) -> Tracer:
 
 def put(x: Tracer, key: Any, value: Any, mode: str = "set") -> None:
     """`x[key] = value`; other modes combine: `add`, `mul`, `min`, `max`."""
-    if _is_mask(key) and mode == "set":
-        views.write(x, _masked(x, key, value))
+    found = lone_mask(x, key, value) if mode == "set" else None
+    if found is not None:
+        views.write(x, masked(x, *found, value))
         return
     plan = read_key(x, key)
     if mode == "set" and _is_own_part(x, plan, value):
@@ -60,7 +59,7 @@ def put(x: Tracer, key: Any, value: Any, mode: str = "set") -> None:
     if plan.advanced or mode != "set":
         views.write(x, _written_advanced(x, plan, value, mode))
         return
-    views.write(x, written_basic(x, plan, _fitted(x, value, shape_of(plan, x))))
+    views.write(x, written_basic(x, plan, fitted(x, value, shape_of(plan, x))))
 
 
 def _is_mask(key: Any) -> bool:
@@ -72,22 +71,6 @@ def _is_own_part(x: Tracer, plan: Plan, value: Any) -> bool:
     view = value._view if isinstance(value, Tracer) else None
     same = view is not None and view.base is x and view.key == plan.key
     return same and not views.is_stale(value)
-
-
-def _fitted(x: Tracer, value: Any, shape: Sequence[DimLike]) -> Tracer:
-    """A value to store, in x's dtype and broadcast to the place's shape."""
-    plain = isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic)
-    v = astype(as_tracer(value, x.element if plain else None), x.element)
-    while v.ndim > len(shape) and v.dims[0] == 1:
-        v = reshaped(v, v.dims[1:])
-    if v.ndim > len(shape) or broadcast_shapes(v.dims, shape, args=[x, value]) != tuple(shape):
-        texts = [", ".join(map(str, s)) for s in (v.dims, shape)]
-        raise failure(
-            "GM014", f"[{texts[0]}] stored into [{texts[1]}]", [x, value],
-            why="the value must broadcast to the place that it goes to.",
-            hint="index the value or the target so that the shapes agree.",
-        )  # fmt: skip
-    return broadcast_to(v, shape)
 
 
 # ---- slices and numbers
@@ -251,7 +234,7 @@ def _written_advanced(x: Tracer, plan: Plan, value: Any, mode: str) -> Tracer:
     rest = [part.dims[i] for i in range(x.ndim) if i not in axes]
     plain = [*indices[0].dims, *rest]
     permuted = [plain[i] for i in perm]
-    update = reshaped(_fitted(x, value, _with_new(permuted, new)), permuted)
+    update = reshaped(fitted(x, value, _with_new(permuted, new)), permuted)
     update = transposed(update, [int(i) for i in np.argsort(perm)])
     result = emit("scatter", part, update, *indices, axes=tuple(axes), mode=mode)
     if part is x:
@@ -264,39 +247,5 @@ def _written_advanced(x: Tracer, plan: Plan, value: Any, mode: str) -> Tracer:
 def _combined(x: Tracer, plan: Plan, value: Any, mode: str) -> Tracer:
     """A combining write at slices, where no element is met twice."""
     shape = shape_of(plan, x)
-    update = emit(mode, read_basic(x, plan), _fitted(x, value, shape))
+    update = emit(mode, read_basic(x, plan), fitted(x, value, shape))
     return written_basic(x, plan, update)
-
-
-# ---- masks
-
-
-def _masked(x: Tracer, mask: Tracer, value: Any) -> Tracer:
-    """x with `value` where a traced mask holds: a select, which keeps the shape."""
-    if x.dims[: mask.ndim] != mask.dims:
-        raise failure(
-            "GM014",
-            f"{name_of(x)}[{name_of(mask)}] = …",
-            [x, mask],
-            why="a mask has the shape of the axes that it indexes.",
-            hint="reshape or broadcast the mask.",
-        )
-    rest = x.dims[mask.ndim :]
-    if isinstance(value, selection.Selection):
-        if not value.under(mask) or value.whole.dims != x.dims:
-            raise value.refused("storing it under another mask")
-        return emit("select", value.spread(), astype(value.whole, x.element), x)
-    v = as_tracer(value, x.element if isinstance(value, bool | int | float | complex) else None)
-    while v.ndim > len(rest) and v.dims[0] == 1:
-        v = reshaped(v, v.dims[1:])
-    if v.ndim > len(rest):
-        raise failure(
-            "GM021", f"{name_of(x)}[{name_of(mask)}] = {name_of(value)}", [x, mask, value],
-            why="one value per selected element is needed, and their number depends on run-time "
-            "values.",
-            hint=f"np.where({name_of(mask)}, values, {name_of(x)}) takes values of the whole "
-            "array's shape.",
-        )  # fmt: skip
-    v = broadcast_to(_fitted(x, v, rest), x.dims)
-    spread = reshaped(mask, (*mask.dims, *(1 for _ in rest)))
-    return emit("select", broadcast_to(spread, x.dims), v, x)

@@ -132,7 +132,7 @@ def _extreme(monoid: str, a: Any, axis: Any, keepdims: Any, initial: Any, where:
     return _combine(monoid, x, axis, keepdims, initial, where)
 
 
-@implements(np.max)
+@implements(np.max, np.amax)
 def max(
     a: Any, axis: Any = None, keepdims: Any = False, initial: Any = UNSET, where: Any = True
 ) -> Tracer:
@@ -144,7 +144,7 @@ def largest(x: Tracer, axis: Any) -> Tracer:
     return reduce(x, "max", ax.axes(axis, x.ndim, x), True)
 
 
-@implements(np.min)
+@implements(np.min, np.amin)
 def min(
     a: Any, axis: Any = None, keepdims: Any = False, initial: Any = UNSET, where: Any = True
 ) -> Tracer:

@@ -1,8 +1,8 @@
 """Attention among ops: what the parts of softmax(f(q kᵀ)) v are, however it is written.
 
 `attention_at` starts at the product with the values and goes back to the product of queries and
-keys. It accepts the maximum subtracted or not, the division before or after the second product, a
-guard for rows that see no key, operands of both products in either order, and axes anywhere.
+keys. It accepts the division before or after the second product, operands of both products in
+either order, and axes anywhere; `ir.softmax` says what a softmax may look like.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
+from graphmill.ir.dims import DimLike
+from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.contract import free_axes
+from graphmill.ir.softmax import Softmax, quotients, softmaxes
 
-FEW = 4  # queries up to which keys and values may lie in pieces
+FEW = 64  # queries that may be taken together, which keys and values in pieces need
+LANES = 16  # of the widest vectors
+FILLED = 0.95  # the share of lanes in use from which queries go into the lanes instead
 MOST_PIECES = 3
 
 
@@ -52,8 +55,7 @@ class Attention:
 
     first: Op  # the product of queries and keys
     second: Op  # the product with the values
-    scores: Value  # what the softmax is taken of
-    power: Op  # the exponential
+    softmax: Softmax
     result: Value
     q: Value
     k: Value
@@ -68,8 +70,22 @@ class Attention:
     k_depth: int
     v_width: int
     out_width: int
-    shifted: bool  # whether the maximum is subtracted
-    blind: bool  # whether a row whose scores are all -inf gives 0 instead of NaN
+
+    @property
+    def scores(self) -> Value:
+        """What the softmax is taken of."""
+        return self.softmax.scores
+
+    @property
+    def dtypes(self) -> set[DType]:
+        """Those of the parts, of which the kernel takes the widest."""
+        parts = (self.q, self.k, self.v, self.scores, self.softmax.power.result, self.result)
+        return {value.tensor.dtype for value in parts}
+
+    @property
+    def late(self) -> bool:
+        """Whether the division comes behind the product with the values."""
+        return self.result is not self.second.result
 
     @property
     def items(self) -> tuple[int, ...]:
@@ -77,28 +93,20 @@ class Attention:
         rank = self.scores.tensor.rank
         return tuple(a for a in range(rank) if a not in (self.keys, self.rows))
 
-
-@dataclass(frozen=True, slots=True)
-class _Softmax:
-    power: Op
-    scores: Value
-    axis: int
-    shifted: bool
-    blind: bool
+    @property
+    def queries(self) -> DimLike:
+        """How many queries share keys."""
+        return 1 if self.rows is None else self.scores.shape[self.rows]
 
 
 def attention_at(second: Op) -> Attention | None:
     """The attention whose product with the values is `second`, if it is one."""
-    if second.name != "dot_general":
+    if second.name != "dot_general" or not second.result.tensor.dtype.is_float:
         return None
     for side in (0, 1):
-        found = _softmax(second, side)
-        if found is None:
-            continue
-        softmax, result = found
-        first = first_product(softmax.scores)
-        if first is not None:
-            made = _assigned(first, second, side, softmax, result)
+        for softmax, result in _softmaxes(second, side):
+            first = first_product(softmax.scores)
+            made = _assigned(first, second, side, softmax, result) if first is not None else None
             if made is not None:
                 return made
     return None
@@ -111,122 +119,21 @@ def attention_in(block: Block) -> Attention:
     return found[0]
 
 
-# ---- the softmax
-
-
-def uncast(value: Value) -> Value:
-    """The value before casts between float dtypes."""
-    while value.op is not None and value.op.name == "cast" and value.tensor.dtype.is_float:
-        if not value.op.operands[0].tensor.dtype.is_float:
-            break
-        value = value.op.operands[0]
-    return value
-
-
-def _softmax(second: Op, side: int) -> tuple[_Softmax, Value] | None:
-    """The softmax that operand `side` of a product is, divided before or after the product."""
-    contract = Product(second).contract(side)
-    if len(contract) != 1 or not second.result.tensor.dtype.is_float:
-        return None
-    weights = uncast(second.operands[side])
-    op = weights.op
-    if op is None:
-        return None
-    kept = [i for i in range(weights.tensor.rank) if i != contract[0]]
-    for power, divisor in _quotients(op, kept):
-        softmax = _shape(uncast(power).op, divisor, contract[0])
-        if softmax is not None:
-            return softmax, second.result
-    where = [Product(second).axes(side).index(i) for i in kept]
-    for user in second.result.users if len(second.result.uses) == 1 else ():
-        for product, divisor in _quotients(user, where):
-            softmax = _shape(op, divisor, contract[0]) if product is second.result else None
-            if softmax is not None:
-                return softmax, user.result
-    return None
-
-
-def _quotients(op: Op, axes: list[int]) -> Iterator[tuple[Value, Value]]:
-    """x and y where `op` is x / y or x * (1 / y), y repeated along all axes but `axes`."""
-    if op.name == "div":
-        divisor = _repeated(op.operands[1], axes)
-        if divisor is not None:
-            yield op.operands[0], divisor
-    if op.name == "mul":
-        for x, y in (op.operands, op.operands[::-1]):
-            inverse = _repeated(y, axes)
-            made = inverse.op if inverse is not None else None
-            if made is not None and made.name == "div" and is_splat(made.operands[0], 1.0):
-                yield x, made.operands[1]
-
-
-def _repeated(value: Value, axes: list[int]) -> Value | None:
-    """x when `value` is x repeated along all axes but `axes`."""
-    value = uncast(value)
-    op = value.op
-    if op is None or op.name != "broadcast" or list(op.attrs["axes"]) != axes:
-        return None
-    source = op.operands[0]
-    kept = tuple(value.shape[a] for a in axes)
-    return uncast(source) if tuple(source.shape) == kept else None
-
-
-def _shape(power: Op | None, divisor: Value | None, axis: int) -> _Softmax | None:
-    """The softmax with this exponential and this divisor."""
-    if power is None or power.name != "exp" or divisor is None:
-        return None
-    total, hidden = _guarded(divisor, 1.0)
-    if not _reduces(total, "sum", power.result, axis):
-        return None
-    scores, op = power.operands[0], power.operands[0].op
-    if op is not None and op.name == "sub":
-        kept = [i for i in range(scores.tensor.rank) if i != axis]
-        subtracted = _repeated(op.operands[1], kept)
-        if subtracted is not None:
-            largest, empty = _guarded(subtracted, 0.0)
-            largest, empty, hidden = (_never_less(v) for v in (largest, empty, hidden))
-            if _reduces(largest, "max", op.operands[0], axis):
-                fits = empty is hidden and empty in (None, largest)
-                softmax = _Softmax(power, op.operands[0], axis, True, hidden is not None)
-                return softmax if fits else None
-    return None if hidden is not None else _Softmax(power, scores, axis, False, False)
-
-
-def _never_less(value: Value | None) -> Value | None:
-    """x when `value` is max(x, -inf)."""
-    op = value.op if value is not None else None
-    if op is not None and op.name == "max" and is_splat(op.operands[1], -np.inf):
-        return op.operands[0]
-    return value
-
-
-def _guarded(value: Value, other: float) -> tuple[Value | None, Value | None]:
-    """x and y when `value` is where(y == -inf, other, x); else `value` and None."""
-    op = value.op
-    if op is None or op.name != "select" or not is_splat(op.operands[1], other):
-        return value, None
-    test = op.operands[0].op
-    if test is None or test.name != "eq" or not is_splat(test.operands[1], -np.inf):
-        return None, None
-    return op.operands[2], test.operands[0]
-
-
-def _reduces(value: Value | None, monoid: str, of: Value, axis: int) -> bool:
-    """Whether `value` reduces `of` (in whatever precision) along `axis`."""
-    op = value.op if value is not None else None
-    if op is None or op.name != "reduce" or op.attrs["monoid"] != monoid:
-        return False
-    return uncast(op.operands[0]) is uncast(of) and tuple(op.attrs["axes"]) == (axis,)
-
-
-def is_splat(value: Value, number: float) -> bool:
-    """Whether every element of `value` is the constant `number`."""
-    op = value.op
-    if op is not None and op.name == "broadcast":
-        op = op.operands[0].op
-    if op is None or op.name != "constant" or not op.attrs["value"].size:
-        return False
-    return bool((np.asarray(op.attrs["value"]).astype(np.float64) == number).all())
+def _softmaxes(second: Op, side: int) -> Iterator[tuple[Softmax, Value]]:
+    """What operand `side` of a product may be, and the result, divided before or after it."""
+    contract, weights = Product(second).contract(side), second.operands[side]
+    if len(contract) != 1:
+        return
+    for softmax in softmaxes(weights, contract[0]):
+        yield softmax, second.result
+    widths = [at for at, axis in enumerate(Product(second).axes(side)) if axis is None]
+    users = second.result.users
+    if len(widths) == 1 and len(second.result.uses) == 1 and len(users[0].results) == 1:
+        result = users[0].result
+        for product, divisor in quotients(result, widths[0]):
+            if product is second.result:
+                for softmax in softmaxes(weights, contract[0], divisor):
+                    yield softmax, result
 
 
 # ---- the first product
@@ -254,7 +161,7 @@ def elementwise_above(value: Value) -> Iterator[Value]:
 
 
 def _assigned(
-    first: Op, second: Op, side: int, softmax: _Softmax, result: Value
+    first: Op, second: Op, side: int, softmax: Softmax, result: Value
 ) -> Attention | None:
     one, two = Product(first), Product(second)
     keys, rank = softmax.axis, softmax.scores.tensor.rank
@@ -278,11 +185,10 @@ def _assigned(
     width = values[widths[0]]
     assert width is not None
     return Attention(
-        first, second, softmax.scores, softmax.power, result, q, k, v, keys,
+        first, second, softmax, result, q, k, v, keys,
         _rows(softmax.scores, q_axes, k_axes, v_axes),
         tuple(q_axes), tuple(k_axes), tuple(v_axes), tuple(out_axes),
         one.contract(1 - k_side)[0], one.contract(k_side)[0], width, widths[0],
-        softmax.shifted, softmax.blind,
     )  # fmt: skip
 
 
@@ -304,6 +210,13 @@ def _rows(
 # ---- where the operands lie
 
 
+def are_few(queries: DimLike) -> bool:
+    """Whether a kernel takes all queries of a head together, as they would leave lanes empty."""
+    if not isinstance(queries, int) or queries > FEW:
+        return False
+    return queries < FILLED * (-(-queries // LANES) * LANES)
+
+
 def joined(found: Attention) -> list[tuple[Value, Value]]:
     """The keys and values in pieces along the keys' axis, where few queries read both so.
 
@@ -312,10 +225,9 @@ def joined(found: Attention) -> list[tuple[Value, Value]]:
     k, v = unwidened(found.k), unwidened(found.v)
     k_axis, v_axis = found.k_axes[found.keys], found.v_axes[found.keys]
     assert k_axis is not None and v_axis is not None, "both have the keys' axis"
-    rows = 1 if found.rows is None else found.scores.shape[found.rows]
     keys, values = _pieces(k, k_axis), _pieces(v, v_axis)
     same = [p.shape[k_axis] for p in keys] == [p.shape[v_axis] for p in values]
-    few = isinstance(rows, int) and rows <= FEW and len(keys) <= MOST_PIECES
+    few = are_few(found.queries) and len(keys) <= MOST_PIECES
     if not few or not same or found.q in (found.k, found.v):
         return [(k, v)]
     return list(zip(keys, values, strict=True))
@@ -327,10 +239,10 @@ def _pieces(value: Value, axis: int) -> list[Value]:
 
 
 def unwidened(value: Value) -> Value:
-    """The value before a cast from a 16-bit float to f32."""
+    """The value before a cast from a narrower float."""
     op = value.op
-    if op is not None and op.name == "cast" and value.tensor.dtype.name == "f32":
+    if op is not None and op.name == "cast" and value.tensor.dtype.is_float:
         source = op.operands[0]
-        if source.tensor.dtype.name in ("f16", "bf16"):
+        if source.tensor.dtype.is_float and source.tensor.dtype.bits < value.tensor.dtype.bits:
             return source
     return value

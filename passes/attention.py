@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphmill.ir.attention import FEW, Attention, attention_at, joined, unwidened
+from graphmill.ir.attention import Attention, attention_at, joined, unwidened
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Function, Op, Region, Value, clone_op
 from graphmill.ir.views import view_of
+from graphmill.passes.attention_reasons import missed, obstacle
 from graphmill.passes.bands import position_form
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fusion_graph import immediate
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
-
-WIDEST = 1024  # the largest head: a block of queries and its results stay in the second level
-LANES = 16  # of the widest vectors
-FILLED = 0.8  # the share of lanes in use from which nothing is won by products one by one
-MANY = 1 << 15  # scores from which that counts more than a kernel's start
-ON_THE_WAY = frozenset({"reduce", "broadcast", "dot_general"})
 
 
 @register_pass("attention")
@@ -28,29 +23,35 @@ def attention(function: Function, *, min_scores: int = 16) -> Function:
 
     The `attention` fusion holds the ops as they were; code generation runs them block by block
     (`codegen/cpu/attention`). Views of q, k and v and a transpose of the result become strides.
-    Scores or weights that something else reads, or fewer than `min_scores` of them, stay apart.
+    Scores or weights that something else reads, or fewer than `min_scores` of them, stay apart;
+    the function's attribute `apart` says why, with the user's lines.
     """
     function = function.clone()
-    _block(function.block, min_scores)
+    apart = _block(function.block, min_scores)
+    if apart:
+        function.attrs["apart"] = tuple(dict.fromkeys(apart))
     remove_dead(function.block)
     return function
 
 
-def _block(block: Block, min_scores: int) -> None:
+def _block(block: Block, min_scores: int) -> list[str]:
+    """Fuse in a block and its regions; what stays apart, and why."""
+    apart = []
     for op in block.ops[:]:
         if op.name != "fusion":
             for region in op.regions:
-                _block(region.block, min_scores)
+                apart += _block(region.block, min_scores)
         found = attention_at(op)
-        if found is None:
-            continue
-        path = _path(found, block)
-        reason = _obstacle(found, path, min_scores)
-        if reason:
-            count(f"apart: {reason}")
-            continue
-        _fuse(found, path, block)
-        count("attention kernels")
+        path = _path(found, block) if found is not None else set()
+        reason = obstacle(found, path, min_scores) if found is not None else missed(op)
+        if reason is not None:
+            text, blamed = reason
+            count(f"apart: {text}")
+            apart.append(f"attention at {op.loc or '?'} kept apart: {text} ({blamed.loc or '?'})")
+        elif found is not None:
+            _fuse(found, path, block)
+            count("attention kernels")
+    return apart
 
 
 def _path(found: Attention, block: Block) -> set[Op]:
@@ -70,43 +71,6 @@ def _path(found: Attention, block: Block) -> set[Op]:
             needed.add(source)
             waiting += [v.op for v in source.operands]
     return needed
-
-
-def _obstacle(found: Attention, path: set[Op], min_scores: int) -> str:
-    """Why the ops stay apart; empty when they do not."""
-    for op in path:
-        if op.definition.family != "elementwise" and op.name not in ON_THE_WAY:
-            return f"a {op.name} stands between the scores and the result"
-        for user in op.result.users:
-            if op.result is not found.result and user not in path:
-                return "the scores or weights are read elsewhere"
-    if any(v.op in path for v in (found.q, found.k, found.v)):
-        return "the values depend on the scores"
-    if not _has_kernel(found):
-        return "dtypes or head sizes without a streaming kernel"
-    size = found.scores.tensor.size
-    if isinstance(size, int) and size < min_scores:
-        return "few scores, which cost less than a kernel's blocks"
-    if isinstance(size, int) and size >= MANY and _filled(found) < FILLED:
-        return "so few queries would leave lanes empty"
-    return ""
-
-
-def _filled(found: Attention) -> float:
-    """The share of lanes that queries fill, which are in the lanes but where they are few."""
-    rows = 1 if found.rows is None else found.scores.shape[found.rows]
-    if not isinstance(rows, int) or rows <= FEW:
-        return 1.0
-    return rows / (-(-rows // LANES) * LANES)
-
-
-def _has_kernel(found: Attention) -> bool:
-    depth, width = found.q.shape[found.q_depth], found.v.shape[found.v_width]
-    if not all(isinstance(d, int) and 0 < d <= WIDEST for d in (depth, width)):
-        return False
-    values = (found.q, found.k, found.v, found.scores, found.power.result, found.result)
-    dtypes = {value.tensor.dtype.name for value in values}
-    return dtypes == {"f64"} or dtypes <= {"f32", "f16", "bf16"}
 
 
 # ---- the kernel
@@ -248,5 +212,5 @@ def _reason(found: Attention) -> str:
     """What the kernel is, and the bytes of scores and weights that no longer cross memory."""
     scores: DimLike = product(found.scores.shape)
     saved = scores * (found.scores.tensor.dtype.itemsize * 4)
-    form = "online softmax" if found.shifted else "softmax without shift"
+    form = "online softmax" if found.softmax.shifted else "softmax without shift"
     return f"{form} over blocks of keys, saves {saved} B of scores and weights"

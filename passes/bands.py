@@ -23,11 +23,15 @@ def position_form(array: Array) -> Form | None:
     """Code that computes a constant from positions; None when there is no such formula."""
     if array.ndim == 1 and array.dtype.kind in "iu" and array.size > 1:
         return _range(array)
-    if array.ndim < 2 or any(n != 1 for n in array.shape[:-2]) or min(array.shape) == 0:
+    if array.ndim < 2 or min(array.shape) == 0:
         return None
-    matrix = array.reshape(array.shape[-2:])
+    matrix = array[(0,) * (array.ndim - 2)]
+    if array.size > matrix.size and not bool((array == matrix).all()):
+        return None
     if array.dtype.kind == "b":
-        return _band(array, matrix)
+        return _band(array, matrix) or _outside(array, matrix)
+    if array.dtype.kind == "i":
+        return _differences(array, matrix)
     return _two_valued(array, matrix) if dtype(array.dtype).is_float else None
 
 
@@ -70,6 +74,36 @@ def _band(array: Array, matrix: Array) -> Form | None:
         inside = below if below is not None else above
         assert inside is not None
         return inside
+
+    return form
+
+
+def _outside(array: Array, matrix: Array) -> Form | None:
+    """All but a band."""
+    band = _band(array, ~matrix)
+    return None if band is None else lambda builder: builder.op("not", band(builder))
+
+
+def _differences(array: Array, matrix: Array) -> Form | None:
+    """`start + column - row` or `start + row - column`."""
+    rows, columns = (np.arange(n, dtype=array.dtype) for n in matrix.shape)
+    of, start = dtype(array.dtype), matrix[0, 0]
+    away = columns - rows[:, None]
+    found = [sign for sign in (1, -1) if np.array_equal(matrix, start + sign * away)]
+    if len(found) != 1:  # both, where there is one row and column
+        return None
+
+    def form(builder: Builder) -> Value:
+        last = array.ndim - 1
+        row, column = (
+            builder.broadcast(
+                builder.op("iota", shape=(array.shape[axis],), axis=0, dtype=of),
+                array.shape, (axis,),
+            )
+            for axis in (last - 1, last)
+        )  # fmt: skip
+        by = builder.op("sub", *((column, row) if found[0] > 0 else (row, column)))
+        return builder.op("add", by, builder.full(array.shape, start, of)) if start else by
 
     return form
 

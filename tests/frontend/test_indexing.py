@@ -67,6 +67,39 @@ def test_traced_arrays_index() -> None:
     agree(lambda x, i, j: (x[i], x[i, i], x[:, i, :], x[0, j], x[i[0]], x[i[0], :, j]), X, A, B)
 
 
+MASKED: list[Any] = [
+    (Ellipsis, X[0] > 20), (slice(None), X[0, :, 0] > 8), (Ellipsis, X[0, 0] > 3),
+    (slice(None), X[0] > 9, Ellipsis), (X[:, 0, 0] > 9, slice(None), slice(None)),
+    (X > 60, Ellipsis), (Ellipsis, X[0, 0] > 99), (slice(None), slice(None), X[0, 0] > 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", MASKED, ids=str)
+def test_masks_among_full_slices(key: Any) -> None:
+    """A mask that is an argument, and the same one known while tracing."""
+    at = next(i for i, item in enumerate(key) if isinstance(item, np.ndarray))
+
+    def f(x: Any, mask: Any, value: Any) -> Any:
+        x, y, z = x * 1, x * 1, x * 1
+        x[(*key[:at], mask, *key[at + 1 :])] = 7
+        y[(*key[:at], mask, *key[at + 1 :])] = value
+        z[key] = value[None]
+        return x, y, z
+
+    agree(f, X, key[at], np.float32(3))
+
+
+def test_known_indices_write_one_value_as_a_mask() -> None:
+    def f(x: Any) -> Any:
+        x = x * 1
+        x[..., *np.triu_indices(5, 1, 6)] = -np.inf
+        x[:, np.array([1, -1])] = 4
+        return x
+
+    agree(f, X)
+    assert "scatter" not in str(trace(f, (X,)).function)
+
+
 def test_traced_mask_writes() -> None:
     def f(x: Any) -> Any:
         x = x + 0

@@ -39,6 +39,7 @@ np.sum(i) | np.sum(u) | np.sum(h, axis=0) | np.sum(t) | np.sum(t, axis=1) | np.p
 np.sum(i, dtype=np.int32) | np.sum(i, axis=(), keepdims=True) | np.sum(i, initial=7)
 np.sum(i, where=t) | np.sum(i, axis=1, where=t, keepdims=True) | np.prod(j, axis=0, where=t)
 np.max(a, axis=0, initial=0.5) | np.max(a, where=t, initial=-9.0) | np.max(u) | np.min(h, 1)
+np.amax(a, 1) | np.amin(a, axis=0, keepdims=True)
 np.max(t, axis=0) | np.all(t) | np.any(t, axis=0) | np.all(a > -9, axis=1, keepdims=True)
 np.all(i) | np.any(a) | t.all() | t.any(0) | np.count_nonzero(i) | np.count_nonzero(i, axis=1)
 np.argmax(a) | np.argmin(a, axis=0) | a.argmax(1) | np.argmax(i, axis=-1, keepdims=True)

@@ -14,11 +14,13 @@ import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.attention.dots import dots
+from graphmill.codegen.cpu.attention.norm import divisor
 from graphmill.codegen.cpu.attention.operands import Operand, times
 from graphmill.codegen.cpu.attention.problem import At, Piece, Problem
 from graphmill.codegen.cpu.attention.ranges import Ranges, ranges
 from graphmill.codegen.cpu.attention.scratch import Scratch
 from graphmill.codegen.cpu.attention.store import store_vector
+from graphmill.codegen.cpu.attention.tiles import Tiles
 from graphmill.codegen.cpu.contract.elements import least, load_wide, minus, most, resize
 from graphmill.codegen.cpu.contract.microkernel import multiply_add
 from graphmill.codegen.cpu.emit import Val
@@ -31,6 +33,7 @@ from graphmill.codegen.cpu.memory import load_strided, tail_mask
 from graphmill.ir.dims import DimLike, floordiv, product
 
 CHUNK = 512  # keys of one work item
+DOTS = 2  # queries up to which products are summed key by key, from keys as they lie
 LARGEST, TOTAL, START = 0, 1, 16  # a row of partial results: where its parts begin
 
 
@@ -50,6 +53,8 @@ def emit_few(
         if few.chunks == 1:
             few.merge(head)
     work = min(few.typical, CHUNK) * (first.depth + first.width) * few.rows
+    if few.tiles is not None:
+        work //= few.tile.lanes  # in tiles a vector of products takes one operation
     host.launch(first.kernel, Launch(heads * few.chunks, grain(work)), info(first.kernel.name))
     if few.chunks == 1:
         return
@@ -67,6 +72,7 @@ class _Few:
     def __init__(self, host: Host, problem: Problem, rows: int) -> None:
         self.host, self.problem, self.code = host, problem, problem.code
         self.tile, self.found = problem.tile, problem.found
+        self.shifted = problem.found.softmax.shifted
         self.scope = Scope.of(self.code, problem.kernel.target)
         keys = problem.keys
         self.rows, self.typical = rows, keys if isinstance(keys, int) else 2 * CHUNK
@@ -81,8 +87,11 @@ class _Few:
         self.scratch = Scratch(problem.kernel, rows_of_all * (self.pitch * self.tile.bytes))
         self.depth = -(-problem.depth // lanes) * lanes
         self.queries = self.scratch.take(rows * self.depth * self.tile.bytes)
-        self.span = CHUNK + lanes
-        self.scores = self.scratch.take(rows * self.span * self.tile.bytes)
+        slack = self.tile.columns
+        self.span = CHUNK + slack
+        scores = self.scratch.take((rows * self.span + slack) * self.tile.bytes)
+        self.scores = self.code.at(scores, slack, self.tile.element)
+        self.tiles = Tiles(problem, self.scratch, rows, CHUNK) if rows > DOTS else None
 
     @contextmanager
     def each(self) -> Iterator[Val]:
@@ -113,168 +122,172 @@ class _Few:
             low, high = most(code, low, seen.low), least(code, high, seen.high)
         high = most(code, high, low)
         self._load_queries(at)
-        largest = self._scores(at, low, high)
-        count = minus(code, high, low)
+        for piece in self.problem.pieces:
+            self._products(piece, at, (low, high))
         out = self._partial(head, chunk)
-        totals = self._powers(count, largest)
-        for row, (top, total) in enumerate(zip(largest, totals, strict=True)):
-            self._put(top, out, row * self.pitch + LARGEST)
-            self._put(total, out, row * self.pitch + TOTAL)
-        self._values(at, low, count, out)
+        with code.loop(0, self.rows) as row:
+            self._powers(at, row.i, (low, high), self._line(out, row.i, self.pitch))
+        self._values(at, (low, high), out)
 
     def _partial(self, head: Val, chunk: Val) -> Val:
         rows = self.code.add(self.code.mul(head, self.count), chunk) if self.chunks != 1 else head
-        offset = self.code.mul(rows, self.rows * self.pitch)
-        return self.code.at(self.scratch.shared, offset, self.tile.element)
+        return self._line(self.scratch.shared, rows, self.rows * self.pitch)
 
     def _load_queries(self, at: At) -> None:
         """The queries in the tile's type, padded with zeros."""
         code, q, tile = self.code, self.problem.q, self.tile
         head = q.head(at)
-        for row in range(self.rows):
-            source = q.at(head, code.i64(row))
+        with code.loop(0, self.rows) as row:
+            source = q.at(head, row.i)
+            target = self._line(self.queries, row.i, self.depth)
             for start in range(0, self.depth, tile.lanes):
                 value = self._vector(q, source, start, self.problem.depth - start)
-                self._put(value, self.queries, row * self.depth + start)
+                self._put(value, target, start)
 
-    def _scores(self, at: At, low: Val, high: Val) -> list[Val]:
-        """Store the scores of the chunk; returns the largest of each query."""
-        largest = [self.code.const(-np.inf, self.tile.vector)] * self.rows
-        for piece in self.problem.pieces:
-            start, end = self._inside(piece, low, high)
-            largest = self._scores_of(piece, at, (start, end), low, largest)
-        return [self._across(top, lambda a, b: a.max(b)) for top in largest]
-
-    def _inside(self, piece: Piece, low: Val, high: Val) -> tuple[Val, Val]:
-        """The positions of `low … high` that a piece holds."""
-        if len(self.problem.pieces) == 1:
-            return low, high
+    def _inside(self, piece: Piece, keys: tuple[Val, Val]) -> tuple[Val, Val, Val]:
+        """The positions in a piece, from … to, of the `keys` that it holds; its first's in them."""
         code, kernel = self.code, self.problem.kernel
-        start = most(code, low, kernel.dim(piece.start))
-        return start, most(code, least(code, high, kernel.dim(piece.start + piece.size)), start)
+        if len(self.problem.pieces) == 1:
+            return *keys, code.i64(0)
+        first = kernel.dim(piece.start)
+        start = most(code, keys[0], first)
+        end = most(code, least(code, keys[1], kernel.dim(piece.start + piece.size)), start)
+        return minus(code, start, first), minus(code, end, first), minus(code, start, keys[0])
 
-    def _scores_of(
-        self, piece: Piece, at: At, keys: tuple[Val, Val], low: Val, largest: list[Val]
-    ) -> list[Val]:
-        code, problem, lanes = self.code, self.problem, self.tile.lanes
-        head, first = piece.k.head(at), problem.kernel.dim(piece.start)
-        last = minus(code, keys[1], first)
-        least_of_all = code.const(-np.inf, self.tile.vector)
-        with code.loop(*keys, lanes, largest) as loop:
-            inside = tail_mask(code, minus(code, keys[1], loop.i), lanes)
-            key = minus(code, loop.i, first)
-            sums = dots(problem, piece.k, head, key, last, self.queries, self.depth, self.rows)
-            following = []
-            for row, (product_, top) in enumerate(zip(sums, loop.carried, strict=True)):
-                with problem.elements.scope(inside):
-                    place = problem.index(at, Index(code.i64(row)), Index(loop.i, 1))
-                    score = problem.score(product_, place)
-                score = code.select(inside, score, least_of_all)
-                offset = code.add(minus(code, loop.i, low), row * self.span)
-                self._put(score, self.scores, offset)
-                following.append(self._num(score).max(self._num(top)).val)
-            loop.next = following
-        return loop.results
+    def _products(self, piece: Piece, at: At, keys: tuple[Val, Val]) -> None:
+        """Store the products of the queries with the keys of a chunk that a piece holds."""
+        code, lanes = self.code, self.tile.lanes
+        start, end, offset = self._inside(piece, keys)
+        out = code.at(self.scores, offset, self.tile.element)
+        if self.tiles is not None:
+            given = (self.queries, self.depth)
+            self.tiles.scores(piece, at, (start, end), given, (out, self.span))
+            return
+        head = piece.k.head(at)
+        with code.loop(start, end, lanes) as key:
+            found = dots(self.problem, piece.k, head, key.i, end, self.queries, self.depth,
+                         self.rows)  # fmt: skip
+            for row, sums in enumerate(found):
+                self._put(sums, out, code.add(minus(code, key.i, start), row * self.span))
 
-    def _powers(self, count: Val, largest: list[Val]) -> list[Val]:
-        """Scores become exponentials; returns their sums."""
-        code, totals = self.code, []
-        shifts = [code.splat(self._shift(top), self.tile.lanes) for top in largest]
-        zero = code.const(0, self.tile.vector)
-        for row, shift in enumerate(shifts):
-            with code.loop(0, count, self.tile.lanes, [zero]) as loop:
-                offset = code.add(loop.i, row * self.span)
-                x = self._num(self._get(self.scores, offset, self.tile.vector))
-                power = exp_falling(x - self._num(shift)) if self.found.shifted else exp(x)
-                self._put(power.val, self.scores, offset)
-                loop.next = [(self._num(loop.carried[0]) + power).val]
-            totals.append(self._across(loop.results[0], lambda a, b: a + b))
-        return totals
+    def _powers(self, at: At, row: Val, keys: tuple[Val, Val], out: Val) -> None:
+        """Products become exponentials of scores; `out` gets the largest score and their sum."""
+        code, problem, tile = self.code, self.problem, self.tile
+        scores, hidden = self._line(self.scores, row, self.span), code.const(-np.inf, tile.vector)
+        with code.loop(*keys, tile.lanes, [hidden]) as key:
+            place = minus(code, key.i, keys[0])
+            inside = tail_mask(code, minus(code, keys[1], key.i), tile.lanes)
+            with problem.elements.scope(inside):
+                index = problem.index(at, Index(row), Index(key.i, 1))
+                score = problem.score(self._get(scores, place, tile.vector), index)
+            score = code.select(inside, score, hidden)
+            self._put(score, scores, place)
+            key.next = [self._num(score).max(self._num(key.carried[0])).val]
+        largest = self._across(key.results[0], lambda a, b: a.max(b))
+        shift = self._num(code.splat(self._shift(largest), tile.lanes))
+        with code.loop(
+            0, minus(code, keys[1], keys[0]), tile.lanes, [code.const(0, tile.vector)]
+        ) as key:
+            x = self._num(self._get(scores, key.i, tile.vector))
+            power = exp_falling(x - shift) if self.shifted else exp(x)
+            self._put(power.val, scores, key.i)
+            key.next = [(self._num(key.carried[0]) + power).val]
+        self._put(largest, out, LARGEST)
+        self._put(self._across(key.results[0], lambda a, b: a + b), out, TOTAL)
 
-    def _values(self, at: At, low: Val, count: Val, out: Val) -> None:
-        """The values weighted by the exponentials, a few vectors of the head at a time."""
+    def _values(self, at: At, keys: tuple[Val, Val], out: Val) -> None:
+        """The values weighted by the exponentials."""
         code, tile = self.code, self.tile
-        held = max(1, self.problem.kernel.target.registers // 2 // self.rows)
-        zero = code.const(0, tile.vector)
-        for first in range(0, self.vectors, held):
-            some = range(first, min(first + held, self.vectors))
-            sums = [zero] * (self.rows * len(some))
-            for piece in self.problem.pieces:
-                sums = self._values_of(piece, at, (low, code.add(low, count)), some, sums)
-            for row in range(self.rows):
-                for n, vector in enumerate(some):
-                    to = row * self.pitch + START + vector * tile.lanes
-                    self._put(sums[row * len(some) + n], out, to)
+        results = code.at(out, START, tile.element)
+        for number, piece in enumerate(self.problem.pieces):
+            start, end, offset = self._inside(piece, keys)
+            weights = (code.at(self.scores, offset, tile.element), self.span)
+            if self.tiles is None:
+                self._sums(piece, at, (start, end), weights[0], results, number > 0)
+            else:
+                count = minus(code, end, start)
+                self.tiles.weighted(piece, at, start, count, weights, (results, self.pitch),
+                                    number > 0)  # fmt: skip
 
-    def _values_of(
-        self, piece: Piece, at: At, keys: tuple[Val, Val], some: range, sums: list[Val]
-    ) -> list[Val]:
+    def _sums(
+        self, piece: Piece, at: At, keys: tuple[Val, Val], weights: Val, out: Val, add: bool
+    ) -> None:
+        """Add values key by key, a few vectors of the head at a time."""
         code, tile, v = self.code, self.tile, piece.v
-        head, first = v.head(at), self.problem.kernel.dim(piece.start)
-        with code.loop(*self._inside(piece, *keys), 1, sums) as key:
-            line, state = v.at(head, minus(code, key.i, first)), list(key.carried)
-            for n, vector in enumerate(some):
-                start = vector * tile.lanes
-                value = self._vector(v, line, start, self.problem.width - start)
-                for row in range(self.rows):
+        held = max(1, self.problem.kernel.target.registers // 2 // self.rows)
+        head, zero = v.head(at), code.const(0, tile.vector)
+        for first in range(0, self.vectors, held):
+            places = [
+                (row, vector, row * self.pitch + vector * tile.lanes)
+                for vector in range(first, min(first + held, self.vectors))
+                for row in range(self.rows)
+            ]
+            sums = [self._get(out, to, tile.vector) if add else zero for _, _, to in places]
+            with code.loop(*keys, 1, sums) as key:
+                line, state = v.at(head, key.i), []
+                for (row, vector, _), sum_ in zip(places, key.carried, strict=True):
+                    start = vector * tile.lanes
+                    if row == 0:
+                        value = self._vector(v, line, start, self.problem.width - start)
                     place = code.add(minus(code, key.i, keys[0]), row * self.span)
-                    weight = code.splat(self._get(self.scores, place), tile.lanes)
-                    to = row * len(some) + n
-                    state[to] = multiply_add(code, tile, weight, value, state[to])
-            key.next = state
-        return key.results
+                    weight = code.splat(self._get(weights, place), tile.lanes)
+                    state.append(multiply_add(code, tile, weight, value, sum_))
+                key.next = state
+            for (_, _, to), sum_ in zip(places, key.results, strict=True):
+                self._put(sum_, out, to)
 
     # ---- all chunks of a head
 
     def merge(self, head: Val) -> None:
         """Scale the chunks' results to the largest score of all, add, divide and store."""
-        code = self.code
         fills = [b.fill for b in self.problem.bounds if b.fill != -np.inf]
         if fills:
             self._look_again(head, max(fills) / 2)
         at = self._at(head)
         out = self.problem.out.head(at)
-        for row in range(self.rows):
-            largest = self._largest(head, row)
-            shift, lanes = self._shift(largest), self.tile.lanes
-            start = [code.const(0, self.tile.element)]
-            start += [code.const(0, self.tile.vector)] * self.vectors
-            with code.loop(0, self._count(), 1, start) as chunk:
-                partial = self._partial(head, chunk.i)
-                scale = code.const(1, self.tile.element)
-                if self.found.shifted:
-                    top = self._get(partial, row * self.pitch + LARGEST)
-                    scale = exp_falling(self._num(top) - self._num(shift)).val
-                values = [self._get(partial, row * self.pitch + TOTAL)]
-                for vector in range(self.vectors):
-                    place = row * self.pitch + START + vector * lanes
-                    values.append(self._get(partial, place, self.tile.vector))
-                chunk.next = [
-                    multiply_add(code, self.tile, value, code.splat(scale, value.lanes), sum_)
-                    for value, sum_ in zip(values, chunk.carried, strict=True)
-                ]
-            total = self._num(chunk.results[0])
-            if self.found.blind:
-                total = where(self._num(largest).eq(-np.inf), 1.0, total)
-            divisor = self._num(code.splat(total.val, lanes))
-            target = self.problem.out.at(out, code.i64(row))
-            for vector, sum_ in enumerate(chunk.results[1:]):
-                store_vector(self.problem, (self._num(sum_) / divisor).val, target, vector * lanes)
+        with self.code.loop(0, self.rows) as row:
+            self._finish(head, at, row.i, self.problem.out.at(out, row.i))
+
+    def _finish(self, head: Val, at: At, row: Val, target: Val) -> None:
+        """Store one query's results at `target`."""
+        code, lanes = self.code, self.tile.lanes
+        largest = self._largest(head, row)
+        shift = self._shift(largest)
+        start = [code.const(0, self.tile.element)]
+        start += [code.const(0, self.tile.vector)] * self.vectors
+        with code.loop(0, self._count(), 1, start) as chunk:
+            partial = self._line(self._partial(head, chunk.i), row, self.pitch)
+            scale = code.const(1, self.tile.element)
+            if self.shifted:
+                top = self._get(partial, LARGEST)
+                scale = exp_falling(self._num(top) - self._num(shift)).val
+            values = [self._get(partial, TOTAL)]
+            for vector in range(self.vectors):
+                values.append(self._get(partial, START + vector * lanes, self.tile.vector))
+            chunk.next = [
+                multiply_add(code, self.tile, value, code.splat(scale, value.lanes), sum_)
+                for value, sum_ in zip(values, chunk.carried, strict=True)
+            ]
+        total = divisor(self.problem, at, Index(row), largest, chunk.results[0])
+        by = self._num(code.splat(total, lanes))
+        for vector, sum_ in enumerate(chunk.results[1:]):
+            store_vector(self.problem, (self._num(sum_) / by).val, target, vector * lanes)
 
     def _look_again(self, head: Val, bound: float) -> None:
         """Where a query saw no key to speak of, take the hidden ones in as well."""
-        code, blind = self.code, self.code.const(False, "i1")
-        for row in range(self.rows):
-            small = self._num(self._largest(head, row)) <= bound
-            blind = code.binary("arith.ori", blind, small.val)
-        with code.when(blind), code.loop(0, self._count()) as chunk:
+        code = self.code
+        with code.loop(0, self.rows, 1, [code.const(False, "i1")]) as row:
+            small = self._num(self._largest(head, row.i)) <= bound
+            row.next = [code.binary("arith.ori", row.carried[0], small.val)]
+        with code.when(row.results[0]), code.loop(0, self._count()) as chunk:
             self.item(head, chunk.i, all_keys=True)
 
-    def _largest(self, head: Val, row: int) -> Val:
+    def _largest(self, head: Val, row: Val) -> Val:
         code = self.code
         start = code.const(-np.inf, self.tile.element)
         with code.loop(0, self._count(), 1, [start]) as chunk:
-            top = self._get(self._partial(head, chunk.i), row * self.pitch + LARGEST)
+            partial = self._line(self._partial(head, chunk.i), row, self.pitch)
+            top = self._get(partial, LARGEST)
             chunk.next = [self._num(top).max(self._num(chunk.carried[0])).val]
         return chunk.results[0]
 
@@ -317,6 +330,9 @@ class _Few:
 
     def _num(self, value: Val) -> Num:
         return Num(self.scope, value)
+
+    def _line(self, base: Val, row: Val, pitch: int) -> Val:
+        return self.code.at(base, self.code.mul(row, pitch), self.tile.element)
 
     def _get(self, base: Val, index: Val | int, kind: str = "") -> Val:
         tile = self.tile

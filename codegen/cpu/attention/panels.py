@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphmill.codegen.cpu.attention.masks import Turned, masks
+from graphmill.codegen.cpu.attention.norm import divisor
 from graphmill.codegen.cpu.attention.operands import Operand, times
 from graphmill.codegen.cpu.attention.problem import At, Problem
 from graphmill.codegen.cpu.attention.ranges import Ranges, ranges
@@ -66,6 +67,7 @@ class _Panels:
     def __init__(self, host: Host, problem: Problem) -> None:
         self.problem, self.code, self.tile = problem, problem.code, problem.tile
         self.unit, self.found = problem.kernel.unit, problem.found
+        self.shifted = problem.found.softmax.shifted
         self.scope = Scope.of(self.code, problem.kernel.target)
         scale = problem.scale()
         self.scale = 1.0 if scale is None else scale
@@ -252,12 +254,12 @@ class _Panels:
     def _prepare(self, key: Val, count: Val) -> None:
         """Apply masks and biases; find the largest scores and scale what was summed before."""
         code, width = self.code, self.problem.width
-        if not self.found.shifted and self.factor is not None:
+        if not self.shifted and self.factor is not None:
             return
         before = [self._get(self.largest, step) for step in self.steps]
         with code.loop(0, count, 1, before) as row:
             row.next = [self._score(key, row.i, v, top) for v, top in enumerate(row.carried)]
-        if not self.found.shifted:
+        if not self.shifted:
             return
         scales = []
         for step, old, new in zip(self.steps, before, row.results, strict=True):
@@ -307,8 +309,8 @@ class _Panels:
         one multiplication that changes the base to 2.
         """
         if self.factor is None:
-            return exp_falling(score - shift) if self.found.shifted else exp(score)
-        if not self.found.shifted:
+            return exp_falling(score - shift) if self.shifted else exp(score)
+        if not self.shifted:
             return exp(score * self.scale)
         return exp2_falling((score - shift) * self.factor)
 
@@ -338,17 +340,17 @@ class _Panels:
         """Divide by the sums of exponentials and store."""
         code, tile = self.code, self.tile
         totals = []
-        for step in self.steps:
-            total = self._num(self._get(self.totals, step))
-            if self.found.blind:
-                largest = self._num(self._get(self.largest, step))
-                total = where(largest.eq(-np.inf), 1.0, total)
-            totals.append(1.0 / total if self.found.shifted else total)
+        for step, tail in zip(self.steps, self.tails, strict=True):
+            largest = (self._num(self._get(self.largest, step)) * self.scale).val
+            queries = Index(code.add(self.first, step), 1)
+            known = largest, self._get(self.totals, step)
+            total = self._num(divisor(self.problem, self.at, queries, *known, tail))
+            totals.append(1.0 / total if self.shifted else total)
         with code.loop(0, self.problem.width * tile.columns, tile.columns) as row:
             for step, total in zip(self.steps, totals, strict=True):
                 place = code.add(row.i, step)
                 value = self._num(self._get(self.sums, place))
-                done = value * total if self.found.shifted else value / total
+                done = value * total if self.shifted else value / total
                 self._put(done.val, self.sums, place)
         out = self.problem.out
         store_panel(

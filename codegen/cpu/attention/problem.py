@@ -12,6 +12,7 @@ from graphmill.codegen.cpu import convert
 from graphmill.codegen.cpu.attention.operands import Operand, operand, output_view
 from graphmill.codegen.cpu.attention.visible import Bound, Shown, bounds
 from graphmill.codegen.cpu.contract.blocking import Tile
+from graphmill.codegen.cpu.contract.elements import resize
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Host
@@ -69,7 +70,7 @@ class Problem:
     @property
     def rows(self) -> DimLike:
         """The number of queries that share keys."""
-        return 1 if self.found.rows is None else self.found.scores.shape[self.found.rows]
+        return self.found.queries
 
     @property
     def keys(self) -> DimLike:
@@ -112,7 +113,7 @@ class Problem:
         self.elements.overrides[first] = lambda at, guard: value
         result = self.elements.vector(self.found.scores, index)
         assert isinstance(result, Val)
-        return result
+        return resize(self.code, result, self.tile.element)
 
     def scale(self) -> float | None:
         """c > 0 where a score is c times the product of query and key; None for anything else."""
@@ -130,7 +131,7 @@ class Problem:
         return factor if 0 < factor < np.inf else None
 
     def distance(self, bound: Bound, at: At) -> Val:
-        """d of a bound `key relation query + d` between positions, for an item."""
+        """The sum of a bound's terms for an item."""
         start = zero(self.code)
         index = self.index(at, start, start)
 
@@ -145,7 +146,11 @@ class Problem:
             assert isinstance(wide, Val)
             return wide
 
-        return self.code.binary("arith.subi", value(bound.query), value(bound.key))
+        total = self.code.i64(0)
+        for sign, shown in bound.terms:
+            name = "arith.addi" if sign > 0 else "arith.subi"
+            total = self.code.binary(name, total, value(shown))
+        return total
 
     @contextmanager
     def everywhere(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from graphmill.codegen.cpu.attention.panels import emit_panels
 from graphmill.codegen.cpu.attention.problem import Problem, problem
 from graphmill.codegen.cpu.contract.blocking import Tile, register_tile
 from graphmill.codegen.cpu.host import Host
-from graphmill.ir.attention import FEW, attention_in
+from graphmill.ir.attention import are_few, attention_in
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import f32, f64
 from graphmill.ir.graph import Block, Op
@@ -26,14 +26,16 @@ def emit_attention(host: Host, op: Op, block: Block, label: str, info: Info) -> 
     """Write and launch the kernels of an attention fusion."""
     host.place(op)
     found = attention_in(block)
-    rows: DimLike = 1 if found.rows is None else found.scores.shape[found.rows]
-    acc = f64 if found.q.tensor.dtype is f64 else f32
-    tile = fitting(register_tile(host.target, acc), rows)
+    rows, acc = found.queries, f64 if f64 in found.dtypes else f32
+    few, tile = are_few(rows), register_tile(host.target, acc)
+    if not few:
+        tile = fitting(tile, rows)
 
     def begin(suffix: str) -> Problem:
         return problem(host, host.kernel(label + suffix), op, block, acc, tile)
 
-    if isinstance(rows, int) and rows <= FEW:
+    if few:
+        assert isinstance(rows, int), "known, being few"
         emit_few(host, begin, lambda name: info(op, name, True), rows)
         return
     if isinstance(rows, int):

@@ -40,21 +40,22 @@ class Shown:
         return Shown(self.value.op.operands[number], self.axes).source()
 
 
+Terms = tuple[tuple[int, Shown], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A key is visible only if `key` `relation` `query`.
+    """A key is visible only if its position `relation` `slope` * the query's + the terms' sum.
 
-    `test` is the comparison, true (or false, when `negated`) where the key is visible. `key` and
-    `query` are its operands: `key` grows with the key's position, `query` with the query's
-    (`slope` 1) or not at all (0).
+    `test` is the comparison, true (or false, when `negated`) where the key is visible. Terms are
+    values, taken at positions 0, with their signs.
     """
 
     test: Value
     negated: bool
-    key: Shown
-    query: Shown
+    terms: Terms
     relation: str  # le, lt, ge or gt
-    slope: int
+    slope: int  # 0 or 1
     fill: float = 0.0  # what a hidden key's score is, or is lowered by
 
 
@@ -111,25 +112,33 @@ def _atoms(shown: Shown, negated: bool, found: Attention) -> Iterator[Bound]:
         yield from _atoms(shown.operand(0), negated, found)
         yield from _atoms(shown.operand(1), negated, found)
     elif op.name in _FLIP:
-        bound = _comparison(shown, negated, found)
-        if bound is not None:
-            yield bound
+        yield from _comparison(shown, negated, found)
 
 
-def _comparison(shown: Shown, negated: bool, found: Attention) -> Bound | None:
-    """A comparison as a bound: one side is the key's position, the other the query's, or fixed."""
+def _comparison(shown: Shown, negated: bool, found: Attention) -> Iterator[Bound]:
+    """A comparison of positions as a bound, or two where an absolute value is below something."""
     op = shown.value.op
     assert op is not None
     relation = _NOT[op.name] if negated else op.name
-    sides = (shown.operand(0), shown.operand(1))
-    for key, query, turned in ((*sides, relation), (*sides[::-1], _FLIP[relation])):
-        if slope(key, found.keys) != 1 or slope(query, found.keys) != 0:
-            continue
-        by = 0 if found.rows is None else slope(query, found.rows)
-        fixed = found.rows is None or slope(key, found.rows) == 0
-        if fixed and by in (0, 1):
-            return Bound(shown.value, negated, key, query, turned, by)
-    return None
+    a, b = shown.operand(0), shown.operand(1)
+    if relation in ("ge", "gt"):
+        a, b, relation = b, a, _FLIP[relation]
+    sides: list[Terms] = [((1, a), (-1, b))]
+    if a.value.op is not None and a.value.op.name == "abs":
+        sides = [((sign, a.operand(0)), (-1, b)) for sign in (1, -1)]
+    for terms in sides:
+        along = _slope(terms, found.keys)
+        by = 0 if found.rows is None else _slope(terms, found.rows)
+        if along in (1, -1) and by in (0, -along):
+            moved = tuple((-along * sign, side) for sign, side in terms)
+            turned = relation if along == 1 else _FLIP[relation]
+            yield Bound(shown.value, negated, moved, turned, int(by != 0))
+
+
+def _slope(terms: Terms, axis: int) -> int | None:
+    """By how much a sum grows along an axis of the scores; None where that is not known."""
+    slopes = [(sign, slope(side, axis)) for sign, side in terms]
+    return None if any(by is None for _, by in slopes) else sum(s * (by or 0) for s, by in slopes)
 
 
 def slope(shown: Shown, axis: int) -> int | None:
@@ -146,6 +155,9 @@ def slope(shown: Shown, axis: int) -> int | None:
         return 1 if op.attrs["axis"] == shown.axes[axis] else 0
     if op.name == "cast":
         return slope(shown.operand(0), axis)
+    if op.name == "neg":
+        by = slope(shown.operand(0), axis)
+        return None if by is None else -by
     if op.name in ("add", "sub"):
         a, b = (slope(shown.operand(i), axis) for i in (0, 1))
         if a is None or b is None:
