@@ -7,6 +7,7 @@ signatures that it tries, newest first; what the records cannot say stays on the
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphmill.runtime import native
+from graphmill.runtime.contents import Memory
 from graphmill.runtime.dims import DIM, PUSH, Code
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.guards import Watch
@@ -207,12 +209,12 @@ class FastFunction:
     def guard(self, watch: Watch | None) -> None:
         """Serve calls only while all that `watch` knows is as it was when it looked."""
         pairs = watch.words() if watch is not None else []
-        blocks = watch.blocks(native.digest) if watch is not None else []
-        if pairs is None or blocks is None:
+        memory = watch.memory(native.digest) if watch is not None else Memory([], [])
+        if pairs is None or memory is None:
             # what cannot be looked at natively is never served natively
-            pairs, blocks = [(_address(self._state), 0)], []
-        words = [len(pairs), *[word for pair in pairs for word in pair]]
-        guards = _words([*words, len(blocks), *[word for block in blocks for word in block]])
+            pairs, memory = [(_address(self._state), 0)], Memory([], [])
+        tables: tuple[Sequence[tuple[int, ...]], ...] = (pairs, *memory)
+        guards = _words([x for rows in tables for x in (len(rows), *itertools.chain(*rows))])
         self._state[LAYOUT["STATE_GUARDS"]] = _address(guards)
         # readers hold the interpreter lock while they look, so the old words may go; the watch
         # keeps alive what the addresses lie in

@@ -64,6 +64,9 @@ LAYOUT: dict[str, int] = {
     "FLOORDIV": dims.FLOORDIV, "MOD": dims.MOD, "MAX": dims.MAX, "MIN": dims.MIN,
     # where CPython keeps a float's value and a tuple's items, the last fields of their heads
     "FLOAT_VALUE": float.__basicsize__ // 8 - 1, "TUPLE_ITEMS": tuple.__basicsize__ // 8,
+    # watched pages: the epoch, where the process's word is, the kernel's struct, its answer
+    "REGION_EPOCH": 0, "REGION_PROCESS": 1, "REGION_SCAN": 2, "REGION_FOUND": 14,
+    "REGION_WORDS": 17,
     # limits of the native path; what is beyond them takes the Python path
     "POINTERS": 512, "DIMS": 256, "MAX_OUTPUTS": 64, "MAX_RANK": 64, "MAX_PROGRAM": 64,
 }  # fmt: skip
