@@ -39,9 +39,14 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
         self._type = TensorType(_element(array), array.shape)
         self.name = name
         self.lock = threading.Lock()
-        self._array: Array = _frozen(array.astype(self._type.dtype.numpy, copy=False))
+        # native calls read and replace the one item
+        self.cell: list[Array] = [_frozen(array.astype(self._type.dtype.numpy, copy=False))]
 
     # ---- what it is
+
+    @property
+    def _array(self) -> Array:
+        return self.cell[0]
 
     @property
     def type(self) -> TensorType:
@@ -109,7 +114,7 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
 
         The caller holds `lock`.
         """
-        self._array = _frozen(array)
+        self.cell[0] = _frozen(array)
 
     def _cast(self, value: Any) -> Array:
         array = np.asarray(value)

@@ -15,12 +15,13 @@ import numpy as np
 
 from graphmill import driver
 from graphmill.driver import Options
+from graphmill.forms import Way, call
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
 from graphmill.frontend.multiples import misfit
 from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
 from graphmill.frontend.state import tracing
 from graphmill.frontend.trace import Traced, argument_paths, trace
-from graphmill.frontend.trees import LEAF, NONE, TUPLE, Tree, flatten
+from graphmill.frontend.trees import NONE, Tree, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
 from graphmill.passes.state import state
@@ -28,6 +29,7 @@ from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
+from graphmill.runtime.forms import Call
 from graphmill.runtime.guards import Watch
 from graphmill.stages import Executable, Graph, Lowered
 from graphmill.stages import load as load_compiled
@@ -95,17 +97,17 @@ class Jit(Dispatcher):
         """The Python path of a call; inside another function's trace it becomes part of that."""
         if tracing():
             return self.function(*args, **kwargs)
-        if not self.static and not kwargs and any(isinstance(x, np.generic) for x in args):
-            # a NumPy number is an array without axes; as one it takes the native path
-            return self(*[np.asarray(x) if isinstance(x, np.generic) else x for x in args])
         given, keywords, static = self._split(args, kwargs)
         leaves, tree = flatten((given, keywords))
         key = (tree, self._static_key(static))
         self._pending.call = (tree, static, key)
-        plain = not keywords and not static and all(p.kind == LEAF for p in tree.parts[0].parts)
+        way = Way(len(args), tuple(kwargs))
+
+        def describe(executable: Loaded) -> Call | None:
+            return call(way, tree, static, self._signature, self._out_trees[key])
+
         try:
-            result = (lambda: _simple(self._out_trees[key])) if plain else None
-            outputs = self.call_flat(leaves, key=key, result=result)
+            outputs = self.call_flat(leaves, key=key, way=(key, way), describe=describe)
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         except CheckError as problem:
@@ -244,14 +246,6 @@ def _hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _simple(tree: Tree) -> str | None:
-    """How the native path builds the result: `single`, `tuple`, or None when it cannot."""
-    if tree.kind == LEAF:
-        return "single"
-    flat = tree.kind == TUPLE and tree.made is None and all(p.kind == LEAF for p in tree.parts)
-    return "tuple" if flat and tree.parts else None
 
 
 def _with_layout(made: Spec, leaf: Any) -> Spec:

@@ -12,6 +12,7 @@ from graphmill.runtime.knobs import (
     memory_cache,
     num_threads,
     scope,
+    track_writes,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "memory_cache",
     "num_threads",
     "scope",
+    "track_writes",
 ]

@@ -18,6 +18,7 @@ from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.fastcall import FastFunction
+from graphmill.runtime.forms import Call, Form, flat, leaves
 from graphmill.runtime.guards import Watch
 
 # entries of the dictionary from concrete signatures to executables; with symbolic dims there are
@@ -37,15 +38,14 @@ class Dispatcher:
     """A callable that compiles per signature: `compile(args) -> Executable` makes an executable.
 
     Subclasses override `general(*args, **kwargs)`, the Python path of a call: it flattens its
-    arguments to a list of arrays and numbers, has `call_flat` run them and builds its result. Where
-    arguments are positional arrays and numbers and the result is one array or a flat tuple, it
-    passes `result="single"` or `"tuple"`, and such calls take the native path from then on.
+    arguments to a list of arrays and numbers, has `call_flat` run them and builds its result. Calls
+    whose form it describes take the native path from then on.
     """
 
     # an instance's own `__call__`: the type's slot finds the builtin there, with no Python frame
     __slots__ = (
         "__call__", "__dict__", "__weakref__", "_building", "_called", "_compile", "_executables",
-        "_fast", "_flat", "_lock", "_make_watch", "_settled", "_table", "_watch",
+        "_fast", "_lock", "_make_watch", "_settled", "_table", "_watch",
     )  # fmt: skip
     __call__: Callable[..., Any]
 
@@ -65,10 +65,9 @@ class Dispatcher:
             self._table: dict[Hashable, Executable] = {}
             self._executables: list[_Made] = []
             self._fast: FastFunction | None = None
-            self._flat: dict[Hashable, FastFunction] = {}
-            # executables called once, and those that have been offered to the native path
+            # executables called once, and what calls have been offered to the native path
             self._called: set[Executable] = set()
-            self._settled: set[Executable] = set()
+            self._settled: set[Hashable] = set()
             self.__call__ = self.general
 
     @property
@@ -87,7 +86,11 @@ class Dispatcher:
     # -- calling ---------------------------------------------------------------------------
     def general(self, *args: Any) -> Any:
         """The Python path: positional arrays and numbers in, one array or a tuple out."""
-        outputs = self.call_flat(args, result="single or tuple")
+
+        def describe(executable: Executable) -> Call:
+            return Call(Form(leaves(len(args))), flat(len(executable.artifact.outputs)))
+
+        outputs = self.call_flat(args, way=len(args), describe=describe)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def call_flat(
@@ -95,36 +98,26 @@ class Dispatcher:
         args: Sequence[Any],
         *,
         key: Hashable = None,
-        result: str | Callable[[], str | None] | None = None,
+        way: Hashable = None,
+        describe: Callable[[Executable], Call | None] | None = None,
     ) -> tuple[Array, ...]:
         """Run flat arguments, compiling if their signature is new.
 
-        `key` stands for all else that the executable depends on (tree, static values, options);
-        `result` (or what it returns after the call) is given where all plain positional calls have
-        this key.
+        `key` stands for all else that the executable depends on (tree, static values, options),
+        `way` for how the arguments were passed; `describe(executable)` gives the form of such calls
+        and of their result, None where only Python can serve them.
         """
-        flat = self._flat.get(key)
-        if flat is not None:
-            return tuple(flat.function(*args))
-        return self._run_flat(args, key, result, self._fast)
-
-    def _run_flat(
-        self,
-        args: Sequence[Any],
-        key: Hashable,
-        result: str | Callable[[], str | None] | None,
-        came_by: FastFunction | None,
-    ) -> tuple[Array, ...]:
-        """The Python path of `call_flat`, also taken from a native function without a record."""
-        self._check_watch(came_by)
+        self._check_watch(self._fast)
         values = tuple([x if type(x) in _PLAIN else buffers.as_array(x) for x in args])
         for x in values:
             if type(x) is np.ndarray and not x.dtype.isnative:
                 values = tuple([buffers.native_order(x) for x in values])
         executable = self._find(values, key)
         outputs = executable.run(*values)
-        if executable not in self._settled and profiler.active() is None:
-            self._add_fast(executable, args, key, result() if callable(result) else result)
+        if describe is not None and profiler.active() is None:
+            such = (executable, way, *map(type, args))
+            if such not in self._settled:
+                self._add_fast(executable, args, such, describe)
         return outputs
 
     def lookup(self, args: tuple[Any, ...], key: Hashable = None) -> Executable:
@@ -191,11 +184,9 @@ class Dispatcher:
         if self._watch is None:
             self._watch = self._make_watch()
             return
-        # a dict may have moved: tell the native functions the new places
-        natives = [x for x in (self._fast, *self._flat.values()) if x is not None]
-        if any(x.guard_failed for x in natives):
-            for native_function in natives:
-                native_function.guard(self._watch)
+        # a dict may have moved: tell the native function the new places
+        if self._fast is not None and self._fast.guard_failed:
+            self._fast.guard(self._watch)
 
     def covers(self, array: Array) -> bool:
         """Whether a write to this array's memory drops the executables."""
@@ -230,47 +221,30 @@ class Dispatcher:
         self._table[full] = executable
 
     def _add_fast(
-        self, executable: Executable, args: Sequence[Any], key: Hashable, result: str | None
+        self,
+        executable: Executable,
+        args: Sequence[Any],
+        such: Hashable,
+        describe: Callable[[Executable], Call | None],
     ) -> None:
-        """Let calls like this one take the native path: whole, or where the tree is not plain,
-        from its flat leaves to a tuple of outputs.
-        """
-        if any(type(x) not in _PLAIN for x in args):
-            return
+        """Let calls like this one take the native path."""
         if executable not in self._called and native.loaded_call_path() is None:
             # the first call ever shall not wait for the call path's own compilation
             self._called.add(executable)
             return
-        self._settled.add(executable)
-        path = native.call_path()
-        if path is None:
+        if len(self._settled) >= _MAX_KEYS:
+            self._settled.clear()
+        self._settled.add(such)
+        path, call = native.call_path(), describe(executable)
+        if path is None or call is None:
             return
-        if result == "single or tuple":
-            result = "single" if len(executable.artifact.outputs) == 1 else "tuple"
         with self._lock:
-            if result is not None:
-                function = self._fast or FastFunction(path, self.general)
-            else:
-                function = self._flat.get(key) or FastFunction(path, _Flat(self, key))
-            if not function.add(executable, args, result or "tuple"):
+            function = self._fast or FastFunction(path, self.general)
+            if not function.add(executable, args, call):
                 return
             function.guard_with(self._watch)
-            if result is None:
-                self._flat[key] = function
-            else:
-                self._fast = function
-                self.__call__ = function.function
-
-
-class _Flat:
-    """The Python path behind a native function on the flat leaves of one key."""
-
-    def __init__(self, dispatcher: Dispatcher, key: Hashable) -> None:
-        self._dispatcher, self._key = dispatcher, key
-
-    def __call__(self, *args: Any) -> tuple[Array, ...]:
-        dispatcher, key = self._dispatcher, self._key
-        return dispatcher._run_flat(args, key, None, dispatcher._flat.get(key))
+            self._fast = function
+            self.__call__ = function.function
 
 
 _PLAIN = frozenset((np.ndarray, bool, int, float, complex))

@@ -8,16 +8,18 @@ within their bounds), alignment, strides and byte order. Outputs are always new 
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, Constant
-from graphmill.runtime import buffers, native, profiler, threads
+from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
 from graphmill.runtime.loader import LoadedObject
+from graphmill.runtime.threads import num_threads
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _ARENA = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
@@ -55,7 +57,7 @@ class CheckError(RuntimeError):
         )
 
 
-class _Input:
+class Input:
     """One input's specification, prepared for checking."""
 
     def __init__(self, spec: ArgSpec, position: int, dims: Mapping[str, int]) -> None:
@@ -77,11 +79,30 @@ class _Plan(NamedTuple):
     arena: int
 
 
+class State(Protocol):
+    """What keeps an array between calls: the one item of `cell`."""
+
+    lock: threading.Lock
+    cell: list[Array]
+
+    @property
+    def value(self) -> Array:
+        """The array now; nobody writes to it."""
+
+    def store(self, array: Array) -> None:
+        """Keep another array of the same dtype and shape from now on."""
+
+
 class Executable:
     """Compiled code, ready to call: `run(*arrays)` checks, allocates, runs and returns arrays.
 
     `threads` fixes the thread count. Raises `ArtifactError` if the code does not load.
     """
+
+    # what keeps arrays between calls, of the subclass with state
+    reads: tuple[State, ...] = ()
+    writes: tuple[State, ...] = ()
+    locks: Sequence[threading.Lock] = ()
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         self.artifact = artifact
@@ -94,7 +115,7 @@ class Executable:
         self._entry = _ENTRY(self.code)
         self._arena = _ARENA(self.arena_code)
         try:
-            self.inputs = [_Input(spec, i, names) for i, spec in enumerate(artifact.inputs)]
+            self.inputs = [Input(spec, i, names) for i, spec in enumerate(artifact.inputs)]
             self.output_codes = [
                 (buffers.numpy_dtype(spec.dtype), tuple(compile_dim(d, names) for d in spec.shape))
                 for spec in artifact.outputs
@@ -167,7 +188,7 @@ class Executable:
         return [value for value in values if value is not None]
 
     def _settle(
-        self, want: _Input, array: Array, code: Code, size: int, values: list[int | None]
+        self, want: Input, array: Array, code: Code, size: int, values: list[int | None]
     ) -> None:
         """Check one dim against what is known, or solve it for the one dim that is not."""
         unknown = {i for op, i in code if op == DIM and values[i] is None}
@@ -183,7 +204,7 @@ class Executable:
             raise ValueError(self._mismatch(want, array, values))
 
     def _mismatch(
-        self, want: _Input, array: Array, values: Sequence[int | None] | None = None
+        self, want: Input, array: Array, values: Sequence[int | None] | None = None
     ) -> str:
         known = [
             f"{spec.name} = {value}"
@@ -204,7 +225,7 @@ class Executable:
         from a checked executable, MemoryError.
         """
         arrays = self._arrays(args)
-        workers = self.threads or threads.num_threads()
+        workers = self.threads or num_threads()
         key = (workers, *[array.shape for array in arrays])
         plan = self._plans.get(key)
         if plan is None:
@@ -326,7 +347,7 @@ def _placed(constants: Sequence[Constant]) -> list[Array]:
     return found
 
 
-def _scalar(want: _Input, value: complex) -> Array:
+def _scalar(want: Input, value: complex) -> Array:
     """A Python number as a 0-d array of the wanted dtype; the kind may widen, never narrow."""
     ranks = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2, "c": 3}
     if _SCALAR_RANKS[type(value)] > ranks.get(want.dtype.kind, -1) or want.rank:

@@ -7,6 +7,7 @@ signatures that it tries, newest first; what the records cannot say stays on the
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphmill.runtime import native
-from graphmill.runtime.dims import DIM, PUSH, Code
-from graphmill.runtime.executable import Executable
+from graphmill.runtime.contents import Memory
+from graphmill.runtime.dims import ADD, DIM, MUL, PUSH, SUB, Code, run
+from graphmill.runtime.executable import Executable, Input
+from graphmill.runtime.forms import Build, Call, Encoder, Node, flat, nodes
 from graphmill.runtime.guards import Watch
 from graphmill.runtime.layout import ARG, ENTRY, LAYOUT, OUT, STATE
 from graphmill.runtime.native import CallPath
@@ -32,6 +35,7 @@ _SCALAR_KINDS = {
     (int, "i64"): "KIND_INT64",
     (bool, "bool"): "KIND_BOOL",
 }
+Kind = tuple[str, Any]
 
 
 class _MethodDef(ctypes.Structure):
@@ -56,15 +60,18 @@ def _address(words: Words) -> int:
     return int(words.__array_interface__["data"][0])
 
 
-class Record:
+class Record(Encoder):
     """The native record of a signature; it keeps alive all that it points to."""
 
-    def __init__(self, executable: Executable, kinds: Sequence[str], result: str) -> None:
+    def __init__(self, executable: Executable, kinds: Sequence[Kind], call: Call) -> None:
+        super().__init__()
         artifact = executable.artifact
         self.executable = executable
-        self.kept: list[Any] = []
+        reads, writes = executable.reads, executable.writes
+        later: list[int] = []
         fields = {
             "ARGS": len(executable.inputs),
+            "GIVEN": len(executable.inputs) - len(reads),
             "INPUTS": len(artifact.inputs),
             "OUTPUTS": len(artifact.outputs),
             "SYMBOLS": len(artifact.dims),
@@ -73,32 +80,47 @@ class Record:
             "ARENA_BYTES": artifact.arena_bytes or 0,
             "THREADS": executable.threads or 0,
             "RELEASE": int(not executable.is_small()),
-            "RESULT": LAYOUT[f"RESULT_{result.upper()}"],
-            "ARG_RECORDS": self._keep(self._arguments(kinds)),
-            "OUT_RECORDS": self._keep(self._outputs()),
-            "BOUNDS": self._keep(self._bounds()),
-            "BOUND_INPUTS": self._keep(self._bound_inputs()),
+            **self._result(call.result, len(artifact.outputs) - len(writes)),
+            "ARG_RECORDS": self.words(self._arguments(kinds, later)),
+            "LATER_DIMS": self.words([len(later) // 3, *later]),
+            "OUT_RECORDS": self.words(self._outputs()),
+            "BOUNDS": self.words(self._bounds()),
+            "BOUND_INPUTS": self.words(self._bound_inputs()),
+            "FORM": self.form(call.form, always=bool(reads or writes)),
+            "VARIABLES": self._variables(),
         }
         self.entry = _words([fields[name] for name in ENTRY])
 
-    def _keep(self, values: list[int]) -> int:
-        words = _words(values)
-        self.kept.append(words)
-        return _address(words)
+    def _result(self, result: Node | Build, count: int) -> dict[str, int]:
+        """How the Python result is made, and of how many outputs."""
+        how, build = "CALL", 0
+        if not isinstance(result, Node):
+            self.kept.append(result)
+            build = id(result)
+        elif result == flat(count):
+            how = "SINGLE" if count == 1 else "TUPLE"
+        else:
+            how, build = "TREE", self.node(result)
+        return {"RESULT": LAYOUT[f"RESULT_{how}"], "RESULT_COUNT": count, "BUILD": build}
 
-    def _arguments(self, kinds: Sequence[str]) -> list[int]:
+    def _arguments(self, kinds: Sequence[Kind], later: list[int]) -> list[int]:
         words: list[int] = []
-        for want, kind in zip(self.executable.inputs, kinds, strict=True):
+        for want, (kind, subject) in zip(self.executable.inputs, kinds, strict=True):
             fields = {
-                "ARG_SIZE": len(ARG) - 1 + want.rank,
+                "ARG_SIZE": len(ARG) - 1 + 3 * want.rank,
                 "ARG_KIND": LAYOUT[kind],
                 "ARG_SLOT": want.position,
-                "ARG_DESCR": id(want.dtype),
+                "ARG_DESCR": id(subject),
                 "ARG_ND": want.rank,
                 "ARG_SHIFT": want.dtype.itemsize.bit_length() - 1,
             }
+            self.kept.append(subject)
             words += [fields[name] for name in ARG[:-1]]
-            words += [-1 - i if op == DIM else i for ((op, i),) in want.codes]
+            for axis, code in enumerate(want.codes):
+                triple = _affine(code)
+                if triple[0] == LAYOUT["LATER"]:
+                    later += [want.position, axis, self._program(code)]
+                words += triple
         return words
 
     def _outputs(self) -> list[int]:
@@ -119,8 +141,10 @@ class Record:
         if len(code) == 1:
             operation, value = code[0]
             return [LAYOUT["DIM_STATIC" if operation == PUSH else "DIM_SYMBOL"], value]
-        program = [len(code), *(word for step in code for word in step)]
-        return [LAYOUT["DIM_PROGRAM"], self._keep(program)]
+        return [LAYOUT["DIM_PROGRAM"], self._program(code)]
+
+    def _program(self, code: Code) -> int:
+        return self.words([len(code), *(word for step in code for word in step)])
 
     def _bounds(self) -> list[int]:
         most = (1 << 62) - 1
@@ -137,45 +161,85 @@ class Record:
         ]
         return [len(pairs) // 2, *pairs]
 
+    def _variables(self) -> int:
+        """The record of the state that the code reads and assigns; 0 without any."""
+        reads, writes, locks = self.executable.reads, self.executable.writes, self.executable.locks
+        if not reads and not writes:
+            return 0
+        if not writes and len(reads) < 2:
+            locks = []  # one value is always whole
+        methods = [x for lock in locks for x in (lock.acquire, lock.release, lock.locked)]
+        cells = [state.cell for state in (*reads, *writes)]
+        self.kept += [methods, cells]
+        counts = [len(reads), len(writes), len(locks)]
+        return self.words([*counts, *map(id, cells), *map(id, methods)])
 
-def record_for(executable: Executable, args: Sequence[Any], result: str) -> Record | None:
+
+def _affine(code: Code) -> list[int]:
+    """What an axis of this size binds: symbol, factor, summand. What is no such is for later."""
+    symbols = {i for op, i in code if op == DIM}
+    if not symbols:
+        return [LAYOUT["NO_SYMBOL"], 0, run(code, ())]
+    if len(symbols) == 1 and all(op in (PUSH, DIM, ADD, SUB, MUL) for op, _ in code):
+        (symbol,) = symbols
+        sizes = [run(code, [probe] * (symbol + 1)) for probe in (0, 1, 2)]
+        step = sizes[1] - sizes[0]
+        if step > 0 and sizes[2] - sizes[1] == step:
+            return [symbol, step, sizes[0]]
+    return [LAYOUT["LATER"], 0, 0]
+
+
+def _kind(want: Input, value: Any) -> Kind | None:
+    """The record's kind for a leaf like this, and the dtype or class that it must be of."""
+    if type(value) is np.ndarray:
+        return ("KIND_STRIDED" if want.spec.strided else "KIND_ARRAY", want.dtype)
+    if want.rank:
+        return None
+    known = _SCALAR_KINDS.get((type(value), want.spec.dtype))
+    if known is not None:
+        return (known, want.dtype)
+    if (isinstance(value, np.generic) and value.dtype == want.dtype) or (
+        type(value) is complex and want.spec.dtype == "c128"
+    ):
+        # look whether this class keeps its value where the others do
+        array = np.asarray(value)
+        if ctypes.string_at(id(value) + LAYOUT["NUMBER_VALUE"], array.nbytes) == array.tobytes():
+            return ("KIND_NUMBER", type(value))
+    return None
+
+
+def record_for(executable: Executable, args: Sequence[Any], call: Call) -> Record | None:
     """The record for calls like this one, None if the native path cannot serve them."""
     artifact = executable.artifact
     words = len(artifact.dims) + sum(len(x.shape) for x in artifact.inputs if x.strided)
     pointers = len(artifact.inputs) + len(artifact.outputs) + len(artifact.constants)
-    programs = [code for _, codes in executable.output_codes for code in codes]
+    codes = [code for _, shape in executable.output_codes for code in shape]
+    codes += [code for x in executable.inputs for code in x.codes]
+    places = [n for top in (*call.form.positional, *call.form.named) for n in nodes(top)]
+    given = [*args, *[state.value for state in executable.reads]]
     if (
         artifact.profiled
-        or len(args) != len(artifact.inputs)  # variables are inputs too
-        or not 1 <= len(artifact.outputs) <= LAYOUT["MAX_OUTPUTS"]
+        or len(given) != len(artifact.inputs)
+        or len(artifact.outputs) > LAYOUT["MAX_OUTPUTS"]
         or pointers > LAYOUT["POINTERS"]
+        or len(places) + 2 * len(artifact.outputs) + len(given) > LAYOUT["POINTERS"]
         or words > _MAX_SCRATCH_WORDS
-        or any(len(code) > LAYOUT["MAX_PROGRAM"] for code in programs)
+        or any(len(code) > LAYOUT["MAX_PROGRAM"] for code in codes)
         or any(len(x.codes) > LAYOUT["MAX_RANK"] for x in executable.inputs)
-        or any(len(codes) > LAYOUT["MAX_RANK"] for _, codes in executable.output_codes)
-        or any(len(code) != 1 for x in executable.inputs for code in x.codes)
-        or (result == "single" and len(artifact.outputs) != 1)
+        or any(len(shape) > LAYOUT["MAX_RANK"] for _, shape in executable.output_codes)
     ):
         return None
-    kinds = []
-    for want, value in zip(executable.inputs, args, strict=True):
-        kind = _SCALAR_KINDS.get((type(value), want.spec.dtype))
-        if type(value) is np.ndarray:
-            kind = "KIND_STRIDED" if want.spec.strided else "KIND_ARRAY"
-        elif want.rank:
-            kind = None
-        if kind is None:
-            return None
-        kinds.append(kind)
-    found = {
-        code[0][1]
+    kinds = [_kind(want, value) for want, value in zip(executable.inputs, given, strict=True)]
+    known = [kind for kind in kinds if kind is not None]
+    bound = {
+        _affine(code)[0]
         for want, kind in zip(executable.inputs, kinds, strict=True)
         for code in want.codes
-        if code[0][0] == DIM and kind in ("KIND_ARRAY", "KIND_STRIDED")
+        if kind is not None and kind[0] in ("KIND_ARRAY", "KIND_STRIDED")
     }
-    if len(found) != len(artifact.dims):
+    if len(known) < len(kinds) or not bound.issuperset(range(len(artifact.dims))):
         return None
-    return Record(executable, kinds, result)
+    return Record(executable, known, call)
 
 
 class FastFunction:
@@ -194,9 +258,9 @@ class FastFunction:
         method = ctypes.addressof(_method_definition(path))
         self.function: Callable[..., Any] = new(method, (self._state, slow, self), None)
 
-    def add(self, executable: Executable, args: Sequence[Any], result: str) -> bool:
+    def add(self, executable: Executable, args: Sequence[Any], call: Call) -> bool:
         """Try this executable's signature first from now on; False if only Python can serve it."""
-        record = record_for(executable, args, result)
+        record = record_for(executable, args, call)
         if record is None:
             return False
         self._records = [record, *self._records[: MAX_SIGNATURES - 1]]
@@ -207,12 +271,12 @@ class FastFunction:
     def guard(self, watch: Watch | None) -> None:
         """Serve calls only while all that `watch` knows is as it was when it looked."""
         pairs = watch.words() if watch is not None else []
-        blocks = watch.blocks(native.digest) if watch is not None else []
-        if pairs is None or blocks is None:
+        memory = watch.memory(native.digest) if watch is not None else Memory([], [])
+        if pairs is None or memory is None:
             # what cannot be looked at natively is never served natively
-            pairs, blocks = [(_address(self._state), 0)], []
-        words = [len(pairs), *[word for pair in pairs for word in pair]]
-        guards = _words([*words, len(blocks), *[word for block in blocks for word in block]])
+            pairs, memory = [(_address(self._state), 0)], Memory([], [])
+        tables: tuple[Sequence[tuple[int, ...]], ...] = (pairs, *memory)
+        guards = _words([x for rows in tables for x in (len(rows), *itertools.chain(*rows))])
         self._state[LAYOUT["STATE_GUARDS"]] = _address(guards)
         # readers hold the interpreter lock while they look, so the old words may go; the watch
         # keeps alive what the addresses lie in

@@ -3,11 +3,11 @@
 A `Watch` walks a function and all user functions it reaches by name, and remembers what each
 global, closure cell, default and code object was; lists, dicts and objects by their items. All are
 compared by identity, but arrays (those found, and those that a trace captured, by `add_arrays`) by
-their bytes: unless they are frozen (`a.flags.writeable = False`), which costs nothing.
+their contents (`contents.py`).
 
 `valid()` compares in Python. For the native call path `words()` says the same as pairs (address,
 word that must be there), such as the slot of a global in its dict after the dict's table itself, so
-that a stale slot is never read, and `blocks()` as (address, bytes, digest).
+that a stale slot is never read, and `memory()` names the memory that must stay as it is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphmill.runtime.contents import MANY_BYTES, Bytes, Digest, Frozen, Memory, frozen
 from graphmill.runtime.cpython import (
     ABSENT,
     FUNCTION_FIELDS,
@@ -32,7 +33,6 @@ from graphmill.runtime.cpython import (
     known_interpreter,
     list_slots,
     name_loads,
-    word,
 )
 
 # library code is taken as it is
@@ -41,12 +41,6 @@ _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtyp
 }
 # items of lists, dicts and objects that one function is watched by; beyond, they are not
 _MAX_ITEMS = 2000
-# arrays from this size on are digested natively also where Python compares
-_MANY_BYTES = 1 << 20
-_FLAGS = HEAD + 48
-
-Block = tuple[int, int, int]
-Digest = Callable[[int, int], int]
 
 
 class _Name(NamedTuple):
@@ -129,63 +123,6 @@ class _Class(NamedTuple):
         return None
 
 
-class _Frozen(NamedTuple):
-    """An array that is not writeable, and those whose memory it views, none of them writeable."""
-
-    arrays: tuple[np.ndarray[Any, Any], ...]
-
-    def valid(self) -> bool:
-        return not any(array.flags.writeable for array in self.arrays)
-
-    def words(self) -> list[Pair] | None:
-        if not self.valid():
-            return None
-        # the word that holds NumPy's flags
-        places = [id(array) + _FLAGS for array in self.arrays]
-        return [(place, word(place)) for place in places]
-
-
-def _frozen(array: np.ndarray[Any, Any]) -> _Frozen | None:
-    """What to watch of an array that nobody can write to as it is; None if somebody can."""
-    chain = []
-    base: Any = array
-    while isinstance(base, np.ndarray) and not base.flags.writeable:
-        chain.append(base)
-        base = base.base
-    return _Frozen(tuple(chain)) if base is None or type(base) is bytes else None
-
-
-class _Bytes:
-    """Memory that an array covers, and a digest of it: the native one where that is given."""
-
-    def __init__(self, array: np.ndarray[Any, Any], digest: Digest | None) -> None:
-        self.owner, self.array = array, np.asarray(array)  # a subclass reshapes in its own way
-        self.low, high = np.lib.array_utils.byte_bounds(array)
-        self.size = high - self.low if array.size else 0
-        self.native = digest
-        self.digest = self._digest()
-
-    def _digest(self) -> int | bytes:
-        if self.native is not None:
-            return self.native(self.low, self.size)
-        import hashlib
-
-        if self.array.flags.c_contiguous:
-            plain = self.array.reshape(-1).view(np.uint8)
-        else:
-            plain = np.ascontiguousarray(self.array).reshape(-1).view(np.uint8)
-        return hashlib.blake2b(plain.data, digest_size=16).digest()
-
-    def valid(self) -> bool:
-        return self._digest() == self.digest
-
-    def block(self, digest: Digest) -> Block | None:
-        """Address, bytes and native digest; None if the contents have changed already."""
-        if isinstance(self.digest, int):  # what the native path compares with is from back then
-            return (self.low, self.size, self.digest)
-        return (self.low, self.size, digest(self.low, self.size)) if self.valid() else None
-
-
 _Fact = _Name | _Cell | _Function | _Items | _Class
 
 
@@ -197,7 +134,7 @@ class Watch:
         self._fast = digest or (lambda: None)
         # where the walk begins: the function, and what `add_values` names
         self._roots: list[Any] = [function]
-        self._arrays: dict[int, _Bytes | _Frozen] = {}
+        self._arrays: dict[int, Bytes | Frozen] = {}
         # changes whenever there is more or other to look at
         self.version = 0
         self._facts: list[_Fact] = []
@@ -222,9 +159,9 @@ class Watch:
         """Watch the contents of arrays that a trace has captured."""
         for array in arrays:
             if id(array) not in self._arrays and not array.dtype.hasobject:
-                many = array.nbytes >= _MANY_BYTES and array.flags.forc
+                many = array.nbytes >= MANY_BYTES and array.flags.forc
                 fast = self._fast() if many else None
-                self._arrays[id(array)] = _frozen(array) or _Bytes(array, fast)
+                self._arrays[id(array)] = frozen(array) or Bytes(array, fast)
                 self.version += 1
 
     def covers(self, array: np.ndarray[Any, Any]) -> bool:
@@ -258,7 +195,7 @@ class Watch:
         for fact in (*self._facts, *self._arrays.values()):
             if isinstance(fact, _Name):
                 spaces.setdefault(id(fact.space), (fact.space, {}))[1][fact.name] = fact.value
-            elif not isinstance(fact, _Bytes):
+            elif not isinstance(fact, Bytes):
                 words = fact.words()
                 if words is None:
                     return None
@@ -270,18 +207,25 @@ class Watch:
             pairs += words
         return list(dict.fromkeys(pairs))
 
-    def blocks(self, digest: Callable[[], Digest | None]) -> list[Block] | None:
-        """Memory that must keep its contents, as (address, bytes, digest of the bytes).
+    def memory(self, digest: Callable[[], Digest | None]) -> Memory | None:
+        """Memory that must keep its contents.
 
         `digest()` gives the function that digests, if there is any. None if it is needed and
         missing, or if contents have changed already.
         """
-        watched = [x for x in self._arrays.values() if isinstance(x, _Bytes)]
-        if not watched:
-            return []
-        function = digest()
-        blocks = [x.block(function) for x in watched] if function is not None else [None]
-        return None if None in blocks else blocks  # type: ignore[return-value]
+        watched = [x for x in self._arrays.values() if isinstance(x, Bytes)]
+        function = digest() if watched else None
+        if function is None:
+            return None if watched else Memory([], [])
+        found = Memory([], [])
+        for one in watched:
+            memory = one.memory(function)
+            if memory is None:
+                return None
+            found.blocks.extend(memory.blocks)
+            found.regions.extend(memory.regions)
+        # several arrays may view the same memory
+        return Memory(list(dict.fromkeys(found.blocks)), list(dict.fromkeys(found.regions)))
 
     # -- walking ---------------------------------------------------------------------------
     def _visit(self, value: Any) -> None:

@@ -158,3 +158,7 @@ cache_size: Knob[int] = _knob(
 memory_cache: Knob[int] = _knob(
     "memory_cache", _size, lambda: 1 << 30, "bytes of freed output memory kept for reuse"
 )
+track_writes: Knob[bool | None] = _knob(
+    "track_writes", _bool, _none,
+    "whether the kernel watches captured arrays for writes; default: where it can safely be asked",
+)  # fmt: skip

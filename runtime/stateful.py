@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any
 
 from graphmill.codegen.artifact import Artifact
 from graphmill.runtime.buffers import Array
-from graphmill.runtime.executable import Executable
-
-
-class State(Protocol):
-    """What keeps an array between calls."""
-
-    lock: threading.Lock
-
-    @property
-    def value(self) -> Array:
-        """The array now; nobody writes to it."""
-
-    def store(self, array: Array) -> None:
-        """Keep another array of the same dtype and shape from now on."""
+from graphmill.runtime.executable import Executable, State
 
 
 class StatefulExecutable(Executable):
@@ -39,7 +25,7 @@ class StatefulExecutable(Executable):
         super().__init__(artifact, threads=threads)
         self.reads, self.writes = tuple(reads), tuple(writes)
         every = {id(v): v for v in (*reads, *writes)}
-        self._locks = [every[key].lock for key in sorted(every)]  # one order: no deadlock
+        self.locks = [every[key].lock for key in sorted(every)]  # one order: no deadlock
 
     def accepts(self, args: Sequence[Any]) -> bool:
         """Whether `run` would take these arguments."""
@@ -48,7 +34,7 @@ class StatefulExecutable(Executable):
     def run(self, *args: Any) -> tuple[Array, ...]:
         """Outputs for these arguments; the variables hold their new values afterwards."""
         with ExitStack() as held:
-            for lock in self._locks:
+            for lock in self.locks:
                 held.enter_context(lock)
             given = [v.value for v in self.reads]
             if not self.writes:

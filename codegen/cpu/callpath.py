@@ -1,4 +1,4 @@
-"""The native call path: object code of `call.words` for the machine here.
+"""The native call path: object code of `call.words` and its parts for the machine here.
 
 The layouts of the records that it reads belong to the runtime, which passes them as constants.
 """
@@ -10,10 +10,13 @@ from importlib.resources import files
 
 from graphmill.codegen.cpu.words import to_llvm, to_object
 
+PARTS = ("call", "arrays", "arguments", "structures", "variables")
+
 
 def source() -> str:
     """The call path's source text."""
-    return files("graphmill.codegen.cpu").joinpath("call.words").read_text(encoding="utf-8")
+    folder = files("graphmill.codegen.cpu")
+    return "\n".join(folder.joinpath(f"{p}.words").read_text(encoding="utf-8") for p in PARTS)
 
 
 def llvm_ir(triple: str, layout: Mapping[str, int]) -> str:

@@ -282,7 +282,7 @@ def test_captured_arrays_are_compared_by_contents(user, name):
     view = views(x)[name]
     watch = Watch(user.closed)
     watch.add_arrays([view, view])
-    ((address, size, was),) = watch.blocks(native.digest)
+    ((address, size, was),) = watch.memory(native.digest).blocks
     assert watch.valid() and digest(address, size) == was
     if view.size:
         view[(0,) * view.ndim] += 1
@@ -334,7 +334,7 @@ def test_frozen_arrays_cost_no_comparison(user, view):
     x.flags.writeable = False
     watch = Watch(user.closed)
     watch.add_arrays([view(x)])
-    assert watch.blocks(lambda: None) == [] and watch.valid() and words_hold(watch)
+    assert watch.memory(lambda: None) == ([], []) and watch.valid() and words_hold(watch)
     words = watch.words()
     x.flags.writeable = True
     assert not watch.valid()
@@ -347,7 +347,8 @@ def test_half_frozen_arrays_are_compared(user):
     view.flags.writeable = False
     watch = Watch(user.closed)
     watch.add_arrays([view, np.frombuffer(b"immutable bytes!"), np.frombuffer(bytearray(16))])
-    assert len(watch.blocks(native.digest) or [1, 1]) == 2
+    memory = watch.memory(native.digest)
+    assert memory is None or len(memory.blocks) == 2
     x[3] = 0
     assert not watch.valid()
 

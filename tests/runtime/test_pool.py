@@ -92,14 +92,8 @@ def test_set_num_threads_ends_workers_and_scope_adds_them():
 
 
 def test_workers_take_part():
-    seen = set()
-
-    def body(begin, end, chunk):
-        seen.add(threading.get_native_id())
-        time.sleep(0.05)
-
-    loop(4, 1, 4, body)
-    assert len(seen) == 4
+    together = threading.Barrier(4)
+    loop(4, 1, 4, lambda *_: together.wait(20))  # four threads, or it breaks
 
 
 def test_nested_loops_run_in_the_same_chunks():
@@ -167,14 +161,9 @@ def test_fork_child_starts_without_workers_and_rebuilds():
 
     def body():
         assert tasks() == 1 and native.pool().workers() == 0
-        seen = set()
-
-        def chunk(begin, end, number):
-            seen.add(threading.get_native_id())
-            time.sleep(0.02)
-
-        loop(3, 1, 3, chunk)
-        assert len(seen) == 3 and tasks() == 3
+        together = threading.Barrier(3)
+        loop(3, 1, 3, lambda *_: together.wait(20))  # three threads, or it breaks
+        assert tasks() == 3
         assert in_child(lambda: loop(100, 1, 2, lambda *_: None)) == 0
 
     assert in_child(body) == 0

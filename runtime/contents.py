@@ -1,0 +1,157 @@
+"""The contents of arrays that must stay as they are: noticing a write, wherever it comes from.
+
+A frozen array is watched by its flag. Others are compared by a digest of their bytes; of large
+ones only the ends are, and the kernel tells whether the whole pages between were written to
+(`pages.py`), as far as it can.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graphmill.runtime import pages
+from graphmill.runtime.cpython import HEAD, Pair, word
+
+# arrays from this size on are watched by their pages, and digested natively where that cannot be
+MANY_BYTES = 1 << 16
+# so many times in a row, each within so many seconds, pages may read as written to while the bytes
+# stay: then digests cost less
+_PATIENCE, _QUIET = 16, 1.0
+_FLAGS = HEAD + 48
+
+Array = np.ndarray[Any, Any]
+Block = tuple[int, int, int]
+Digest = Callable[[int, int], int]
+
+
+class Frozen(NamedTuple):
+    """An array that is not writeable, and those whose memory it views, none of them writeable."""
+
+    arrays: tuple[Array, ...]
+
+    def valid(self) -> bool:
+        return not any(array.flags.writeable for array in self.arrays)
+
+    def words(self) -> list[Pair] | None:
+        if not self.valid():
+            return None
+        # the word that holds NumPy's flags
+        places = [id(array) + _FLAGS for array in self.arrays]
+        return [(place, word(place)) for place in places]
+
+
+def frozen(array: Array) -> Frozen | None:
+    """What to watch of an array that nobody can write to as it is; None if somebody can."""
+    chain = []
+    base: Any = array
+    while isinstance(base, np.ndarray) and not base.flags.writeable:
+        chain.append(base)
+        base = base.base
+    return Frozen(tuple(chain)) if base is None or type(base) is bytes else None
+
+
+class Memory(NamedTuple):
+    """Memory that must stay as it is.
+
+    Blocks as (address, bytes, digest of the bytes), watched pages as (address of their record,
+    epoch in which they must be unwritten).
+    """
+
+    blocks: list[Block]
+    regions: list[Pair]
+
+
+class _Seen(NamedTuple):
+    """When the pages' watch began, before the bytes were read; the bytes around the pages."""
+
+    epoch: int
+    ends: tuple[Block, ...]
+
+
+class Bytes:
+    """Memory that an array covers, and a digest of it: the native one where that is given."""
+
+    def __init__(self, array: Array, digest: Digest | None) -> None:
+        self.owner, self.array = array, np.asarray(array)  # a subclass reshapes in its own way
+        self.low, high = np.lib.array_utils.byte_bounds(array)
+        self.size = high - self.low if array.size else 0
+        self.native = digest
+        watched = digest is not None and self.size >= MANY_BYTES
+        # stays for good: the native path may be looking at it
+        self.pages = pages.region(self.low, self.size, array) if watched else None
+        self._watched = self.pages is not None
+        self._false_alarms, self._last_alarm = 0, 0.0
+        self.digest, self._seen = self._look()
+
+    def valid(self) -> bool:
+        """Whether the bytes are what they were when this was made."""
+        if self._unwritten():
+            return True
+        digest, seen = self._look()
+        if digest != self.digest:
+            return False
+        # only now: another thread may be asking
+        self._seen = seen
+        self._count_alarm()
+        return True
+
+    def memory(self, digest: Digest) -> Memory | None:
+        """What the native path looks at; None if the contents have changed already."""
+        seen = self._seen
+        if seen is not None and self.pages is not None:
+            return Memory(list(seen.ends), [(self.pages.address, seen.epoch)])
+        if isinstance(self.digest, int):  # what the native path compares with is from back then
+            return Memory([(self.low, self.size, self.digest)], [])
+        if not self.valid():
+            return None
+        return Memory([(self.low, self.size, digest(self.low, self.size))], [])
+
+    def _unwritten(self) -> bool:
+        """Whether nobody can have written; False where only the digest tells."""
+        seen, native = self._seen, self.native
+        if seen is None or self.pages is None or native is None:
+            return False
+        return self.pages.untouched(seen.epoch) and all(native(a, n) == d for a, n, d in seen.ends)
+
+    def _look(self) -> tuple[int | bytes, _Seen | None]:
+        """The digest now, and what later writes are noticed by, which began to watch before it."""
+        for _ in range(2 if self._watched else 0):
+            assert self.pages is not None
+            epoch = self.pages.begin()
+            if epoch is None:
+                break
+            ends = self._ends(self.pages)
+            digest = self._digest()
+            if self.pages.private():
+                return digest, _Seen(epoch, ends)
+        self._watched = False  # memory that others write to, too
+        return self._digest(), None
+
+    def _count_alarm(self) -> None:
+        """Leave the pages alone where they read as written to all the time."""
+        now = time.monotonic()
+        self._false_alarms = self._false_alarms + 1 if now - self._last_alarm < _QUIET else 0
+        self._last_alarm = now
+        if self._false_alarms >= _PATIENCE:
+            self._seen, self._watched = None, False
+
+    def _ends(self, middle: pages.Region) -> tuple[Block, ...]:
+        """The bytes before and behind the pages."""
+        assert self.native is not None
+        pieces = ((self.low, middle.start), (middle.stop, self.low + self.size))
+        return tuple([(a, b - a, self.native(a, b - a)) for a, b in pieces if b > a])
+
+    def _digest(self) -> int | bytes:
+        if self.native is not None:
+            return self.native(self.low, self.size)
+        import hashlib
+
+        if self.array.flags.c_contiguous:
+            plain = self.array.reshape(-1).view(np.uint8)
+        else:
+            plain = np.ascontiguousarray(self.array).reshape(-1).view(np.uint8)
+        return hashlib.blake2b(plain.data, digest_size=16).digest()
