@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.codegen.cpu import convert, math_pow, memory, scalar
+from graphmill.codegen.cpu import convert, math_root, memory, scalar
 from graphmill.codegen.cpu.division import divided, is_moderate
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
@@ -104,7 +104,7 @@ class Elements:
         lanes = max(arg.lanes for arg in args)
         if op.name == "pow" and (half := _half_exponent(op.operands[1])) is not None:
             assert isinstance(args[0], Val)
-            return math_pow.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
+            return math_root.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
         one_divisor = op.name == "div" and args[0].lanes > args[1].lanes
         if one_divisor and out.is_float and self.kernel.target.fuses:
             scope = Scope.of(code, self.kernel.target)
