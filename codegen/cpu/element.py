@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.cpu import convert, math_root, memory, scalar
+from graphmill.codegen.cpu.accumulate import written_out
 from graphmill.codegen.cpu.division import divided, is_moderate
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
@@ -81,6 +82,10 @@ class Elements:
         if self.code.unit.places is not None and value.op is not None:
             self._origins[result] = value.op
         return result
+
+    def remember(self, value: Value, index: Indices, element: Elem) -> None:
+        """Take `element` for the element(s) of `value` at `index` until this scope ends."""
+        self._memo[-1][value, index, None] = element
 
     def vector(self, value: Value, index: Indices) -> Elem:
         """`at`, repeated over the lanes when it is uniform."""
@@ -157,10 +162,13 @@ class Elements:
         else:
             memory.store_strided(code, value, source.pointer, offset, step, source.dtype, mask=mask)
 
+    def offset(self, source: Source, index: Indices) -> Val:
+        """The linear offset of the first lane's element."""
+        return self._offset(source, index)[0]
+
     def address(self, source: Source, index: Indices) -> Val:
         """Where the first lane's element lies."""
-        offset, _ = self._offset(source, index)
-        return self.code.at(source.pointer, offset, memory_type(source.dtype))
+        return self.code.at(source.pointer, self.offset(source, index), memory_type(source.dtype))
 
     def _mask(self, guard: Val | None) -> Val | None:
         mask = both(self.code, self.tail, guard)
@@ -446,7 +454,7 @@ _INDEX: dict[str, Callable[[Elements, Op, Indices, Val | None], Elem]] = {
     "dynamic_slice": _dynamic_slice,
     "rng_bits": _rng_bits,
     "copy": _copy,
-    "reduce": _copy,  # over no axes
+    "reduce": written_out,
 }
 
 
