@@ -23,6 +23,7 @@ from graphmill.passes.prologue import prologue_ops
 CHEAP_FLOPS = 4.0  # per element: what may be computed twice rather than stored
 CHEAP_OPS = 6
 SMALL_CONSTANT = 64
+LITTLE = 16  # times smaller than a value: what it is computed from, wherever it is needed
 
 SAME = ("same",)
 INDEX = ("index",)
@@ -175,8 +176,7 @@ def _is_free(op: Op, cone: _Cone) -> bool:
     if op.definition.fusion == "index":
         moved_once = len(op.result.uses) == 1 and _multiplicity(op) <= 1.0
         return op.name in ("broadcast", "iota") or cheap or moved_once
-    external = all(_external(leaf) for leaf in cone.leaves)
-    if not external:
+    if not all(_external(leaf) for leaf in cone.leaves) and not _from_little(op, cone):
         return False
     if cheap and _multiplicity(op) > 1.0:
         return cone.flops <= CHEAP_FLOPS / 2 and len(cone.leaves) <= 2
@@ -190,6 +190,11 @@ def _is_free(op: Op, cone: _Cone) -> bool:
 def _external(value: Value) -> bool:
     """Whether the value lies in memory whatever fusion decides."""
     return value.op is None or node_kind(value.op) == "opaque"
+
+
+def _from_little(op: Op, cone: _Cone) -> bool:
+    """Whether a value is much larger than all it is computed from."""
+    return op.result.tensor.is_static and _leaf_bytes(cone) * LITTLE <= _bytes(op.result)
 
 
 def _multiplicity(op: Op) -> float:

@@ -6,15 +6,19 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from graphmill.ir.dims import DimLike, product
+from graphmill.ir.dims import product
+from graphmill.ir.forms import Form, Shape
 from graphmill.ir.graph import Op, Value
-from graphmill.passes.fusion_graph import SAME, FusionGraph, Node, Path
+from graphmill.passes.fusion_forms import (
+    is_row_value,
+    is_serial,
+    joined,
+    reads_itself,
+    unrolled_obstacle,
+)
+from graphmill.passes.fusion_graph import SAME, FusionGraph, Node
 from graphmill.passes.statistics import count
 
-# A full value computed from a reduced one in the same kernel makes each row serial: with few rows
-# of many elements two kernels are faster.
-FEW_ROWS = 4
-LONG_ROW = 32768
 NO_WORK = frozenset({"constant", "iota", "broadcast"})
 SMALL_LOOP = 16384  # elements: below, a kernel's start and end weigh more than its work
 SHARED_BYTES = 4096  # an input worth reading once for two kernels
@@ -35,8 +39,7 @@ class Group:
     number: int
     kind: str
     nodes: list[Node]
-    full: tuple[DimLike, ...] = ()
-    axes: tuple[int, ...] = ()
+    form: Form
     mask: int = 0
     above: int = 0  # bits of the groups it depends on, directly or not
     sources: set[int] = field(default_factory=set)
@@ -46,11 +49,6 @@ class Group:
     strided: bool = False
     apart: dict[str, None] = field(default_factory=dict)  # why it did not grow further
 
-    @property
-    def kept(self) -> tuple[DimLike, ...]:
-        """The shape of reduced values."""
-        return tuple(d for i, d in enumerate(self.full) if i not in self.axes)
-
 
 class Grouping:
     """Groups over the nodes of one block, merged greedily in program order."""
@@ -58,6 +56,7 @@ class Grouping:
     def __init__(self, graph: FusionGraph, limits: Limits) -> None:
         self.graph = graph
         self.limits = limits
+        self.order = {v: n for n, node in enumerate(graph.nodes) for v in node.op.results}
         self.groups: dict[int, Group] = {}
         self.home: dict[Node, int] = {}
         self.alias: dict[int, int] = {}
@@ -98,16 +97,17 @@ class Grouping:
         """Merge independent small kernels of one form: starting each costs more than its work."""
         last: dict[object, Group] = {}
         for group in list(self.groups.values()):
-            if group.kind not in ("map", "reduce") or not _is_small(group.full):
+            if group.kind not in ("map", "reduce") or not _is_small(group.form.full):
                 continue
-            form = (group.kind, group.full, group.axes)
+            form = (group.kind, group.form)
             other = last.get(form)
             if other is None or not self._try(other, group):
                 last[form] = group
 
     def _place(self, members: list[Node]) -> Group:
         first, number = members[0], members[-1].index
-        group = Group(number, first.kind, members, first.loop, first.axes, 1 << number)
+        form = Form(tuple(first.loop), first.axes)
+        group = Group(number, first.kind, members, form, 1 << number)
         group.work = {op for n in members for op in (n.op, *n.cone) if op.name not in NO_WORK}
         group.strided = any(n.strided for n in members)
         group.inputs = {value for n in members for value in n.reads}
@@ -132,71 +132,73 @@ class Grouping:
     def _merge_with_sources(self, group: Group) -> None:
         """Merge a new group with the kernels it reads, then with readers of the same input."""
         (node,) = group.nodes
-        for value in sorted(node.reads, key=_weight, reverse=True):
-            source = self.source(value)
-            group = self.group(group.number)
-            if source is not None and source is not group:
-                self._try(source, group)
+        group = self._merge_with(group, node.reads)
+        if node.kind == "reduce":  # what it now holds may be what a short reduction is for
+            group = self._merge_with(group, group.inputs)
         for value, paths in node.reads.items():
             group = self.group(group.number)
-            if SAME in paths and tuple(value.shape) == group.full and _weight(value) > SHARED_BYTES:
+            whole = SAME in paths and tuple(value.shape) == group.form.full
+            if whole and _weight(value) > SHARED_BYTES:
                 for number in self.readers[value][-8:]:
                     other = self.group(number)
                     if other is not group:
                         self._try(other, group)
                         group = self.group(group.number)
 
+    def _merge_with(self, group: Group, values: Iterable[Value]) -> Group:
+        """Merge a group with the kernels of what it reads, as far as that goes."""
+        made = [value for value in values if value in self.order]
+        for value in sorted(made, key=lambda v: (-_weight(v), self.order[v])):
+            source = self.source(value)
+            group = self.group(group.number)
+            if source is not None and source is not group:
+                self._try(source, group)
+        return self.group(group.number)
+
     def _try(self, a: Group, b: Group) -> bool:
         """Merge two groups when the form allows it and no cycle arises."""
-        shape = _merged_form(a, b)
-        if shape is None:
+        kind = "reduce" if "reduce" in (a.kind, b.kind) else "map"
+        form = None
+        if a.kind in ("map", "reduce") and b.kind in ("map", "reduce"):
+            form = joined(a.kind, a.form, b.kind, b.form, a.number in b.sources)
+        if form is None:
             return False
-        kind, full, axes = shape
-        reason = self._obstacle(a, b, kind, full, axes)
+        reason = self._obstacle(a, b, kind, form)
         if reason:
             count(f"apart: {reason}")
             for group in (a, b):
                 group.apart.setdefault(reason)
             return False
-        self._merge(a, b, kind, full, axes)
+        self._merge(a, b, kind, form)
         return True
 
-    def _obstacle(
-        self, a: Group, b: Group, kind: str, full: tuple[DimLike, ...], axes: tuple[int, ...]
-    ) -> str:
-        if len(a.work | b.work) > self.limits.max_ops:
+    def _obstacle(self, a: Group, b: Group, kind: str, form: Form) -> str:
+        work = a.work | b.work
+        if len(work) > self.limits.max_ops:
             return "more than max_ops ops"
         if kind == "reduce" and (self._reduced_elsewhere(a, b) or self._reduced_elsewhere(b, a)):
             return "only reductions along other axes read it"
         if kind == "reduce" and (a.strided or b.strided):
             return "a transposed read would be repeated in every pass over the row"
         for reader, writer in ((a, b), (b, a)):
-            wrong = self._illegal_edge(reader, writer, kind, full, axes)
+            wrong = self._illegal_edge(reader, writer, form)
             if wrong:
                 return wrong
         if self._indirect(a, b) or self._indirect(b, a):
             return "a kernel between them needs one's result for the other"
         if self._buffers(a, b) > self.limits.max_buffers:
             return "more than max_buffers arrays"
-        return ""
+        return unrolled_obstacle(form, *self._boundary(a, b), len(work)) if form.unrolled else ""
 
-    def _illegal_edge(
-        self,
-        reader: Group,
-        writer: Group,
-        kind: str,
-        full: tuple[DimLike, ...],
-        axes: tuple[int, ...],
-    ) -> str:
+    def _illegal_edge(self, reader: Group, writer: Group, form: Form) -> str:
         """Why `reader` cannot read values of `writer` inside one kernel; empty if it can."""
-        kept_axes = tuple(i for i in range(len(full)) if i not in axes)
         for node, value in self._between(reader, writer):
             for path in node.reads[value]:
-                if path == SAME and tuple(value.shape) == tuple(node.loop):
+                if reads_itself(path, value, node):
                     continue
-                if not _row_value(path, kind, tuple(node.loop) == full, kept_axes):
+                if not is_row_value(path, value, node, form):
                     return "it reads other elements of the result than its own"
-                if _serial(full, axes):
+                if is_serial(form):
                     return "few long rows: one kernel would be serial"
         return ""
 
@@ -229,22 +231,22 @@ class Grouping:
 
         Those reductions then start from the reduced values, and nothing full is stored.
         """
-        if rows.kind != "reduce" or other.kind != "map" or other.full != rows.full:
+        if rows.kind != "reduce" or other.kind != "map" or other.form.full != rows.form.full:
             return False
         if any(True for _ in self._between(rows, other)):
             return False
-        if any(tuple(value.shape) == rows.full for _, value in self._between(other, rows)):
+        if any(tuple(value.shape) == rows.form.full for _, value in self._between(other, rows)):
             return False
         waiting, seen = list(other.nodes), set(other.nodes)
         while waiting and len(seen) <= self.limits.max_ops:
             node = waiting.pop()
             for reader in self._followers(node):
-                if tuple(reader.loop) != rows.full:
+                if tuple(reader.loop) != rows.form.full:
                     return False
                 if reader.kind == "map" and reader not in seen:
                     seen.add(reader)
                     waiting.append(reader)
-                elif reader.kind not in ("map", "reduce") or reader.axes == rows.axes:
+                elif reader.kind not in ("map", "reduce") or reader.axes == rows.form.axes:
                     return False
         return not waiting
 
@@ -270,14 +272,12 @@ class Grouping:
     def _escapes(self, value: Value, inside: set[Node]) -> bool:
         return any(reader not in inside for reader in self.graph.readers.get(value, []))
 
-    def _merge(
-        self, a: Group, b: Group, kind: str, full: tuple[DimLike, ...], axes: tuple[int, ...]
-    ) -> None:
+    def _merge(self, a: Group, b: Group, kind: str, form: Form) -> None:
         """Let b become part of a, and keep the closure of dependences right."""
         news = b.above & ~(a.above | a.mask)
         a.inputs, a.outputs = self._boundary(a, b)
         a.strided |= b.strided
-        a.kind, a.full, a.axes = kind, full, axes
+        a.kind, a.form = kind, form
         a.nodes = sorted(a.nodes + b.nodes, key=lambda node: node.index)
         a.mask |= b.mask
         a.work |= b.work
@@ -363,7 +363,7 @@ class Grouping:
         return [n for n in inside if any(self._escapes(r, members) for r in n.op.results)]
 
 
-def _is_small(shape: tuple[DimLike, ...]) -> bool:
+def _is_small(shape: Shape) -> bool:
     size = product(shape)
     return isinstance(size, int) and size <= SMALL_LOOP
 
@@ -374,38 +374,6 @@ def _can_follow(node: Node, root: Node) -> bool:
         and node.op.definition.fusion == "elementwise"
         and tuple(node.loop) == tuple(root.loop)
     )
-
-
-def _merged_form(a: Group, b: Group) -> tuple[str, tuple[DimLike, ...], tuple[int, ...]] | None:
-    """Kind, full shape and reduced axes of the union; None when no kernel has that form."""
-    if a.kind == "map" and b.kind == "map":
-        return ("map", a.full, ()) if a.full == b.full else None
-    if a.kind == "reduce" and b.kind == "reduce":
-        return ("reduce", a.full, a.axes) if (a.full, a.axes) == (b.full, b.axes) else None
-    if {a.kind, b.kind} == {"map", "reduce"}:
-        rows, other = (a, b) if a.kind == "reduce" else (b, a)
-        if other.full in (rows.full, rows.kept):
-            return "reduce", rows.full, rows.axes
-    return None
-
-
-def _row_value(path: Path, kind: str, is_full: bool, kept_axes: tuple[int, ...]) -> bool:
-    """Whether a path leads from a reduced value of the kernel to a full one."""
-    return kind == "reduce" and is_full and path == ("broadcast", kept_axes)
-
-
-def _serial(full: tuple[DimLike, ...], axes: tuple[int, ...]) -> bool:
-    rows, length = 1, 1
-    for axis, dim in enumerate(full):
-        if not isinstance(dim, int):
-            if axis not in axes:
-                return False
-            length *= LONG_ROW
-        elif axis in axes:
-            length *= dim
-        else:
-            rows *= dim
-    return rows < FEW_ROWS and length > LONG_ROW
 
 
 def _weight(value: Value) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.codegen.cpu import convert, math_pow, memory, scalar
+from graphmill.codegen.cpu import convert, math_root, memory, scalar
+from graphmill.codegen.cpu.accumulate import written_out
 from graphmill.codegen.cpu.division import divided, is_moderate
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
@@ -82,6 +83,10 @@ class Elements:
             self._origins[result] = value.op
         return result
 
+    def remember(self, value: Value, index: Indices, element: Elem) -> None:
+        """Take `element` for the element(s) of `value` at `index` until this scope ends."""
+        self._memo[-1][value, index, None] = element
+
     def vector(self, value: Value, index: Indices) -> Elem:
         """`at`, repeated over the lanes when it is uniform."""
         return splat(self.code, self.at(value, index), self.lanes)
@@ -104,7 +109,7 @@ class Elements:
         lanes = max(arg.lanes for arg in args)
         if op.name == "pow" and (half := _half_exponent(op.operands[1])) is not None:
             assert isinstance(args[0], Val)
-            return math_pow.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
+            return math_root.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
         one_divisor = op.name == "div" and args[0].lanes > args[1].lanes
         if one_divisor and out.is_float and self.kernel.target.fuses:
             scope = Scope.of(code, self.kernel.target)
@@ -157,10 +162,13 @@ class Elements:
         else:
             memory.store_strided(code, value, source.pointer, offset, step, source.dtype, mask=mask)
 
+    def offset(self, source: Source, index: Indices) -> Val:
+        """The linear offset of the first lane's element."""
+        return self._offset(source, index)[0]
+
     def address(self, source: Source, index: Indices) -> Val:
         """Where the first lane's element lies."""
-        offset, _ = self._offset(source, index)
-        return self.code.at(source.pointer, offset, memory_type(source.dtype))
+        return self.code.at(source.pointer, self.offset(source, index), memory_type(source.dtype))
 
     def _mask(self, guard: Val | None) -> Val | None:
         mask = both(self.code, self.tail, guard)
@@ -446,7 +454,7 @@ _INDEX: dict[str, Callable[[Elements, Op, Indices, Val | None], Elem]] = {
     "dynamic_slice": _dynamic_slice,
     "rng_bits": _rng_bits,
     "copy": _copy,
-    "reduce": _copy,  # over no axes
+    "reduce": written_out,
 }
 
 

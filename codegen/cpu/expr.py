@@ -20,11 +20,13 @@ class Scope:
     code: Code
     fused: bool
     scales: bool = False  # whether x 2^k is one instruction on a vector of 512 bits
+    estimates: int = 0  # bits of a vector of which an instruction estimates 1/sqrt, at most
 
     @staticmethod
     def of(code: Code, target: Target) -> Scope:
         """The scope of `code` on `target`."""
-        return Scope(code, target.fuses, target.has("avx512f"))
+        bits = target.vector_bits if target.is_x86 else 0
+        return Scope(code, target.fuses, target.has("avx512f"), bits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -143,13 +143,3 @@ def hypot(x: Num, y: Num) -> Num:
     rest = ((high - square) - square_low) + (low + (a2_low + b2_low))
     root = where(root.eq(0.0), root, root + rest / (root + root))
     return where(infinite, INF, root * back)
-
-
-def half_power(x: Num, exponent: float) -> Num:
-    """x^exponent within 1.6 ulp for exponents of ±0.5 and ±1.5, whose NumPy meaning it has."""
-    x = where(x.eq(float("-inf")), float("inf"), x + 0.0)  # -inf^p is inf^p, and -0^p is 0^p
-    root = x.sqrt()
-    if exponent < 0:
-        inverse = 1.0 / root
-        return inverse if exponent == -0.5 else inverse / x
-    return root if exponent == 0.5 else root * x

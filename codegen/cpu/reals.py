@@ -65,11 +65,6 @@ def reciprocal(x: Num) -> Num:
     return 1.0 / x
 
 
-def rsqrt(x: Num) -> Num:
-    """`1 / sqrt(x)`, both correctly rounded: within 1.5 ulp."""
-    return 1.0 / x.sqrt()
-
-
 def square(x: Num) -> Num:
     """`x * x`."""
     return x * x

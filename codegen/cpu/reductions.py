@@ -3,7 +3,8 @@
 Every value is full (the kernel's shape), reduced (without the reduced axes) or leads to one
 through index ops. Reductions that need others first (softmax's sum needs its maximum) run in
 later sweeps. When the last axis is reduced, lanes run along it and a row's state stays in
-registers; when it is kept, lanes run along it and a block of columns is reduced row by row.
+registers; when it is kept, lanes run along it and a block of columns is reduced row by row. Short
+axes are written out.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from graphmill.codegen.cpu.columns import emit_columns
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.rows import emit_rows
 from graphmill.codegen.cpu.stages import Plan, plan_of
+from graphmill.codegen.cpu.unrolled import emit_unrolled, unrolled_form
 from graphmill.codegen.cpu.whole import emit_whole
 from graphmill.ir.dims import DimLike, product
+from graphmill.ir.forms import form_of
 from graphmill.ir.graph import Block, Op
 
 WHOLE = 1 << 16  # elements of one row from which its sweep is shared by several work items
@@ -33,12 +36,14 @@ def emit_reduce(
 ) -> None:
     """Write and launch the kernel(s) of a reduce fusion or a bare `reduce`."""
     outputs = host.place(op)
-    first = next(o for o in block.ops if o.name == "reduce")
-    block = collapse(block, first.operands[0].shape, first.attrs["axes"])
-    plan = plan_of(block)
+    form = form_of(block)
+    if not form.unrolled:
+        block = collapse(block, form.full, form.axes)
+        form = form_of(block)
     operands = [host.buffers[v] for v in op.operands]
-    if plan.last_reduced and _few_rows(plan) and plan.single_stage:
-        emit_whole(host, op, plan, operands, outputs, label, info)
+    unrolled = unrolled_form(form, block)
+    if unrolled is None and _few_rows(plan_of(block)):
+        emit_whole(host, op, plan_of(block), operands, outputs, label, info)
         return
     if wants_slices(plan):
         emit_column_slices(host, op, plan, operands, outputs, label, info)
@@ -52,13 +57,19 @@ def emit_reduce(
         host.source(kernel, value, buffer)
         for value, buffer in zip(block.yielded, outputs, strict=True)
     ]
-    emit = emit_rows if plan.last_reduced else emit_columns
-    launch = emit(kernel, plan, sources, targets)
+    if unrolled is not None:
+        launch = emit_unrolled(kernel, unrolled, block, sources, targets)
+    else:
+        plan = plan_of(block)
+        emit = emit_rows if plan.last_reduced else emit_columns
+        launch = emit(kernel, plan, sources, targets)
     host.launch(kernel, launch, info(op, kernel.name, True))
 
 
 def _few_rows(plan: Plan) -> bool:
-    """Whether there are too few rows to share among threads, and they are long."""
+    """Whether one sweep over too few rows to share among threads, and long ones, is all."""
+    if not plan.last_reduced or not plan.single_stage:
+        return False
     rows = product(plan.kept_shape)
     length: DimLike = product(plan.shape[i] for i in plan.reduced)
     if not isinstance(rows, int) or rows > 4:

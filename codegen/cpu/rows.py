@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from graphmill.codegen.cpu.accumulate import accumulate
 from graphmill.codegen.cpu.elem import Elem, memory_type
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Val
-from graphmill.codegen.cpu.expr import Num, Scope, fma
 from graphmill.codegen.cpu.index import Index, Indices, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
@@ -98,14 +98,8 @@ class _Rows:
             for op, accumulator in zip(reduces, accumulators, strict=True):
                 state = carried[taken : taken + accumulator.parts]
                 taken += accumulator.parts
-                if (fused := self._multiplied(op, state, index)) is not None:
-                    result.append(fused)
-                    continue
-                term = self.elements.at(op.operands[0], index)
-                if self.elements.tail is None:
-                    result += accumulator.combine(self.kernel, state, term)
-                else:
-                    result += accumulator.masked(self.kernel, state, term, self.elements.tail)
+                known = op.operands[0] in self.spilled
+                result += accumulate(self.elements, op, state, index, known)
             return result
 
         final = self._over_row(at, body, carry, self._merge(reduces, accumulators))
@@ -117,24 +111,6 @@ class _Rows:
             states.append(list(final[taken : taken + accumulator.parts]))
             taken += accumulator.parts
         return states
-
-    def _multiplied(self, op: Op, state: Sequence[Val], index: Indices) -> Val | None:
-        """The next state of a sum of products, in one rounding where the target fuses them."""
-        product_, elements = op.operands[0].op, self.elements
-        dtype = op.operands[0].tensor.dtype
-        if product_ is None or product_.name not in ("mul", "square") or not dtype.is_float:
-            return None
-        known = op.operands[0] in self.spilled or op.operands[0] in elements.overrides
-        if op.attrs["monoid"] != "sum" or dtype.bits < 32 or known:
-            return None
-        factors = [elements.vector(v, index) for v in product_.operands]
-        a, b = factors[0], factors[-1]
-        scope = Scope.of(self.code, self.kernel.target)
-        assert isinstance(a, Val) and isinstance(b, Val)
-        after = fma(Num(scope, a), Num(scope, b), Num(scope, state[0])).val
-        if elements.tail is None:
-            return after
-        return self.code.select(elements.tail, after, state[0])
 
     def _merge(self, reduces: Sequence[Op], accumulators: Sequence[Accumulator]) -> Merge | None:
         """How to combine two states, if the sweep is cheap enough to run in several chains."""

@@ -19,6 +19,7 @@ from graphmill.codegen.cpu import (
     math_exp,
     math_log,
     math_pow,
+    math_root,
     math_trig,
     reals,
     shared,
@@ -175,7 +176,7 @@ TABLE: dict[str, dict[str, Lowering]] = {
     "sqrt": {"f": "math.sqrt"},
     "cbrt": {"f": of_nums(math_pow.cbrt)},
     "hypot": {"f": of_nums(math_pow.hypot)},
-    "rsqrt": {"f": of_nums(reals.rsqrt)},
+    "rsqrt": {"f": of_nums(math_root.rsqrt)},
     "pow": {
         "f": of_nums(math_pow.power),
         "i": of_nums(integers.power(True)),

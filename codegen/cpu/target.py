@@ -51,6 +51,11 @@ class Target:
         return self.has("fma") or self.triple.startswith("aarch64")
 
     @property
+    def is_x86(self) -> bool:
+        """Whether this is a 64-bit x86."""
+        return self.triple.startswith("x86_64")
+
+    @property
     def comment(self) -> str:
         """What starts a comment in assembly."""
         return "//" if self.triple.startswith("aarch64") else "#"

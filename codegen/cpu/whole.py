@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu import memory
+from graphmill.codegen.cpu.accumulate import accumulate
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Val
@@ -96,11 +97,7 @@ def _partials(
             result: list[Val] = []
             for o, a in zip(reduces, accumulators, strict=True):
                 state = carried[len(result) : len(result) + a.parts]
-                value = elements.at(o.operands[0], index)
-                if elements.tail is None:
-                    result += a.combine(kernel, state, value)
-                else:
-                    result += a.masked(kernel, state, value, elements.tail)
+                result += accumulate(elements, o, state, index)
             return result
 
         carry = [v for a in accumulators for v in a.start(code, elements.lanes)]

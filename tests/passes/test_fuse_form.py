@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graphmill.ir.builder import Builder, function
-from graphmill.ir.graph import Function, Location, Op, Value
+from graphmill.ir.forms import form_of
+from graphmill.ir.graph import Block, Function, Location, Op, Value
 from graphmill.ir.ops.base import TypeRuleError
 from graphmill.ir.types import tensor
 from graphmill.passes.inplace import writes_in_place
@@ -41,7 +42,7 @@ def check_form(fusion: Op) -> None:
         assert len(roots) == 1 and len(shapes) == 1 and shapes[0] == tuple(roots[0].result.shape)
         assert all(v in block.args or is_prologue(v.op) for v in roots[0].operands)
     else:
-        check_reduce(ops, shapes)
+        check_reduce(block, shapes)
 
 
 def is_prologue(op: Op | None) -> bool:
@@ -52,13 +53,17 @@ def is_prologue(op: Op | None) -> bool:
     )
 
 
-def check_reduce(ops: list[Op], shapes: list[tuple[object, ...]]) -> None:
-    reduces = [op for op in ops if op.name == "reduce"]
-    forms = {(tuple(op.operands[0].shape), tuple(op.attrs["axes"])) for op in reduces}
-    assert len(forms) == 1
-    ((full, axes),) = forms
-    kept = tuple(i for i in range(len(full)) if i not in axes)
-    small = tuple(full[i] for i in kept)
+def check_reduce(block: Block, shapes: list[tuple[object, ...]]) -> None:
+    form, ops = form_of(block), block.ops[:-1]
+    for op in ops:
+        if op.name == "reduce":
+            span = form.span(op.operands[0].shape)
+            assert span is not None
+            assert tuple(span[i] for i in op.attrs["axes"]) in (form.axes, form.unrolled)
+    if form.unrolled:
+        assert not any(set(form.axes) <= set(form.span(shape)) for shape in shapes)
+        return
+    full, small, kept = form.full, form.kept, form.kept_axes
     assert set(shapes) <= {full, small}
     reduced: set[Value] = set()
     for op in ops:
