@@ -122,7 +122,7 @@ class WinogradLoops(Loops):
         with code.loop(0, way.positions) as position, code.loop(0, width) as panel:
             number = code.add(code.add(code.mul(position.i, panels), first), panel.i)
             b = code.at(self.slots["w"], code.mul(number, panel_size), shape.element)
-            ahead = code.at(b, panel_size, shape.element)
+            following = code.at(b, panel_size, shape.element)
             a = code.at(self.inputs, code.mul(position.i, self.position), shape.element)
             column = code.add(code.mul(panel.i, way.positions), position.i)
             c = code.at(self.products, code.mul(column, self.columns), shape.element)
@@ -132,6 +132,8 @@ class WinogradLoops(Loops):
                 with code.loop(start, start + rows * count, rows) as row:
                     mine = code.at(a, code.mul(row.i, self.row), shape.element)
                     target = code.at(c, code.mul(row.i, self.product), shape.element)
+                    # each prefetches a part of the next panel
+                    ahead = code.at(following, code.mul(row.i, panel_size // tiles), shape.element)
                     code.call(kernel, [
                         mine, a_m, one, b, b_k, depth, target, c_m, code.i64(0), ahead,
                     ])  # fmt: skip

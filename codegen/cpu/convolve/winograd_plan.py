@@ -8,7 +8,7 @@ band. Estimates are in the time of one multiply-add of a vector, for one image.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from graphmill.codegen.artifact import Step
@@ -101,16 +101,16 @@ def ways_of(spec: BlockedSpec, target: Target, tile: int) -> Iterator[Winograd]:
     high = -(-spec.out_sizes[0] // tile)
     for rows, vectors in _register_tiles(spec, shape):
         for lines in sorted({-(-high // bands) * tile for bands in range(1, high + 1)}):
-            one = Winograd(tile, rows, vectors, lines, 1)
-            units = spec.w_blocks // one.unit(shape)
+            whole = Winograd(tile, rows, vectors, lines, 1)
             parts = 1
-            while parts <= units:
-                yield Winograd(tile, rows, vectors, lines, parts)
+            while parts <= spec.w_blocks // whole.unit(shape):
+                yield replace(whole, parts=parts)
                 parts *= 2
 
 
 def _register_tiles(spec: BlockedSpec, shape: Shape) -> Iterator[tuple[int, int]]:
-    """Rows and vectors of the micro-kernel's tile; all filters are whole panels of it."""
+    """Rows and vectors of the micro-kernel's tile: tall, so that many tiles share what is loaded of
+    a panel of filters, or wide for few tiles; all filters are whole panels."""
     few = (2,) if shape.parts > 1 else (2, 4)
     fitting = [v for v in few if spec.w_blocks * shape.parts % v == 0]
     for vectors in fitting or [1]:
