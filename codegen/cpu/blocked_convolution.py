@@ -17,7 +17,7 @@ from graphmill.codegen.cpu.convolve.winograd import WinogradLoops, emit_filters
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, fastest, packing
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Host
-from graphmill.codegen.cpu.index import Index, Indices, zero
+from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.lowering import structure
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value
@@ -95,7 +95,7 @@ def spec_of(root: Op, op: Op) -> BlockedSpec:
     return BlockedSpec(
         dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
         attrs["filters"] // each, each, given, block, attrs["block"],
-        _two(x.shape[2:-1], 1), _two(root.result.shape[2:-1], 1), _two(w.shape[2:-2], 1),
+        _two(x.shape[2:-1], 1), _two(root.result.shape[2 : x.rank - 1], 1), _two(w.shape[2:-2], 1),
         _two(attrs["strides"], 1), _two(attrs["low"], 0), _two(attrs["dilation"], 1),
         lanes, len(attrs["strides"]) == 1,
     )  # fmt: skip
@@ -109,7 +109,8 @@ def _two(sizes: tuple[DimLike, ...], lead: int) -> tuple[int, int]:
 
 
 class _BlockedEpilogue(FusedEpilogue):
-    """The rest of the fusion at a place of the result `[image, block, *spatial, lane]`."""
+    """The rest of the fusion at a place of the result `[image, block, *spatial, lane]`, or `[image,
+    channel, *spatial]`."""
 
     def __init__(
         self, host: Host, name: str, block: Block, root: Op, spec: BlockedSpec,
@@ -120,8 +121,8 @@ class _BlockedEpilogue(FusedEpilogue):
 
     def index(self, kernel: Borrowed, place: Place) -> Indices:
         assert isinstance(place, BlockedPlace)
-        code, plain = kernel.code, self.spec.block == 1
+        plain = self.spec.block == 1
         at = Index(place.col, 1 if plain else 0)
         spatial = (at,) if self.spec.flat else (Index(place.line), at)
-        lane = zero(code) if plain else Index(place.lane, 1)
-        return (Index(place.batch), Index(place.row), *spatial, lane)
+        lane = () if plain else (Index(place.lane, 1),)
+        return (Index(place.batch), Index(place.row), *spatial, *lane)

@@ -82,22 +82,28 @@ def program(case: Case, batch: int | str, tile: int, w: Array, follow: bool = Tr
         )  # fmt: skip
         if not follow:
             return y
-        moved = b.op("add", y, b.broadcast(shift, y.shape, (1, 4)))
+        moved = b.op("add", y, b.broadcast(shift, y.shape, (1,) if case.block == 1 else (1, 4)))
         return b.op("max", moved, b.full(y.shape, 0, kind))
 
     types = {
         "x": tensor(kind, batch, -(-case.channels // width), *case.sizes, width),
-        "shift": tensor(kind, -(-case.filters // case.block), case.block),
+        "shift": tensor(kind, *shift_shape(case)),
     }
     if not case.constant:
         types["w"] = tensor(kind, *w.shape)
     return run_pipeline(run_pipeline(function("f", types, body)), f"winograd{{tile={tile}}}")
 
 
+def shift_shape(case: Case) -> tuple[int, ...]:
+    """One number a filter, in the result's blocks."""
+    plain = case.block == 1
+    return (case.filters,) if plain else (-(-case.filters // case.block), case.block)
+
+
 def operands(case: Case, batch: int) -> tuple[Array, Array, Array]:
     rng, of = np.random.default_rng(0), dtype(case.of).numpy
     w = rng.standard_normal((case.filters, case.channels, 3, 3)) / np.sqrt(9 * case.channels)
-    shift = rng.standard_normal((-(-case.filters // case.block), case.block))
+    shift = rng.standard_normal(shift_shape(case))
     x = rng.standard_normal((batch, case.channels, *case.sizes))
     return x.astype(of), w.astype(of), shift.astype(of)
 
@@ -142,7 +148,7 @@ def run(artifact: Any, case: Case, batch: int, threads: int = 1) -> Array:
     if case.channels % case.width:
         x[:, -1, ..., case.channels % case.width :] = np.nan  # lanes without a channel
     (y,) = Executable(artifact, threads=threads).run(x, shift, *given)
-    return unblocked(y, case.filters)
+    return y if case.block == 1 else unblocked(y, case.filters)
 
 
 def check(case: Case, y: Array, batch: int) -> None:
