@@ -88,15 +88,15 @@ class Item:
 
 class Loops:
     """The kernel being written; `cut` says otherwise than `tiling`, in parts of whole `unit`s of
-    blocks."""
+    blocks and chunks of whole `step`s of lines."""
 
     def __init__(
         self, code: Code, spec: BlockedSpec, target: Target, epilogue: Epilogue | None,
-        cut: Tiling | None = None, unit: int = 1,
+        cut: Tiling | None = None, unit: int = 1, step: int = 1,
     ) -> None:  # fmt: skip
         self.code, self.spec, self.epilogue = code, spec, epilogue
         self.shape, self.cut = shape_of(target, spec.acc, spec.w_block), cut or tiling(spec, target)
-        self.unit = unit
+        self.unit, self.step = unit, step
         height, width = spec.out_sizes
         self.chunks = -(-height // self.cut.lines)
         self.items = self.chunks * self.cut.parts * spec.groups if width else 0
@@ -134,10 +134,9 @@ class Loops:
             part, chunk = (slow, fast) if cut.parts_outside else (fast, slow)
             group = code.binary("arith.divui", part, code.i64(cut.parts))
             own = code.binary("arith.remui", part, code.i64(cut.parts))
-            low = code.mul(chunk, cut.lines)
-            high = least(code, code.add(low, cut.lines), code.i64(spec.out_sizes[0]))
-            start = self._start(own)
-            size = minus(code, self._start(code.add(own, 1)), start)
+            low, high = (self._line(code.add(chunk, n)) for n in (0, 1))
+            start, stop = (self._start(code.add(own, n)) for n in (0, 1))
+            size = minus(code, stop, start)
             first = code.add(code.mul(group, spec.w_blocks), start)
             x_first = code.mul(group, spec.x_blocks)
             if spec.lanewise:
@@ -165,10 +164,19 @@ class Loops:
         return code.binary("arith.ori", first, code.compare("arith.cmpi", "eq", fast, code.i64(0)))
 
     def _start(self, part: Val) -> Val:
-        """The first block of filters of a part: parts of two sizes, mixed evenly."""
-        whole = self.code.mul(part, self.spec.w_blocks // self.unit)
-        units = self.code.binary("arith.divui", whole, self.code.i64(self.cut.parts))
+        """The first block of filters of a part."""
+        units = self._even(part, self.spec.w_blocks // self.unit, self.cut.parts)
         return self.code.mul(units, self.unit)
+
+    def _line(self, chunk: Val) -> Val:
+        """The first line of a chunk."""
+        height = self.spec.out_sizes[0]
+        first = self.code.mul(self._even(chunk, -(-height // self.step), self.chunks), self.step)
+        return first if self.step == 1 else least(self.code, first, self.code.i64(height))
+
+    def _even(self, number: Val, whole: int, parts: int) -> Val:
+        """Where part `number` of a whole begins: parts of two sizes, mixed evenly."""
+        return self.code.binary("arith.divui", self.code.mul(number, whole), self.code.i64(parts))
 
     def slices(self, item: Item) -> None:
         """Slices of the channels, one after the other over all lines of the item."""

@@ -16,7 +16,7 @@ from graphmill.codegen.cpu.contract.slots import BODY
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Phase, Sizes
 from graphmill.codegen.cpu.convolve.blocked import Item, Loops
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Shape, shape_of
-from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, heights, packing, scratch
+from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, even_parts, packing, scratch
 from graphmill.codegen.cpu.convolve.winograd_transform import transform
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.launch import WORK
@@ -32,7 +32,7 @@ class WinogradLoops(Loops):
         epilogue: Epilogue | None,
     ) -> None:  # fmt: skip
         shape = shape_of(target, spec.acc, spec.w_block)
-        super().__init__(code, spec, target, epilogue, way.cut, way.unit(shape))
+        super().__init__(code, spec, target, epilogue, way.cut, way.unit(shape), way.tile)
         self.way = way
         self.square = size(way.tile)
         self.across = way.tiles(spec.out_sizes[1])
@@ -44,16 +44,16 @@ class WinogradLoops(Loops):
         self.buffer = code.alloca(shape.element, self.square**2 * shape.lanes)
 
     def slices(self, item: Item) -> None:
-        code, m, height = self.code, self.way.tile, self.spec.out_sizes[0]
-        full = self.cut.lines // m
-        last = self.way.tiles(height - (self.chunks - 1) * self.cut.lines)
-        if full == last:
-            self._band(item, full)
+        code, high = self.code, self.way.tiles(self.spec.out_sizes[0])
+        base, extra = divmod(high, self.chunks)
+        if not extra:
+            self._band(item, base)
             return
-        with code.when(code.compare("arith.cmpi", "eq", item.high, code.i64(height))):
-            self._band(item, last)
+        lines = code.binary("arith.subi", item.high, item.low)
+        with code.when(code.compare("arith.cmpi", "sgt", lines, code.i64(base * self.way.tile))):
+            self._band(item, base + 1)
         with code.otherwise():
-            self._band(item, full)
+            self._band(item, base)
 
     def _band(self, item: Item, rows: int) -> None:
         """All `rows` of tiles of an item."""
@@ -127,7 +127,7 @@ class WinogradLoops(Loops):
             column = code.add(code.mul(panel.i, way.positions), position.i)
             c = code.at(self.products, code.mul(column, self.columns), shape.element)
             start = 0
-            for rows, count in heights(tiles, way.rows):
+            for rows, count in even_parts(tiles, way.rows):
                 kernel = microkernel(code.unit, register_tile, rows)
                 with code.loop(start, start + rows * count, rows) as row:
                     mine = code.at(a, code.mul(row.i, self.row), shape.element)

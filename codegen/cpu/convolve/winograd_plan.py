@@ -119,11 +119,11 @@ def _register_tiles(spec: BlockedSpec, shape: Shape) -> Iterator[tuple[int, int]
         yield (shape.registers - vectors - 1) // each, vectors
 
 
-def heights(tiles: int, rows: int) -> list[tuple[int, int]]:
-    """Rows of the micro-kernels that cover `tiles`, and how many of each."""
-    number = -(-tiles // rows)
-    base, extra = divmod(tiles, number)
-    return [(height, n) for height, n in ((base + 1, extra), (base, number - extra)) if n]
+def even_parts(whole: int, most: int) -> list[tuple[int, int]]:
+    """Sizes of parts of at most `most`, as even as can be, and how many have each."""
+    number = -(-whole // most)
+    base, extra = divmod(whole, number)
+    return [(size, n) for size, n in ((base + 1, extra), (base, number - extra)) if n]
 
 
 # ---- memory
@@ -168,7 +168,7 @@ def cost(spec: BlockedSpec, target: Target, way: Winograd, in_call: bool = False
     """The estimated time, that of transforming the filters included if it is spent `in_call`."""
     shape = shape_of(target, spec.acc, spec.w_block)
     bands = -(-spec.out_sizes[0] // way.lines)
-    products, traffic = _products(spec, shape, way, bands), _traffic(spec, target, way, bands)
+    products, traffic = _products(spec, shape, way), _traffic(spec, target, way, bands)
     items = bands * way.parts
     hidden = _HIDDEN * min(products, traffic)
     total = products + traffic - hidden + _transforms(spec, shape, way)
@@ -178,11 +178,11 @@ def cost(spec: BlockedSpec, target: Target, way: Winograd, in_call: bool = False
     return total * (uneven(items) + _FEW / items)
 
 
-def _products(spec: BlockedSpec, shape: Shape, way: Winograd, bands: int) -> float:
+def _products(spec: BlockedSpec, shape: Shape, way: Winograd) -> float:
     high, wide = (way.tiles(length) for length in spec.out_sizes)
-    each, total = way.lines // way.tile, 0.0
-    for rows_of_tiles, n in ((each, bands - 1), (high - each * (bands - 1), 1)):
-        for rows, m in heights(rows_of_tiles * wide, way.rows):
+    total = 0.0
+    for rows_of_tiles, n in even_parts(high, way.lines // way.tile):
+        for rows, m in even_parts(rows_of_tiles * wide, way.rows):
             step = max(rows * way.vectors, _LATENCY) + _LOAD * (rows + way.vectors) + _STEP
             total += (step * spec.channels + _CALL) * m * n
     return total * way.positions * spec.w_blocks * shape.parts / way.vectors

@@ -13,7 +13,13 @@ from graphmill.codegen import toom_cook
 from graphmill.codegen.cpu import blocked_convolution
 from graphmill.codegen.cpu.convolve import winograd_plan
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, direct_cost
-from graphmill.codegen.cpu.convolve.winograd_plan import cost, fastest, heights, obstacle, ways_of
+from graphmill.codegen.cpu.convolve.winograd_plan import (
+    cost,
+    even_parts,
+    fastest,
+    obstacle,
+    ways_of,
+)
 from graphmill.codegen.cpu.target import Target, target
 from graphmill.ir.builder import Builder, function
 from graphmill.ir.dtypes import dtype, f16, f32
@@ -280,8 +286,8 @@ def test_filters_in_the_call_cost_more() -> None:
 
 @pytest.mark.parametrize("tiles", [1, 5, 14, 15, 28, 49])
 def test_micro_kernels_cover_the_tiles(tiles: int) -> None:
-    assert sum(rows * n for rows, n in heights(tiles, 14)) == tiles
-    assert all(rows <= 14 for rows, _ in heights(tiles, 14))
+    assert sum(rows * n for rows, n in even_parts(tiles, 14)) == tiles
+    assert all(rows <= 14 for rows, _ in even_parts(tiles, 14))
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
