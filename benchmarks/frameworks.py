@@ -235,7 +235,7 @@ def graphmill_call(workload: Workload, threads: int) -> Call:
     inputs, constants = workload.data()
     for weights in constants:  # a call checks captured arrays for changes unless they are frozen
         weights.flags.writeable = False
-    compiled = gm.jit(lambda *xs: call(*xs, *constants))
+    compiled = gm.jit(lambda *xs: call(*xs, *constants), **workload.options)
     return partial(compiled, *inputs.values())
 
 

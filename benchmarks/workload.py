@@ -30,6 +30,7 @@ class Workload:
 
     `constants` are arrays that a user would close over (weights), `flops` and `bytes` count the
     least work that the mathematics needs (every input read once, the result written once).
+    `options` are Graphmill's for this workload, those of `gm.jit`: what a user has to ask for.
     Tags: `cold` (first results in fresh processes are timed, too), `memory` (their memory is
     measured), `model` (a whole network).
     """
@@ -44,6 +45,7 @@ class Workload:
     tolerance: float = 1e-5
     mean_error: bool = False
     tags: frozenset[str] = field(default_factory=frozenset)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def variant(self, *names: str) -> Code | None:
         """The first of the named ways of writing this workload that exists."""

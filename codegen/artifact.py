@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 MAGIC = b"GMARTFCT"
-VERSION = 2
+VERSION = 3
 MAX_HEADER = 16 << 20
 MAX_OBJECT = 4 << 30
 # magic, version, header bytes, bytes of object and constants, sha256 of all that
@@ -56,13 +56,15 @@ class DimSpec:
 
 @dataclass(frozen=True, slots=True)
 class KernelInfo:
-    """One kernel: the user's line, its work (numbers or dim expressions), serial or parallel."""
+    """One kernel: the user's line, its work (numbers or dim expressions), serial or parallel, and
+    where there was a choice, how it works and why."""
 
     name: str
     location: str = ""
     flops: int | str = 0
     bytes: int | str = 0
     parallel: bool = False
+    schedule: str = ""
 
 
 # A NumPy operation by name and its argument: `("transpose", (1, 0))`, see `codegen.constants`.
@@ -272,6 +274,7 @@ def _kernel(fields: Any) -> KernelInfo:
         _int_or_text(read.get("flops"), "flops"),
         _int_or_text(read.get("bytes"), "bytes"),
         read.bool("parallel"),
+        read.text("schedule"),
     )
     read.done()
     return kernel

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.artifact import Artifact, Constant, Step
+from graphmill.codegen.toom_cook import transformed
 from graphmill.codegen.workers import Workers
 from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function
@@ -42,9 +43,14 @@ def _column_sums(array: Array, factor: Sequence[int]) -> Array:
     return np.concatenate([heads, array.astype(np.int8)], 1)
 
 
+def _winograd(array: Array, tile: Sequence[int]) -> Array:
+    """Filters `(3, 3, …)`, transformed for tiles of this size."""
+    return transformed(array, tile[0])
+
+
 STEPS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
     "transpose": np.transpose, "reshape": np.reshape, "slice": _slice, "reverse": np.flip,
-    "pad": _pad, "column_sums": _column_sums,
+    "pad": _pad, "column_sums": _column_sums, "winograd": _winograd,
 }  # fmt: skip
 # steps with another array, whose number they give
 BINARY: dict[str, Callable[[Array, Array], Array]] = {"multiply": np.multiply}

@@ -34,6 +34,9 @@ Constants = Annotated[
     Path | None,
     typer.Option(help="arrays that .gir text leaves out (default: constants.npz beside the file)"),
 ]
+Winograd = Annotated[
+    int, typer.Option(help="tiles that 3 × 3 convolutions may use: 0 (none), 2 or 4")
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="write here, not to stdout")]
 
 
@@ -94,11 +97,12 @@ def compile(
     cpu: Annotated[str, typer.Option("--target", help="native, x86-64-v3, aarch64, …")] = "native",
     constants: Constants = None,
     dump: Annotated[Path | None, typer.Option(help="folder for every stage and a report")] = None,
+    winograd: Winograd = 0,
 ) -> None:
     """Build a shared library with a C header from a function."""
     from graphmill.commands import build_library
 
-    built = build_library(target, spec or [], output, cpu, constants, dump)
+    built = build_library(target, spec or [], output, cpu, constants, dump, winograd)
     for path in (built.path, built.header, *built.companions):
         typer.echo(f"{path}  {path.stat().st_size} bytes")
 
@@ -118,12 +122,13 @@ def run(
     save: Annotated[Path | None, typer.Option(help="folder for the results as .npy")] = None,
     constants: Constants = None,
     dump: Annotated[Path | None, typer.Option(help="folder for every stage and a report")] = None,
+    winograd: Winograd = 0,
 ) -> None:
     """Run a function or a .gir file on .npy inputs, or on random ones."""
     from graphmill.commands import Run
 
     job = Run(target, inputs or [], spec or [], size or [], seed, constants)
-    for line in job.execute(repeat, check, interpret, dump):
+    for line in job.execute(repeat, check, interpret, dump, winograd):
         typer.echo(line)
     if save is not None:
         for path in job.save(save):

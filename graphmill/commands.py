@@ -224,7 +224,7 @@ class Stages:
 
 def build_library(
     target: str, specs: Sequence[str], output: Path, cpu: str, constants: Path | None,
-    dump: Path | None,
+    dump: Path | None, winograd: int = 0,
 ) -> BuiltLibrary:  # fmt: skip
     """Build the library of one function."""
     from graphmill.codegen.aot.library import build_library as link
@@ -236,7 +236,7 @@ def build_library(
     function = single(load_program(target, specs, constants))
     if folder:
         output = output / f"lib{function.name}.so"
-    artifact = compiled(function, cpu, dump)
+    artifact = compiled(function, cpu, dump, winograd)
     return link([artifact], output, target=cpu)
 
 
@@ -249,12 +249,14 @@ def single(program: Module) -> Function:
     return run_pipeline(program, "inline").entry
 
 
-def compiled(function: Function, cpu: str = "native", dump: Path | None = None) -> Any:
+def compiled(
+    function: Function, cpu: str = "native", dump: Path | None = None, winograd: int = 0
+) -> Any:
     """The artifact of a function, dumping its stages to `dump`."""
     from graphmill import driver
     from graphmill.runtime import knobs
 
-    options = driver.Options(target=cpu)
+    options = driver.Options(target=cpu, winograd=winograd)
     if dump is None:
         return driver.compile_function(function, options)
     with knobs.scope(dump=dump):
@@ -300,7 +302,7 @@ class Run:
         self.results: tuple[Array, ...] = ()
 
     def execute(
-        self, repeat: int, check: bool, interpret: bool, dump: Path | None
+        self, repeat: int, check: bool, interpret: bool, dump: Path | None, winograd: int = 0
     ) -> Iterator[str]:
         """Run, and say what came out, how fast, and how far from the reference."""
         from graphmill.ir.reference import interpret as evaluate
@@ -312,7 +314,7 @@ class Run:
         from graphmill.runtime.executable import Executable
 
         start = time.perf_counter()
-        executable = Executable(compiled(single(self.program), dump=dump))
+        executable = Executable(compiled(single(self.program), dump=dump, winograd=winograd))
         yield f"compiled in {time.perf_counter() - start:.3f} s"
         self.results = executable.run(*self.arrays)
         yield from self._describe()

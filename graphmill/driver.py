@@ -33,13 +33,14 @@ class Options:
     check: tuple[str, ...] = ()
     target: str = "native"
     profiled: bool = False
+    winograd: int = 0
 
     @property
     def passes(self) -> str:
-        """The pipeline with the run-time checks in front."""
-        if not self.check:
-            return self.pipeline
-        return f"check{{kinds={'+'.join(self.check)}}},{self.pipeline}"
+        """The pipeline with the run-time checks in front, and what is allowed behind it."""
+        before = f"check{{kinds={'+'.join(self.check)}}}," if self.check else ""
+        after = f",winograd{{tile={self.winograd}}}" if self.winograd else ""
+        return before + self.pipeline + after
 
 
 def _provide_native() -> None:
@@ -172,9 +173,10 @@ def _memory_text(planned: Function) -> str:
 
 
 def _kernel_text(artifact: Artifact) -> str:
-    """A line per kernel: its name, the user's line, operations, bytes."""
+    """A line per kernel: its name, the user's line, operations, bytes, how it works."""
     lines = [
         f"{k.name}  {k.location or '?'}  {k.flops} operations  {k.bytes} bytes"
+        + (f"\n    {k.schedule}" if k.schedule else "")
         for k in artifact.kernels
     ]
     return "\n".join(lines)

@@ -27,6 +27,7 @@ DEFAULT_PIPELINE = (
 MODULES = (
     "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "inline",
     "layout", "memory", "recompute", "simplify", "specialise", "state",
+    "winograd",
 )  # fmt: skip
 
 

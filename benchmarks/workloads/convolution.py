@@ -1,6 +1,7 @@
 """Convolutions and pools of images, at batch 1 and 8; kernels are constants."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ class Conv:
     padding: int = 0
     dilation: int = 1
     groups: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def call(self, xp: Any, nn: Any, x: Any, kernel: Any) -> Any:
         return nn.conv2d(
@@ -50,6 +52,7 @@ class Conv:
             constants=lambda rng: (normal(rng, *kernel) * np.float32(fan_in**-0.5),),
             flops=2.0 * places * self.outputs * fan_in,
             bytes=4.0 * elements,
+            options=self.options,
         )
 
 
@@ -82,6 +85,10 @@ class Pool:
 
 KINDS = (
     Conv("conv3x3", "3 × 3 convolution", 64, 56, 64, 3, padding=1),
+    Conv(
+        "conv3x3_winograd", "3 × 3 convolution, Winograd allowed to Graphmill", 64, 56, 64, 3,
+        padding=1, options={"winograd": 4},
+    ),
     Conv("conv1x1", "1 × 1 convolution", 256, 56, 64, 1),
     Conv("conv7x7s2", "7 × 7 convolution, stride 2", 3, 224, 64, 7, stride=2, padding=3),
     Conv("depthwise3x3", "3 × 3 depthwise", 144, 56, 144, 3, padding=1, groups=144),
@@ -89,5 +96,5 @@ KINDS = (
     Conv("grouped3x3", "3 × 3 convolution, 32 groups", 128, 56, 128, 3, padding=1, groups=32),
     Pool("max_pool", "3 × 3 maxima, stride 2", "max_pool2d", 64, 112, 3, 2, 1),
     Pool("avg_pool", "2 × 2 means, stride 2", "avg_pool2d", 256, 56, 2, 2),
-)
+)  # fmt: skip
 WORKLOADS = tuple(kind.workload(batch) for kind in KINDS for batch in BATCHES)

@@ -107,6 +107,7 @@ def network(
     weights: Callable[[np.random.Generator], Arrays],
     flops: float,
     parameters: float,
+    **options: Any,
 ) -> Workload:
     return Workload(
         name,
@@ -118,11 +119,16 @@ def network(
         bytes=4.0 * (parameters + 3 * SIDE * SIDE + CLASSES),
         tolerance=1e-4,
         tags=frozenset({"cold", "model"}),
+        options=options,
     )
 
 
 # Operations and parameters as the papers count them, two per multiplication with addition.
 WORKLOADS = (
     network("resnet50", "ResNet-50", resnet50, resnet50_weights, 8.2e9, 25.6e6),
+    network(
+        "resnet50_winograd", "ResNet-50, Winograd allowed to Graphmill", resnet50,
+        resnet50_weights, 8.2e9, 25.6e6, winograd=4,
+    ),
     network("mobilenet_v2", "MobileNetV2", mobilenet, mobilenet_weights, 0.6e9, 3.5e6),
-)
+)  # fmt: skip

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
+from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.contract.spec import Place, Sizes
 from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator, run_phases
 from graphmill.codegen.cpu.convolve.blocked import emit_blocked
-from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec
+from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, shape_of
 from graphmill.codegen.cpu.convolve.blocked_tiles import BlockedPlace
+from graphmill.codegen.cpu.convolve.explain import blocked_schedule
+from graphmill.codegen.cpu.convolve.winograd import WinogradLoops, emit_filters
+from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, fastest, packing
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Host
-from graphmill.codegen.cpu.index import Index, Indices, zero
+from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.lowering import structure
-from graphmill.ir.dims import DimLike
+from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.blocked import lanewise
 
@@ -28,24 +34,49 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
     kernel = host.kernel(label)
     bare = all(o is root or o.definition.terminator for o in block.ops)
     work = _BlockedEpilogue(host, kernel.name, block, root, spec, operands)
+    allowed, in_call = root.attrs.get("winograd", 0), w.op is None or w.op.name != "constant"
+    way = fastest(spec, host.target, allowed, in_call) if allowed else None
     made = host.once(
-        ("blocked", spec, structure(block), work.strided),
+        ("blocked", spec, way, structure(block), work.strided),
         lambda: emit_blocked(
-            host.unit, kernel.name, spec, host.target, None if bare else work.epilogue()
+            host.unit, kernel.name, spec, host.target, None if bare else work.epilogue(),
+            partial(WinogradLoops, way) if way is not None else None,
         ),
-    )
+    )  # fmt: skip
     code, batch = host.code, x.shape[0]
+    filters = host.buffers[w].pointer if way is None else _transformed(host, w, spec, way, in_call)
 
     def needed(into: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
         return into.i64(0), made.scratch(into, _sizes(into, dim(batch)))
 
     values = _sizes(code, host.dim(batch))
     slots = [
-        host.buffers[x].pointer, host.buffers[w].pointer, output.pointer, values.batch,
+        host.buffers[x].pointer, filters, output.pointer, values.batch,
         host.scratch(needed), made.scratch(code, values), *work.captured(),
     ]  # fmt: skip
     run_phases(host, made, slots, values)
-    host.kernels.append(info(op, kernel.name, True))
+    schedule = blocked_schedule(spec, host.target, way, allowed, in_call)
+    host.kernels.append(replace(info(op, kernel.name, True), schedule=schedule))
+
+
+def _transformed(host: Host, w: Value, spec: BlockedSpec, way: Winograd, in_call: bool) -> Val:
+    """The filters as products read them: made when the code is loaded, or here in the call."""
+    shape = shape_of(host.target, spec.acc, spec.w_block)
+    steps, sizes = packing(spec, shape, way)
+    if not in_call:
+        assert w.op is not None
+        array = w.op.attrs["value"]
+        pointer, _ = host.constant_buffer(array, steps, sizes, array.dtype)
+        return pointer
+    pointer = host.reserve(product(sizes) * shape.bytes)
+    kernel = host.kernel("winograd_filters")
+    made = host.once(
+        ("winograd_filters", spec, way),
+        lambda: emit_filters(host.unit, kernel.name, spec, shape, way),
+    )
+    run_phases(host, made, [host.buffers[w].pointer, pointer], _sizes(host.code, host.code.i64(1)))
+    host.kernels.append(KernelInfo(kernel.name, parallel=True))
+    return pointer
 
 
 def _sizes(code: Code, batch: Val) -> Sizes:
@@ -64,7 +95,7 @@ def spec_of(root: Op, op: Op) -> BlockedSpec:
     return BlockedSpec(
         dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
         attrs["filters"] // each, each, given, block, attrs["block"],
-        _two(x.shape[2:-1], 1), _two(root.result.shape[2:-1], 1), _two(w.shape[2:-2], 1),
+        _two(x.shape[2:-1], 1), _two(root.result.shape[2 : x.rank - 1], 1), _two(w.shape[2:-2], 1),
         _two(attrs["strides"], 1), _two(attrs["low"], 0), _two(attrs["dilation"], 1),
         lanes, len(attrs["strides"]) == 1,
     )  # fmt: skip
@@ -78,7 +109,8 @@ def _two(sizes: tuple[DimLike, ...], lead: int) -> tuple[int, int]:
 
 
 class _BlockedEpilogue(FusedEpilogue):
-    """The rest of the fusion at a place of the result `[image, block, *spatial, lane]`."""
+    """The rest of the fusion at a place of the result `[image, block, *spatial, lane]`, or `[image,
+    channel, *spatial]`."""
 
     def __init__(
         self, host: Host, name: str, block: Block, root: Op, spec: BlockedSpec,
@@ -89,8 +121,8 @@ class _BlockedEpilogue(FusedEpilogue):
 
     def index(self, kernel: Borrowed, place: Place) -> Indices:
         assert isinstance(place, BlockedPlace)
-        code, plain = kernel.code, self.spec.block == 1
+        plain = self.spec.block == 1
         at = Index(place.col, 1 if plain else 0)
         spatial = (at,) if self.spec.flat else (Index(place.line), at)
-        lane = zero(code) if plain else Index(place.lane, 1)
-        return (Index(place.batch), Index(place.row), *spatial, lane)
+        lane = () if plain else (Index(place.lane, 1),)
+        return (Index(place.batch), Index(place.row), *spatial, *lane)

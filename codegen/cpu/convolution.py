@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from graphmill.codegen.cpu.contract.space import Product
 from graphmill.codegen.cpu.contract.spec import GemmKernel, Place, Sizes
@@ -15,6 +16,7 @@ from graphmill.codegen.cpu.contraction import (
     run_phases,
 )
 from graphmill.codegen.cpu.convolve.conv import ConvSpec, algorithm, conv_sizes, emit_conv
+from graphmill.codegen.cpu.convolve.explain import plain_schedule
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
@@ -43,7 +45,8 @@ def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -
     if host.buffers[w].strides is not None:
         weights = copied(host, w, range(len(w.shape)))
     _launch(host, conv, spec, (x, weights, output), root, work.captured())
-    host.kernels.append(info(op, kernel.name, True))
+    schedule = plain_schedule(spec, host.target)
+    host.kernels.append(replace(info(op, kernel.name, True), schedule=schedule))
 
 
 class _ConvEpilogue(FusedEpilogue):

@@ -213,7 +213,7 @@ function timingsPane(compilation) {
   const rows = compilation.stages.map((stage) =>
     `<tr><td><code>${escapeHtml(stage.name)}</code></td><td class="num">${duration(stage.seconds)}</td><td><span class="bar" style="width:${(240 * stage.seconds) / most}px"></span></td><td class="dim">${escapeHtml(stats(stage))}</td></tr>`);
   const kernels = compilation.kernels.map((k) =>
-    `<tr><td><code>${escapeHtml(k.name)}</code></td><td>${k.locs.map((loc) => `<a class="loc" data-loc="${escapeHtml(loc)}">${escapeHtml(loc)}</a>`).join(" ")}</td><td class="num">${escapeHtml(String(k.flops ?? ""))}</td><td class="num">${escapeHtml(String(k.bytes ?? ""))}</td><td>${k.parallel ? "yes" : ""}</td></tr>`);
+    `<tr><td><code>${escapeHtml(k.name)}</code>${k.schedule ? `<br>${escapeHtml(k.schedule)}` : ""}</td><td>${k.locs.map((loc) => `<a class="loc" data-loc="${escapeHtml(loc)}">${escapeHtml(loc)}</a>`).join(" ")}</td><td class="num">${escapeHtml(String(k.flops ?? ""))}</td><td class="num">${escapeHtml(String(k.bytes ?? ""))}</td><td>${k.parallel ? "yes" : ""}</td></tr>`);
   const body = document.createElement("div");
   body.className = "scroll";
   body.innerHTML = `<h3>${duration(total)} in all</h3><table><tr><th>stage</th><th class="num">time</th><th></th><th>what it did</th></tr>${rows.join("")}</table>${

@@ -1,7 +1,7 @@
 """Convolution on arrays whose channels are cut into blocks, the innermost axis.
 
 A blocked array `[n, ceil(c / b), *spatial, b]` holds channel `i` at block `i // b`, lane `i % b`;
-lanes beyond the last channel hold anything. Plain arrays are those of block 1. The layout is that
+lanes beyond the last channel hold anything. The layout is that
 of Zhang et al., "High Performance Zero-Memory Overhead Direct Convolutions" (2018), and oneDNN's.
 """
 
@@ -55,8 +55,10 @@ def _infer(types: Sequence[Type], attrs: Attrs, regions: Sequence[Region]) -> li
         raise TypeRuleError("blocked_conv: all sizes but the batch must be known")
     _check_channels(x, w, attrs)
     sizes = window_sizes(x.shape[2:-1], w.shape[2:-2], attrs, "blocked_conv")  # type: ignore[arg-type]
-    block = attrs["block"]
-    return [TensorType(x.dtype, (x.shape[0], blocks(attrs["filters"], block), *sizes, block))]
+    filters, block = attrs["filters"], attrs["block"]
+    if block == 1:
+        return [TensorType(x.dtype, (x.shape[0], filters, *sizes))]
+    return [TensorType(x.dtype, (x.shape[0], blocks(filters, block), *sizes, block))]
 
 
 def _check_channels(x: TensorType, w: TensorType, attrs: Attrs) -> None:
@@ -117,13 +119,13 @@ def _reference(
         strides=strides, low=low, high=high, dilation=dilation,
         input_dilation=(1,) * len(strides), groups=given // lanes if lanes else groups,
     )  # fmt: skip
-    return blocked(result[:, :filters] if block == 1 else result, block)
+    return result[:, :filters] if block == 1 else blocked(result, block)
 
 
 def _cost(op: Op) -> Cost:
     x, w, result = op.operands[0].tensor, op.operands[1].tensor, op.result.tensor
     window, filters = product(w.shape[2:-2]), op.attrs["filters"]
-    places = product((result.shape[0], *result.shape[2:-1]))
+    places = product((result.shape[0], *result.shape[2 : x.rank - 1]))
     taps = window * (op.attrs["channels"] // op.attrs["groups"])
     return Cost(places * filters * taps * 2, x.nbytes + w.nbytes + result.nbytes)
 
@@ -132,8 +134,8 @@ BLOCKED_CONV = register(
     OpDef(
         "blocked_conv", "contract", ("x", "w"),
         "`conv` on channels in blocks: x [n, c/b, *spatial, b] with w [o/k, c/groups/b, *window, "
-        "b, k] into [n, o/block, *places, block]; where groups lie inside blocks, w is [c/b, "
-        "channels / groups, *window, 1, b]",
+        "b, k] into [n, o/block, *places, block], plain if block is 1; where groups lie inside "
+        "blocks, w is [c/b, channels / groups, *window, 1, b]",
         _infer, _reference,
         attrs={"strides": "ints", "low": "ints", "high": "ints", "dilation": "ints",
                "groups": "int", "channels": "int", "filters": "int", "block": "int"},

@@ -13,12 +13,15 @@ from graphmill.runtime.executable import Executable
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 UNITS = np.arange(-24, 24, dtype=np.int8).reshape(2, 3, 2, 4)
 SUMS = (UNITS.sum((1, 3), np.int32) * -2).astype(np.int32).view(np.int8).reshape(2, 1, 2, 4)
+FILTERS = np.ones((3, 3, 2), np.float32)
+SQUARE = np.multiply.outer(np.outer([-1, 1.5, 0.5, 1], [-1, 1.5, 0.5, 1]), [1, 1])
 CASES = {
     "transpose": (ARRAY, (2, 0, 1), ARRAY.transpose(2, 0, 1)),
     "reshape": (ARRAY, (6, 4), ARRAY.reshape(6, 4)),
     "slice": (ARRAY, (0, 1, 0, 2, 3, 3, 1, 1, 2), ARRAY[:, 1:3, 0:3:2]),
     "reverse": (ARRAY, (0, 2), ARRAY[::-1, :, ::-1]),
     "pad": (ARRAY, (0, 1, 2), np.pad(ARRAY, [(0, 0), (0, 1), (0, 2)])),
+    "winograd": (FILTERS, (2,), SQUARE),
     "column_sums": (UNITS, (-2,), np.concatenate([SUMS, UNITS], 1)),
     "multiply": (ARRAY, (1,), ARRAY * np.float32([2, -1, 0.5])[:, None]),
 }

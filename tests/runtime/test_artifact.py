@@ -26,7 +26,7 @@ SAMPLE = Artifact(
     inputs=(ArgSpec("x", "f32", ("batch", 4)), ArgSpec("y", "i64", (), strided=True)),
     outputs=(ArgSpec("z", "bf16", ("2*batch + 1",)),),
     dims=(DimSpec("batch", 1, None), DimSpec("seq", 0, 512)),
-    kernels=(KernelInfo("k0", "a.py:3", "2*batch", 16, True),),
+    kernels=(KernelInfo("k0", "a.py:3", "2*batch", 16, True, "direct"),),
     locations=("a.py:3", "ü.py:4"),
     arena_bytes=None,
     profiled=True,

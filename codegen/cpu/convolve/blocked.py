@@ -7,7 +7,7 @@ and partial sums are added up in the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from graphmill.codegen.cpu import memory
@@ -19,7 +19,7 @@ from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Phase, Siz
 from graphmill.codegen.cpu.convolve.blocked_spec import (
     BlockedSpec,
     Run,
-    Tap,
+    Tiling,
     runs,
     shape_of,
     tiling,
@@ -35,18 +35,21 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 
 _WORTH_A_THREAD = 1 << 20  # multiply-adds
+Make = Callable[[Code, BlockedSpec, Target, Epilogue | None], "Loops"]
 
 
 def emit_blocked(
-    unit: Unit, symbol: str, spec: BlockedSpec, target: Target, epilogue: Epilogue | None = None
-) -> GemmKernel:
+    unit: Unit, symbol: str, spec: BlockedSpec, target: Target, epilogue: Epilogue | None = None,
+    make: Make | None = None,
+) -> GemmKernel:  # fmt: skip
     """Write the kernel of `spec` into `unit`; of the sizes only the batch counts.
 
     The epilogue gets a `BlockedPlace`, and the sums of one block's channels at one place, or in a
-    plain result those of one channel at neighbouring places.
+    plain result those of one channel at neighbouring places. `make` gives loops of another
+    algorithm.
     """
     code = Code(unit, symbol, BODY, internal=False)
-    loops = _Loops(code, symbol, spec, target, epilogue)
+    loops = (make or Loops)(code, spec, target, epilogue)
     if loops.items:
         loops.body()
     code.finish()
@@ -68,10 +71,12 @@ def emit_blocked(
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class Item:
     """What one work item computes: `together` blocks of filters from `first` on (in all groups),
-    the lines `low`..`high` of an image; x and w of its group."""
+    the lines `low`..`high` of an image; x and w of its group. `fresh`: the item before, if there
+    is one here, had other lines."""
 
+    fresh: Val
     image: Val
     first: Val
     together: int
@@ -81,28 +86,27 @@ class _Item:
     w: Val
 
 
-class _Loops:
-    """The kernel being written."""
+class Loops:
+    """The kernel being written; `cut` says otherwise than `tiling`, in parts of whole `unit`s of
+    blocks and chunks of whole `step`s of lines."""
 
     def __init__(
-        self, code: Code, symbol: str, spec: BlockedSpec, target: Target,
-        epilogue: Epilogue | None,
+        self, code: Code, spec: BlockedSpec, target: Target, epilogue: Epilogue | None,
+        cut: Tiling | None = None, unit: int = 1, step: int = 1,
     ) -> None:  # fmt: skip
         self.code, self.spec, self.epilogue = code, spec, epilogue
-        self.shape, self.cut = shape_of(target, spec.acc, spec.w_block), tiling(spec, target)
+        self.shape, self.cut = shape_of(target, spec.acc, spec.w_block), cut or tiling(spec, target)
+        self.unit, self.step = unit, step
         height, width = spec.out_sizes
         self.chunks = -(-height // self.cut.lines)
         self.items = self.chunks * self.cut.parts * spec.groups if width else 0
         self.in_place = is_plain(spec.out, self.shape.element) and spec.block == spec.w_block
-        self.together = -(-spec.w_blocks // self.cut.parts)
+        self.together = -(-spec.w_blocks // unit // self.cut.parts) * unit
         self.line = width * spec.w_block  # elements of sums of one block
         pad = 0 if self.in_place else self.together * self.cut.lines * self.line
         self.scratch = -(-pad * self.shape.bytes // 64) * 64 + (64 if pad else 0)
-        column = Tap(
-            spec.window[1], spec.strides[1], spec.dilation[1], spec.low[1], spec.sizes[1]
-        )  # fmt: skip
-        self.tap = column
-        self.runs: list[Run] = list(runs(width, self.cut.tiles, column)) if width else []
+        self.tap = spec.tap(1)
+        self.runs: list[Run] = list(runs(width, self.cut.tiles, self.tap)) if width else []
         data, self.begin, self.end, worker = code.args
         self.data = data
         self.slots = {
@@ -130,10 +134,9 @@ class _Loops:
             part, chunk = (slow, fast) if cut.parts_outside else (fast, slow)
             group = code.binary("arith.divui", part, code.i64(cut.parts))
             own = code.binary("arith.remui", part, code.i64(cut.parts))
-            low = code.mul(chunk, cut.lines)
-            high = least(code, code.add(low, cut.lines), code.i64(spec.out_sizes[0]))
-            start = self._start(own)
-            size = minus(code, self._start(code.add(own, 1)), start)
+            low, high = (self._line(code.add(chunk, n)) for n in (0, 1))
+            start, stop = (self._start(code.add(own, n)) for n in (0, 1))
+            size = minus(code, stop, start)
             first = code.add(code.mul(group, spec.w_blocks), start)
             x_first = code.mul(group, spec.x_blocks)
             if spec.lanewise:
@@ -142,22 +145,40 @@ class _Loops:
             x_at = code.add(code.mul(image, in_image), code.mul(x_first, spec.plane))
             x = code.at(self.slots["x"], x_at, memory_type(spec.x))
             w = code.at(self.slots["w"], code.mul(first, spec.filter_block), memory_type(spec.x))
-            base, extra = divmod(spec.w_blocks, cut.parts)
-            item = _Item(image, first, base, low, high, x, w)
+            base, extra = divmod(spec.w_blocks // self.unit, cut.parts)
+            base *= self.unit
+            item = Item(self._fresh(number.i, fast), image, first, base, low, high, x, w)
             if not extra:
-                self._slices(item)
+                self.slices(item)
             else:
                 with code.when(code.compare("arith.cmpi", "sgt", size, code.i64(base))):
-                    self._slices(replace(item, together=base + 1))
+                    self.slices(replace(item, together=base + self.unit))
                 with code.otherwise():
-                    self._slices(item)
+                    self.slices(item)
+
+    def _fresh(self, number: Val, fast: Val) -> Val:
+        code = self.code
+        if self.cut.parts_outside:
+            return code.const(True, "i1")
+        first = code.compare("arith.cmpi", "eq", number, self.begin)
+        return code.binary("arith.ori", first, code.compare("arith.cmpi", "eq", fast, code.i64(0)))
 
     def _start(self, part: Val) -> Val:
-        """The first block of filters of a part: parts of two sizes, mixed evenly."""
-        whole = self.code.mul(part, self.spec.w_blocks)
-        return self.code.binary("arith.divui", whole, self.code.i64(self.cut.parts))
+        """The first block of filters of a part."""
+        units = self._even(part, self.spec.w_blocks // self.unit, self.cut.parts)
+        return self.code.mul(units, self.unit)
 
-    def _slices(self, item: _Item) -> None:
+    def _line(self, chunk: Val) -> Val:
+        """The first line of a chunk."""
+        height = self.spec.out_sizes[0]
+        first = self.code.mul(self._even(chunk, -(-height // self.step), self.chunks), self.step)
+        return first if self.step == 1 else least(self.code, first, self.code.i64(height))
+
+    def _even(self, number: Val, whole: int, parts: int) -> Val:
+        """Where part `number` of a whole begins: parts of two sizes, mixed evenly."""
+        return self.code.binary("arith.divui", self.code.mul(number, whole), self.code.i64(parts))
+
+    def slices(self, item: Item) -> None:
         """Slices of the channels, one after the other over all lines of the item."""
         code, spec, depth = self.code, self.spec, self.cut.depth
         if spec.lanewise:
@@ -197,7 +218,7 @@ class _Loops:
         return first, minus(code, past, first), at
 
     def _dense_lines(
-        self, item: _Item, x: Val, w: Val, channels: Val, earlier: Val, last: Val | None
+        self, item: Item, x: Val, w: Val, channels: Val, earlier: Val, last: Val | None
     ) -> None:
         code, spec = self.code, self.spec
         row = spec.window[1] * spec.inner * spec.w_block
@@ -205,7 +226,7 @@ class _Loops:
             first, count, at = self._window_rows(line.i)
             here = code.at(x, code.mul(at, spec.sizes[1] * spec.x_block), memory_type(spec.x))
             filters = code.at(w, code.mul(first, row), memory_type(spec.x))
-            out, out_block = self._sums(item, line.i)
+            out, out_block = self.sums_at(item, line.i)
             for run, _, column, target in self._tiles(here, out):
                 tile = dense_tile(code.unit, spec, self.shape, run, item.together)
                 x_line = spec.dilation[0] * spec.sizes[1] * spec.x_block
@@ -214,16 +235,16 @@ class _Loops:
                     code.i64(spec.filter_block), code.i64(spec.window[0] * row), channels, count,
                     target, out_block, earlier,
                 ])  # fmt: skip
-            self._finish_if(last, item, line.i, out, out_block)
+            self.finish_if(last, item, line.i, out, out_block)
 
-    def _lanes_lines(self, item: _Item) -> None:
+    def _lanes_lines(self, item: Item) -> None:
         code, spec = self.code, self.spec
         row = spec.window[1] * spec.w_block
         x_line = code.i64(spec.dilation[0] * spec.sizes[1] * spec.x_block)
         inside = self.epilogue if self.in_place else None
         with code.loop(item.low, item.high) as line:
             first, count, at = self._window_rows(line.i)
-            out, out_block = self._sums(item, line.i)
+            out, out_block = self.sums_at(item, line.i)
             for j in range(item.together):
                 plane = code.add(code.mul(at, spec.sizes[1] * spec.x_block), j * spec.plane)
                 here = code.at(item.x, plane, memory_type(spec.x))
@@ -236,7 +257,7 @@ class _Loops:
                     where = [self.data, item.image, block, line.i, place] if inside else []
                     code.call(tile, [column, x_line, w, count, sums, *where])
             if inside is None:
-                self._finish_if(None, item, line.i, out, out_block)
+                self.finish_if(None, item, line.i, out, out_block)
 
     def _tiles(self, x: Val, out: Val) -> Iterator[tuple[Run, Val, Val, Val]]:
         """Each run of tiles, with a tile's first place, the addresses of its column and its sums.
@@ -258,7 +279,7 @@ class _Loops:
                 sums = code.at(out, code.mul(place, spec.w_block), self.shape.element)
                 yield run, place, here, sums
 
-    def _sums(self, item: _Item, line: Val) -> tuple[Val, Val]:
+    def sums_at(self, item: Item, line: Val) -> tuple[Val, Val]:
         """Where a line's sums go, in the result or beside it, and the distance of the blocks."""
         code, spec = self.code, self.spec
         if not self.in_place:
@@ -267,7 +288,7 @@ class _Loops:
             return code.at(self.memory, at, self.shape.element), distance
         return self._result(item, item.first, line), code.i64(spec.out_sizes[0] * self.line)
 
-    def _result(self, item: _Item, block: Val, line: Val) -> Val:
+    def _result(self, item: Item, block: Val, line: Val) -> Val:
         """The address of a line of the result's block."""
         code, spec = self.code, self.spec
         height = spec.out_sizes[0]
@@ -281,9 +302,7 @@ class _Loops:
 
     # ---- what follows the sums
 
-    def _finish_if(
-        self, last: Val | None, item: _Item, line: Val, out: Val, out_block: Val
-    ) -> None:
+    def finish_if(self, last: Val | None, item: Item, line: Val, out: Val, out_block: Val) -> None:
         if self.in_place and self.epilogue is None:
             return
         if last is None:
@@ -292,7 +311,7 @@ class _Loops:
         with self.code.when(last):
             self._finish(item, line, out, out_block)
 
-    def _finish(self, item: _Item, line: Val, out: Val, out_block: Val) -> None:
+    def _finish(self, item: Item, line: Val, out: Val, out_block: Val) -> None:
         code, spec = self.code, self.spec
         with code.loop(0, item.together) as number:
             sums = code.at(out, code.mul(number.i, out_block), self.shape.element)
@@ -302,7 +321,7 @@ class _Loops:
             else:
                 self._finish_blocked(item, block, line, sums)
 
-    def _finish_blocked(self, item: _Item, block: Val, line: Val, sums: Val) -> None:
+    def _finish_blocked(self, item: Item, block: Val, line: Val, sums: Val) -> None:
         code, spec, shape = self.code, self.spec, self.shape
         target = self._result(item, block, line)
         with code.loop(0, spec.out_sizes[1]) as place:
@@ -323,7 +342,7 @@ class _Loops:
                 done = apply(code, self.epilogue, value, spec.acc, where)
                 store_as(code, done, target, at, spec.out)
 
-    def _finish_plain(self, item: _Item, block: Val, line: Val, sums: Val) -> None:
+    def _finish_plain(self, item: Item, block: Val, line: Val, sums: Val) -> None:
         """Squares of places and channels are transposed on their way into the result."""
         code, spec, shape = self.code, self.spec, self.shape
         lanes, width = shape.lanes, spec.out_sizes[1]

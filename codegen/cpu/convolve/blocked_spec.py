@@ -66,6 +66,13 @@ class BlockedSpec:
         """Elements of one block of x."""
         return self.sizes[0] * self.sizes[1] * self.x_block
 
+    def tap(self, axis: int) -> Tap:
+        """The window along an axis."""
+        return Tap(
+            self.window[axis], self.strides[axis], self.dilation[axis], self.low[axis],
+            self.sizes[axis],
+        )  # fmt: skip
+
     @property
     def inner(self) -> int:
         """The block of channels in w."""
@@ -229,16 +236,32 @@ def tiling(spec: BlockedSpec, target: Target) -> Tiling:
             depth = _depth(spec, -(-count // parts), shape, target)
             lines = _lines(spec, parts, depth, target, outside)
             chunks = -(-spec.out_sizes[0] // lines)
-            uneven = _uneven(parts * spec.groups * chunks)
+            share = uneven(parts * spec.groups * chunks)
             fewest = -(-width // most)
             for tiles in range(fewest, min(width, 2 * fewest) + 1):
-                cost = _cost(width, tiles, count, parts, shape) * uneven
+                cost = _cost(width, tiles, count, parts, shape) * share
                 if best is None or cost < best[0]:
                     best = cost, Tiling(tiles, parts, lines, depth, outside)
     return best[1] if best else Tiling(0, 1, 1, spec.x_block, outside)
 
 
-def _uneven(items: int) -> float:
+def direct_cost(spec: BlockedSpec, target: Target) -> float:
+    """The estimated time of one image, in multiply-adds of a vector; what is padding is skipped."""
+    cut = tiling(spec, target)
+    if not cut.tiles:
+        return 0.0
+    shape = shape_of(target, spec.acc, spec.w_block)
+    taps, inside = 1, 1.0
+    for axis in (0, 1):
+        tap = spec.tap(axis)
+        valid = [past - first for first, past in map(tap.valid, range(spec.out_sizes[axis]))]
+        taps, inside = taps * tap.size, inside * sum(valid) / (tap.size * len(valid))
+    line = _cost(spec.out_sizes[1], cut.tiles, spec.w_blocks, cut.parts, shape)
+    sums = spec.out_sizes[0] * (spec.lanewise or spec.channels) * spec.groups
+    return line * sums * taps * inside
+
+
+def uneven(items: int) -> float:
     """What two threads of unlike shares lose, at half weight: there may be one, or more."""
     return 0.5 + -(-items // 2) / max(items, 1)
 

@@ -1,0 +1,67 @@
+"""How a convolution is computed and why, in words for dumps."""
+
+from __future__ import annotations
+
+from graphmill.codegen.cpu.contract.plan import make_plan
+from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, direct_cost, shape_of, tiling
+from graphmill.codegen.cpu.convolve.conv import algorithm
+from graphmill.codegen.cpu.convolve.spec import ConvSpec
+from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, cost, fastest, obstacle, scratch
+from graphmill.codegen.cpu.target import Target
+
+
+def blocked_schedule(
+    spec: BlockedSpec, target: Target, way: Winograd | None, allowed: int, in_call: bool
+) -> str:
+    """Of a convolution on blocked channels; `in_call`: its filters are known at run time."""
+    if way is not None:
+        return _winograd(spec, target, way, in_call)
+    shape, cut = shape_of(target, spec.acc, spec.w_block), tiling(spec, target)
+    together = -(-spec.w_blocks // cut.parts)
+    slices = 1 if spec.lanewise else -(-spec.channels // max(1, cut.depth))
+    kind = "lane by lane" if spec.lanewise else "direct"
+    words = (
+        f"{kind} on blocks of {spec.x_block} and {spec.w_block}: {cut.tiles} tiles a line, of "
+        f"{together} × {shape.parts} vectors; {cut.parts} parts of the filters, chunks of "
+        f"{cut.lines} lines, {slices} slices of channels"
+    )
+    return f"{words}; {_saving(spec, target, allowed, in_call)}"
+
+
+def _winograd(spec: BlockedSpec, target: Target, way: Winograd, in_call: bool) -> str:
+    shape = shape_of(target, spec.acc, spec.w_block)
+    high, wide = (way.tiles(length) for length in spec.out_sizes)
+    used = spec.out_sizes[0] * spec.out_sizes[1] / (high * wide * way.tile**2)
+    room = scratch(spec, shape, way)[-1] * shape.bytes
+    share = cost(spec, target, way, in_call) / direct_cost(spec, target)
+    return (
+        f"Winograd F({way.tile} × {way.tile}, 3 × 3) on blocks of {spec.x_block}: {high} × {wide} "
+        f"tiles, {used:.0%} of them used; products of {way.rows} × {way.vectors} vectors; "
+        f"{way.parts} parts of the filters, chunks of {way.lines} lines, {room >> 10} KiB of "
+        f"scratch; {share:.2f} of direct convolution's estimated time"
+    )
+
+
+def _saving(spec: BlockedSpec, target: Target, allowed: int, in_call: bool) -> str:
+    """What Winograd's algorithm would take in place of direct convolution."""
+    why_not = obstacle(spec)
+    if why_not:
+        return f"no Winograd: {why_not}"
+    way = fastest(spec, target, in_call=in_call)
+    if way is None:
+        return "no Winograd: it would take longer"
+    share = cost(spec, target, way, in_call) / direct_cost(spec, target)
+    better = f"F({way.tile} × {way.tile}, 3 × 3) would take {share:.2f} of the estimated time"
+    return f"{better}: winograd={way.tile} allows it" if way.tile > allowed else better
+
+
+def plain_schedule(spec: ConvSpec, target: Target) -> str:
+    """Of a convolution on plain arrays."""
+    chosen = algorithm(spec)
+    if chosen == "plain":
+        return "loops over complex numbers"
+    if chosen == "direct":
+        return "direct on plain arrays: few filters a group"
+    tile = make_plan(spec.product(), target).tile
+    what = "a matrix product" if chosen == "product" else "products with patches of the input"
+    return f"{what}, register tile {tile.rows} × {tile.vectors} vectors, on plain arrays"
