@@ -240,7 +240,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Trac
     size = x.dims[0]
     if compare(size, "==", 0, current().trace.dims):
         return broadcast_to(constant(np.int64(0)), values.dims)
-    at = broadcast_to(constant(np.int64(0)), values.dims)
+    at: Any = broadcast_to(constant(np.int64(0)), values.dims)
     if not isinstance(size, int):
         return _halved_often(x, values, at, side)
     while size > 1:
@@ -248,7 +248,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Trac
         after = _goes_after(x, at + (half - 1), values, side)
         at = emit("select", after, at + half, at)
         size -= half
-    return at + _goes_after(x, at, values, side)
+    return as_tracer(at + _goes_after(x, at, values, side))
 
 
 def _goes_after(x: Tracer, at: Tracer, values: Tracer, side: str) -> Tracer:

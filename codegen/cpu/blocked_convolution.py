@@ -19,6 +19,7 @@ from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.lowering import structure
+from graphmill.codegen.recipes import is_recipe, recipe_of
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.blocked import lanewise
@@ -34,7 +35,7 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
     kernel = host.kernel(label)
     bare = all(o is root or o.definition.terminator for o in block.ops)
     work = _BlockedEpilogue(host, kernel.name, block, root, spec, operands)
-    allowed, in_call = root.attrs.get("winograd", 0), w.op is None or w.op.name != "constant"
+    allowed, in_call = root.attrs.get("winograd", 0), not is_recipe(w)
     way = fastest(spec, host.target, allowed, in_call) if allowed else None
     made = host.once(
         ("blocked", spec, way, structure(block), work.strided),
@@ -64,17 +65,18 @@ def _transformed(host: Host, w: Value, spec: BlockedSpec, way: Winograd, in_call
     shape = shape_of(host.target, spec.acc, spec.w_block)
     steps, sizes = packing(spec, shape, way)
     if not in_call:
-        assert w.op is not None
-        array = w.op.attrs["value"]
-        pointer, _ = host.constant_buffer(array, steps, sizes, array.dtype)
+        made = recipe_of(w)
+        pointer, _ = host.constant_buffer(made.then(steps, sizes, made.dtype))
         return pointer
     pointer = host.reserve(product(sizes) * shape.bytes)
     kernel = host.kernel("winograd_filters")
-    made = host.once(
+    kernels = host.once(
         ("winograd_filters", spec, way),
         lambda: emit_filters(host.unit, kernel.name, spec, shape, way),
     )
-    run_phases(host, made, [host.buffers[w].pointer, pointer], _sizes(host.code, host.code.i64(1)))
+    run_phases(
+        host, kernels, [host.buffers[w].pointer, pointer], _sizes(host.code, host.code.i64(1))
+    )
     host.kernels.append(KernelInfo(kernel.name, parallel=True))
     return pointer
 

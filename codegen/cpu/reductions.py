@@ -42,10 +42,11 @@ def emit_reduce(
         form = form_of(block)
     operands = [host.buffers[v] for v in op.operands]
     unrolled = unrolled_form(form, block)
-    if unrolled is None and _few_rows(plan_of(block)):
-        emit_whole(host, op, plan_of(block), operands, outputs, label, info)
+    plan = plan_of(block) if unrolled is None else None
+    if plan is not None and _few_rows(plan):
+        emit_whole(host, op, plan, operands, outputs, label, info)
         return
-    if wants_slices(plan):
+    if plan is not None and wants_slices(plan):
         emit_column_slices(host, op, plan, operands, outputs, label, info)
         return
     kernel = host.kernel(label)
@@ -60,7 +61,7 @@ def emit_reduce(
     if unrolled is not None:
         launch = emit_unrolled(kernel, unrolled, block, sources, targets)
     else:
-        plan = plan_of(block)
+        assert plan is not None
         emit = emit_rows if plan.last_reduced else emit_columns
         launch = emit(kernel, plan, sources, targets)
     host.launch(kernel, launch, info(op, kernel.name, True))

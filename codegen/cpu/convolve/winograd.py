@@ -240,7 +240,7 @@ def _edge(unit: Unit, spec: BlockedSpec, shape: Shape, tile: int) -> str:
     symbol = f"gm.winograd{tile}_edge_{shape.element}x{shape.lanes}_b{spec.x_block}"
     if not unit.once(symbol):
         return symbol
-    code = Code(unit, symbol, _EDGE, attrs='passthrough = ["noinline", "nounwind"]')
+    code = Code(unit, symbol, _EDGE, traits=("noinline",))
     x, top, left, lines, places, to = code.args
     square, zero = size(tile), code.i64(0)
 

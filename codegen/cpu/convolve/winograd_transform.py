@@ -30,7 +30,7 @@ def transform(unit: Unit, kind: str, shape: Shape, tile: int) -> str:
     if not unit.once(symbol):
         return symbol
     line, given = _LINES[kind], _given(kind, tile)
-    code = Code(unit, symbol, _ARGS, attrs='passthrough = ["noinline", "nounwind"]')
+    code = Code(unit, symbol, _ARGS, traits=("noinline",))
     source, source_row, source_column, target, target_row, target_column = code.args
     columns = []
     for j in range(given):
