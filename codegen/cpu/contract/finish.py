@@ -51,7 +51,7 @@ def finish_tile(
     first_extra: int = len(SLOTS),
 ) -> str:
     """Symbol of the function that finishes a buffered tile; shared when there is no epilogue."""
-    symbol = f"{name}_finish" if epilogue else f"gm.finish_{tile.element}_{out}"
+    symbol = f"{name}_finish" if epilogue else f"gm.finish_{tile.element}_{out}_x{tile.columns}"
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, _ARGS, traits=("noinline",))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphmill as gm
 from graphmill.codegen.constants import apply
 from graphmill.codegen.cpu.contract.dots import choose_dot
 from graphmill.codegen.cpu.contract.gemm import GemmSpec, packed_size, packing_of_b
@@ -108,3 +109,16 @@ def test_choice_follows_the_target(name: str) -> None:
     assert dot.group == (1 if name == "aarch64" else 2)
     assert choose_dot(target(name), bf16, bf16, "f32").group == 1
     assert choose_dot(target(name), i8, i8, "i64").group == 1
+
+
+def test_products_whose_tiles_differ_in_width_stand_side_by_side() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(40, 8, 5), (40, 8, 17), (40, 8, 100), (7, 300, 33)]
+    pairs = [(rng.normal(size=(m, k)), rng.normal(size=(k, n))) for m, k, n in sizes]
+    narrow = [(a.astype(np.float32), b.astype(np.float32)) for a, b in pairs]
+
+    def products(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+        return [a @ b for a, b in pairs]
+
+    for found, wanted in zip(gm.jit(products)(narrow), products(pairs), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
