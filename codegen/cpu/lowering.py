@@ -19,10 +19,11 @@ EMITTERS: dict[str, Emitter] = {}
 
 # modules with lowerings that are loaded when one of their ops is met: most functions need none
 MODULES = {
+    "argreduce": ("argreduce",),
     "checks": ("check", "require"),
     "control": ("cond", "scan", "while"),
     "foreign": ("all_gather", "all_reduce", "custom_call", "reduce_scatter", "transfer"),
-    "scans": ("argreduce", "cumulative"),
+    "scans": ("cumulative",),
     "scatters": ("dynamic_update_slice", "scatter"),
     "sorting": ("sort", "top_k"),
     "windows": ("window_reduce",),

@@ -19,12 +19,10 @@ from graphmill.codegen.cpu.host import Host
 from graphmill.codegen.cpu.rows import emit_rows
 from graphmill.codegen.cpu.stages import Plan, plan_of
 from graphmill.codegen.cpu.unrolled import emit_unrolled, unrolled_form
-from graphmill.codegen.cpu.whole import emit_whole
-from graphmill.ir.dims import DimLike, product
+from graphmill.codegen.cpu.whole import emit_whole, few_rows
+from graphmill.ir.dims import product
 from graphmill.ir.forms import form_of
 from graphmill.ir.graph import Block, Op
-
-WHOLE = 1 << 16  # elements of one row from which its sweep is shared by several work items
 
 
 def emit_reduce(
@@ -43,7 +41,7 @@ def emit_reduce(
     operands = [host.buffers[v] for v in op.operands]
     unrolled = unrolled_form(form, block)
     plan = plan_of(block) if unrolled is None else None
-    if plan is not None and _few_rows(plan):
+    if plan is not None and _is_shared(plan):
         emit_whole(host, op, plan, operands, outputs, label, info)
         return
     if plan is not None and wants_slices(plan):
@@ -67,12 +65,7 @@ def emit_reduce(
     host.launch(kernel, launch, info(op, kernel.name, True))
 
 
-def _few_rows(plan: Plan) -> bool:
-    """Whether one sweep over too few rows to share among threads, and long ones, is all."""
-    if not plan.last_reduced or not plan.single_stage:
-        return False
-    rows = product(plan.kept_shape)
-    length: DimLike = product(plan.shape[i] for i in plan.reduced)
-    if not isinstance(rows, int) or rows > 4:
-        return False
-    return not isinstance(length, int) or length >= WHOLE
+def _is_shared(plan: Plan) -> bool:
+    """Whether one sweep over rows that are few and long is all."""
+    rows, length = product(plan.kept_shape), product(plan.shape[i] for i in plan.reduced)
+    return plan.last_reduced and plan.single_stage and few_rows(rows, length)

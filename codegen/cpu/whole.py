@@ -22,6 +22,8 @@ from graphmill.codegen.cpu.stages import Accumulator, Plan, merged, unpack
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Op, Value
 
+FEW = 4  # rows that are too few to share
+LONG = 1 << 16  # elements of one row from which its sweep is shared by several work items
 Info = Callable[[Op, str, bool], KernelInfo]
 
 
@@ -46,17 +48,28 @@ def partial_results(
     host: Host, op: Op, count: DimLike, accumulators: Sequence[Accumulator]
 ) -> list[Storage]:
     """Scratch memory for `count` partial results of each reduction."""
+    return scratch_arrays(host, op, [count * a.memory.itemsize for a in accumulators])
+
+
+def few_rows(rows: DimLike, length: DimLike) -> bool:
+    """Whether there are too few rows to share among threads, and they are long."""
+    if not isinstance(rows, int) or rows > FEW:
+        return False
+    return not isinstance(length, int) or length >= LONG
+
+
+def scratch_arrays(host: Host, op: Op, sizes: Sequence[DimLike]) -> list[Storage]:
+    """Memory of so many bytes each for what the first kernel of `op` leaves to the second."""
     total: DimLike = 0
     offsets: list[DimLike] = []
-    for accumulator in accumulators:
+    for size in sizes:
         offsets.append(total)
-        total = total + (count * accumulator.memory.itemsize + 63) // 64 * 64
+        total = total + (size + 63) // 64 * 64
     base = host.scratch(lambda code, dim: (dim(total), code.i64(0)))
     storages = []
     for number, offset in enumerate(offsets):
-        pointer = host.code.at(base, host.dim(offset), "i8")
         storage = Storage(("partial", id(op), number), True)
-        host.adopt(Buffer(pointer, storage))
+        host.lend(storage, host.code.at(base, host.dim(offset), "i8"))
         storages.append(storage)
     return storages
 
