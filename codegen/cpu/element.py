@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.codegen.cpu import convert, math_root, memory, scalar
+from graphmill.codegen.cpu import convert, memory, scalar
 from graphmill.codegen.cpu.accumulate import written_out
-from graphmill.codegen.cpu.division import divided, is_moderate
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.expr import Num, Scope
 from graphmill.codegen.cpu.index import (
     Index,
     Indices,
@@ -35,6 +33,7 @@ from graphmill.codegen.cpu.index import (
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
 from graphmill.codegen.cpu.philox import random_bits
 from graphmill.codegen.cpu.segments import OUTSIDE
+from graphmill.codegen.cpu.special import special
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, i64
 from graphmill.ir.graph import Op, Value
@@ -107,14 +106,9 @@ class Elements:
         code, out = self.code, op.result.tensor.dtype
         args = [self.at(operand, index, guard) for operand in op.operands]
         lanes = max(arg.lanes for arg in args)
-        if op.name == "pow" and (half := _half_exponent(op.operands[1])) is not None:
-            assert isinstance(args[0], Val)
-            return math_root.half_power(Num(Scope.of(code, self.kernel.target), args[0]), half).val
-        one_divisor = op.name == "div" and args[0].lanes > args[1].lanes
-        if one_divisor and out.is_float and self.kernel.target.fuses:
-            scope = Scope.of(code, self.kernel.target)
-            x, divisor = (Num(scope, arg) for arg in args if isinstance(arg, Val))
-            return divided(x, divisor, is_moderate(op.operands[1])).val
+        found = special(code, self.kernel.target, op, args)
+        if found is not None:
+            return found
         args = [splat(code, arg, lanes) for arg in args]
         types = [operand.tensor.dtype for operand in op.operands]
         if op.name == "cast":
@@ -232,18 +226,6 @@ class Elements:
         wide = code.binary("arith.minsi", wide, last)
         wide = code.binary("arith.maxsi", wide, least)
         return Index(wide, None if lanes else 0)
-
-
-def _half_exponent(exponent: Value) -> float | None:
-    """A constant exponent that square roots make: ±0.5, ±1.5."""
-    op = exponent.op
-    while op is not None and op.name in ("broadcast", "reshape"):
-        op = op.operands[0].op
-    if op is None or op.name != "constant" or op.result.tensor.dtype.kind != "f":
-        return None
-    values = np.unique(op.attrs["value"].astype(np.float64))
-    known = len(values) == 1 and abs(values[0]) in (0.5, 1.5)
-    return float(values[0]) if known else None
 
 
 def _constant(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:

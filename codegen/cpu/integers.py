@@ -49,6 +49,22 @@ def mod(a: Num, b: Num) -> Num:
     return where(zero, 0, adjusted)
 
 
+def floordiv_by(a: Num, divisor: int, signed: bool) -> Num:
+    """`a` divided by a positive constant, rounded down: by a multiplication, as LLVM makes it.
+
+    For a negative `a` with the bits of -1 - a, so that nothing has to be set right afterwards.
+    """
+    if not signed:
+        return a.binary("arith.divui", divisor)
+    sign = a >> (a.bits - 1)
+    return (a ^ sign).binary("arith.divui", divisor) ^ sign
+
+
+def mod_by(a: Num, divisor: int, signed: bool) -> Num:
+    """The remainder of `floordiv_by`."""
+    return a - floordiv_by(a, divisor, signed) * divisor
+
+
 def rem(a: Num, b: Num) -> Num:
     """The remainder of division towards zero: has the sign of `a`."""
     _, remainder, zero = _divide(a, b, True)

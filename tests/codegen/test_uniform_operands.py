@@ -60,6 +60,20 @@ def test_powers_that_roots_make(dtype, exponent):
         assert distance(got, want.astype(dtype)).max() <= 2
 
 
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
+def test_integers_divided_by_a_constant(dtype):
+    """Rounded down; all powers of two apart, the ends of the range and both signs."""
+    info, rng = np.iinfo(dtype), np.random.default_rng(0)
+    ends = np.array([info.min, info.min + 1, info.max, info.max - 1, 0, 1], dtype)
+    x = np.concatenate([ends, rng.integers(info.min, info.max, 3001, dtype, endpoint=True)])
+    divisors = [d for d in (1, 2, 3, 7, 10, 64, 127, info.max, -7) if info.min <= d <= info.max]
+    divisors = [np.asarray(d, dtype) for d in divisors]
+    got = gm.jit(lambda x: [(x // d, x % d) for d in divisors])(x)
+    for d, (quotient, rest) in zip(divisors, got, strict=True):
+        np.testing.assert_array_equal(quotient, x // d)
+        np.testing.assert_array_equal(rest, x % d)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(3, 5), (2, 17), (4, 1000), (5, 0)])
 def test_normalised_rows(dtype, shape):
