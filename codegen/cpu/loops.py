@@ -15,6 +15,7 @@ from graphmill.ir.dims import DimLike, maximum, product
 from graphmill.ir.graph import Block, Value
 
 CHAINS = 4  # independent accumulators of a sweep that carries state
+PIECE = 2048  # elements between two looks at whether a sweep's result is known
 BLOCK = 16384  # elements of the last axis that one work item takes at most
 
 
@@ -145,6 +146,28 @@ def sweep(
     with code.choose(some, carry) as rest, elements.scope(tail_mask(code, left, lanes)):
         rest.next = list(body(position, carry))
     return rest.results
+
+
+def sweep_until(
+    elements: Elements, high: Val | int, body: Body, carry: Sequence[Val], merge: Merge | None,
+    done: Callable[[Sequence[Val]], Val],
+) -> Sequence[Val]:  # fmt: skip
+    """`sweep` from 0 in pieces, of which none runs once `done`, of what is carried, holds.
+
+    `merge` also joins what a piece carries, which starts from `carry`, with what came before.
+    """
+    code = elements.code
+    end = code.i64(high) if isinstance(high, int) else high
+    if merge is None or (isinstance(high, int) and high <= 2 * PIECE):
+        return sweep(elements, 0, high, body, carry, merge=merge)
+    with code.loop(0, end, PIECE, carry) as pieces:
+        more = code.binary("arith.xori", done(pieces.carried), code.const(True, "i1"))
+        with code.choose(more, pieces.carried) as this, elements.scope():
+            stop = code.binary("arith.minsi", code.add(pieces.i, PIECE), end)
+            found = sweep(elements, pieces.i, stop, body, carry, merge=merge)
+            this.next = list(merge(pieces.carried, found))
+        pieces.next = this.results
+    return pieces.results
 
 
 def _split(code: Code, low: Val | int, high: Val | int, lanes: int) -> tuple[Val | int, Val | int]:

@@ -11,11 +11,12 @@ from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.index import Index, Indices, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
-from graphmill.codegen.cpu.loops import Merge, outer_positions, sweep
-from graphmill.codegen.cpu.stages import Accumulator, Plan, merged, unpack
+from graphmill.codegen.cpu.loops import Merge, outer_positions, sweep, sweep_until
+from graphmill.codegen.cpu.stages import Accumulator, Plan, absorbed, absorbing, merged, unpack
 from graphmill.ir.dims import product
 from graphmill.ir.graph import Op, Value
 
+Done = Callable[[Sequence[Val]], Val]
 ROW_BYTES = 64 << 10  # a row of kept values up to this size stays on the stack
 CHEAP = 12.0  # operations per element up to which a sweep runs several chains
 
@@ -102,7 +103,9 @@ class _Rows:
                 result += accumulate(self.elements, op, state, index, known)
             return result
 
-        final = self._over_row(at, body, carry, self._merge(reduces, accumulators))
+        final = self._over_row(
+            at, body, carry, self._merge(reduces, accumulators), self._done(accumulators, store)
+        )
         for value in store:
             self.written.add(value)
             self.elements.overrides[value] = self._reload(value)
@@ -111,6 +114,12 @@ class _Rows:
             states.append(list(final[taken : taken + accumulator.parts]))
             taken += accumulator.parts
         return states
+
+    def _done(self, accumulators: Sequence[Accumulator], kept: Sequence[Value]) -> Done | None:
+        """How to tell that the rest of a row changes nothing, if it may not."""
+        if kept or not absorbing(accumulators):
+            return None
+        return lambda states: absorbed(self.code, accumulators, states)
 
     def _merge(self, reduces: Sequence[Op], accumulators: Sequence[Accumulator]) -> Merge | None:
         """How to combine two states, if the sweep is cheap enough to run in several chains."""
@@ -125,6 +134,7 @@ class _Rows:
         body: Callable[[Indices, Sequence[Val]], Sequence[Val]],
         carry: Sequence[Val],
         merge: Merge | None = None,
+        done: Done | None = None,
     ) -> Sequence[Val]:
         """Run `body(full index, carried)` over all positions of the reduced axes."""
         plan, code = self.plan, self.code
@@ -136,6 +146,8 @@ class _Rows:
                 return body(tuple(full[i] for i in range(len(plan.shape))), state)
 
             size = self.kernel.size(plan.shape[-1])
+            if done is not None and not outer:
+                return sweep_until(self.elements, size, step, carried, merge, done)
             return sweep(self.elements, 0, size, step, carried, merge=merge)
 
         if not outer:

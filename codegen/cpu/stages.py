@@ -181,6 +181,26 @@ class Accumulator:
         return f32 if self.dtype.bits == 16 and self.dtype.is_float else self.dtype
 
 
+def absorbing(accumulators: Sequence[Accumulator]) -> bool:
+    """Whether all are `any` or `all`, which nothing changes once they are true or false."""
+    return all(accumulator.monoid in ("any", "all") for accumulator in accumulators)
+
+
+def absorbed(code: Code, accumulators: Sequence[Accumulator], states: Sequence[Val]) -> Val:
+    """Whether nothing can change the states, scalars or vectors, of such reductions (i1)."""
+    found: list[Val] = []
+    for accumulator, state in zip(accumulators, states, strict=True):
+        if accumulator.monoid == "all":
+            state = code.binary("arith.xori", state, code.const(True, state.type))
+        if state.lanes:
+            state = code.op(f"vector.reduction <or>, {state} : {state.type} into i1", "i1")
+        found.append(state)
+    result = found[0]
+    for state in found[1:]:
+        result = code.binary("arith.andi", result, state)
+    return result
+
+
 def pack(value: Elem) -> list[Val]:
     """An element as a list of registers."""
     return [value.re, value.im] if isinstance(value, Complex) else [value]

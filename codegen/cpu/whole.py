@@ -18,7 +18,7 @@ from graphmill.codegen.cpu.index import Index, Indices, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import BLOCK, outer_positions, row_blocks, sweep
-from graphmill.codegen.cpu.stages import Accumulator, Plan, merged, unpack
+from graphmill.codegen.cpu.stages import Accumulator, Plan, absorbed, absorbing, merged, unpack
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Op, Value
 
@@ -93,40 +93,62 @@ def _partials(
     code, reduces = kernel.code, plan.sweeps[0]
     accumulators = [Accumulator.of(o) for o in reduces]
     pointers = [kernel.pointer(s) for s in storages]
-    blocks = row_blocks(plan.shape[-1])
-    with code.loop(kernel.begin, kernel.end) as item, elements.scope():
-        number = code.binary("arith.remui", item.i, kernel.dim(blocks))
-        row = code.binary("arith.divui", item.i, kernel.dim(blocks))
-        axes = [*plan.kept_axes, *plan.reduced[:-1]]
-        positions = unravel(code, row, [kernel.size(plan.shape[i]) for i in axes])
-        at = {axis: Index(p) for axis, p in zip(axes, positions, strict=True)}
-        start = code.mul(number, BLOCK)
-        last = kernel.dim(plan.shape[-1])
-        stop = code.binary("arith.minsi", code.add(start, BLOCK), last)
-
-        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
-            full = {**at, len(plan.shape) - 1: position}
-            index = tuple(full[i] for i in range(len(plan.shape)))
-            result: list[Val] = []
-            for o, a in zip(reduces, accumulators, strict=True):
-                state = carried[len(result) : len(result) + a.parts]
-                result += accumulate(elements, o, state, index)
-            return result
-
-        carry = [v for a in accumulators for v in a.start(code, elements.lanes)]
-        final = list(
-            sweep(
-                elements, start, stop, body, carry,
-                merge=lambda a, b: merged(kernel, accumulators, a, b),
-            )
-        )  # fmt: skip
+    neutral = [v for a in accumulators for v in a.start(code, 0)]
+    ends_early = absorbing(accumulators)
+    with code.loop(kernel.begin, kernel.end, 1, neutral if ends_early else ()) as item:
+        if ends_early:
+            number = code.binary("arith.remui", item.i, kernel.dim(per_row))
+            fresh = code.compare("arith.cmpi", "eq", number, code.i64(0))
+            states = [code.select(fresh, v, c) for v, c in zip(neutral, item.carried, strict=True)]
+            known = absorbed(code, accumulators, states)
+            with code.choose(
+                code.binary("arith.xori", known, code.const(True, "i1")), states
+            ) as go:
+                found = _one_block(elements, plan, accumulators, item.i)
+                go.next = merged(kernel, accumulators, states, found)
+            states = item.next = go.results
+        else:
+            states = _one_block(elements, plan, accumulators, item.i)
         for a, pointer in zip(accumulators, pointers, strict=True):
-            state, final = final[: a.parts], final[a.parts :]
-            value = unpack(a.across(kernel, state))
-            memory.store(code, value, pointer, item.i, a.memory)
+            state, states = states[: a.parts], states[a.parts :]
+            memory.store(code, unpack(state), pointer, item.i, a.memory)
     work = grain(BLOCK * flops_per_element(plan.block.ops))
     launch = Launch(product((*plan.kept_shape, per_row)), work)
     host.launch(kernel, launch, info(op, kernel.name, True))
+
+
+def _one_block(
+    elements: Elements, plan: Plan, accumulators: Sequence[Accumulator], item: Val
+) -> list[Val]:
+    """What the reductions make of block number `item` of all rows' blocks."""
+    code, kernel = elements.code, elements.kernel
+    blocks, axes = row_blocks(plan.shape[-1]), [*plan.kept_axes, *plan.reduced[:-1]]
+    number = code.binary("arith.remui", item, kernel.dim(blocks))
+    row = code.binary("arith.divui", item, kernel.dim(blocks))
+    positions = unravel(code, row, [kernel.size(plan.shape[i]) for i in axes])
+    at = {axis: Index(p) for axis, p in zip(axes, positions, strict=True)}
+    start, last = code.mul(number, BLOCK), kernel.dim(plan.shape[-1])
+    stop = code.binary("arith.minsi", code.add(start, BLOCK), last)
+
+    def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+        full = {**at, len(plan.shape) - 1: position}
+        index = tuple(full[i] for i in range(len(plan.shape)))
+        result: list[Val] = []
+        for o, a in zip(plan.sweeps[0], accumulators, strict=True):
+            state = carried[len(result) : len(result) + a.parts]
+            result += accumulate(elements, o, state, index)
+        return result
+
+    carry = [v for a in accumulators for v in a.start(code, elements.lanes)]
+    with elements.scope():
+        final = sweep(
+            elements, start, stop, body, carry,
+            merge=lambda a, b: merged(kernel, accumulators, a, b),
+        )  # fmt: skip
+    found: list[Val] = []
+    for a in accumulators:
+        found += a.across(kernel, final[len(found) : len(found) + a.parts])
+    return found
 
 
 def _finish(
