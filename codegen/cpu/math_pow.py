@@ -17,6 +17,7 @@ from graphmill.codegen.cpu.expr import (
 )
 from graphmill.codegen.cpu.math_exp import exp_normal, exp_of_sum
 from graphmill.codegen.cpu.math_log import log_normal, split_exponent
+from graphmill.codegen.cpu.math_root import root_for_half
 from graphmill.codegen.cpu.reals import maximum, minimum
 
 INF, NAN = float("inf"), float("nan")
@@ -129,7 +130,8 @@ def hypot(x: Num, y: Num) -> Num:
     infinite = x.abs().eq(INF) | y.abs().eq(INF)
     if x.bits == 32:
         a, b = (v.convert("arith.extf", "f64") for v in (x, y))
-        return where(infinite, INF, fma(a, a, b * b).sqrt().convert("arith.truncf", "f32"))
+        root = root_for_half(fma(a, a, b * b))
+        return where(infinite, INF, root.convert("arith.truncf", "f32"))
     a, b = maximum(x.abs(), y.abs()), minimum(x.abs(), y.abs())
     large, small = a > 2.0**500, a < 2.0**-400
     scale = where(large, 2.0**-600, where(small, 2.0**600, a.const(1.0)))

@@ -71,17 +71,33 @@ def _estimated(
     return Num(x.scope, this.results[0])
 
 
+def root_for_half(x: Num) -> Num:
+    """sqrt(x) of f64, not negative nor infinite, to 2^-38: for what is then rounded to f32."""
+    r = _raw_estimate(x)
+    if r is None:
+        return x.sqrt()
+    near = x * r
+    e = fma(-near, r, 1.0)
+    return where(x > 0.0, fma(near * e, fma(e, 0.375, 0.5), near), x)
+
+
 def _estimate(x: Num) -> Num | None:
     """1 / sqrt(x) to 10 bits of f32 or 24 of f64, cut; None where no instruction estimates it."""
+    r = _raw_estimate(x)
+    if r is None:
+        return None
+    if x.bits == 64:
+        r = _inverse_root(x, r)
+    return (r.as_int() & (-1 << _CUT[x.bits])).as_float()
+
+
+def _raw_estimate(x: Num) -> Num | None:
     scope = x.scope
     names = _ESTIMATES.get(scope.estimates, {})
     if x.bits not in names or not scope.fused:
         return None
     estimate = _estimator(scope.code, names[x.bits])
-    r = Num(scope, _per_register(scope.code, estimate, scope.estimates, x.val))
-    if x.bits == 64:
-        r = _inverse_root(x, r)
-    return (r.as_int() & (-1 << _CUT[x.bits])).as_float()
+    return Num(scope, _per_register(scope.code, estimate, scope.estimates, x.val))
 
 
 def _estimator(code: Code, name: str) -> Callable[[Val], Val]:
