@@ -16,10 +16,17 @@ from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, grain
-from graphmill.codegen.cpu.loops import BLOCK, item_range, outer_positions, row_blocks, sweep
+from graphmill.codegen.cpu.loops import (
+    BLOCK,
+    item_range,
+    outer_positions,
+    row_blocks,
+    sweep,
+    sweep_until,
+)
 from graphmill.codegen.cpu.lowering import info_of, label, lowers
 from graphmill.codegen.cpu.scans import Lines
-from graphmill.codegen.cpu.stages import Accumulator
+from graphmill.codegen.cpu.stages import Accumulator, absorbed
 from graphmill.codegen.cpu.whole import few_rows, scratch_arrays
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import bool_, i64
@@ -116,6 +123,11 @@ class _Best:
         equal = code.compare("arith.cmpf", "oeq", a, b)
         return code.binary("arith.ori", equal, code.binary("arith.andi", *lost))
 
+    def is_found(self, state: Sequence[Val]) -> Val:
+        """Whether no later truth value can win (i1)."""
+        kind = "any" if self.largest else "all"
+        return absorbed(self.code, [Accumulator(kind, self.dtype)], state[:1])
+
     def first(self, state: Sequence[Val]) -> tuple[Val, Val]:
         """The best value and its position in the line: its lane's and that of its vector."""
         code, lanes = self.code, state[0].lanes
@@ -144,7 +156,10 @@ def _along(
         number = code.convert("arith.trunci", number, "i32")
         return best.step(carried, value, number, elements.tail)
 
-    return sweep(elements, low, high, body, best.start(lanes), merge=best.merge)
+    start = best.start(lanes)
+    if best.dtype.kind == "b" and low == 0:
+        return sweep_until(elements, high, body, start, best.merge, best.is_found)
+    return sweep(elements, low, high, body, start, merge=best.merge)
 
 
 def _in_parts(host: Host, op: Op, output: Buffer) -> None:

@@ -64,6 +64,15 @@ def test_other_targets(target):
         np.testing.assert_array_equal(got, want)
 
 
+def test_first_truth_value():
+    """Rows of several pieces, of which those after the first that holds one are left out."""
+    x = np.zeros((5, 9001), bool)
+    x[1, [4, 9000]], x[2, 9000], x[3, 2048:], x[4] = True, True, True, True
+    x[4, 5000] = False
+    for got, want in zip(gm.jit(both)(x), both(x), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_symbolic_and_strided():
     found = gm.jit(lambda x: (x.argmax(1), x.argmin(0), x.argmax()), dynamic={"x": ("n", "m")})
     for shape in [(1, 1), (2, 300), (70, 33)]:
