@@ -89,6 +89,12 @@ def _many(places: object) -> bool:
     return not isinstance(places, int) or places >= WORTH_PACKING
 
 
+def _is_read_once(x: Value) -> bool:
+    """Whether one op reads an array, which is no constant or repeated one."""
+    repeated = x.op is not None and x.op.name == "broadcast"
+    return len(x.users) == 1 and not repeated and not is_constant(x)
+
+
 def _is_product(op: Op) -> bool:
     """Whether a window of one element makes it a matrix product on plain arrays."""
     plain = (1,) * len(op.attrs["strides"])
@@ -175,10 +181,11 @@ class _Blocks:
         if obstacle:
             count(f"plain convolutions: {obstacle}")
             return None
+        few = twin is None and not lanes and (x.shape[1] < size or _is_product(op))
         if twin is None:
-            few = not lanes and (x.shape[1] < size or _is_product(op))
-            twin = b.reshape(x, (*x.shape, 1)) if few else self._operand(x, size, b)
-        given = 1 if lanes else twin.shape[-1]
+            # what no other op reads is converted by the convolution's kernel itself
+            twin = x if few or _is_read_once(x) else self._operand(x, size, b)
+        given = 1 if lanes or few else size
         kept = {key: op.attrs[key] for key in ("strides", "low", "high", "dilation", "groups")}
         y = b.op(
             "blocked_conv", twin, _packed(w, given, size, b), **kept, channels=x.shape[1],

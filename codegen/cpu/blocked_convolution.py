@@ -8,7 +8,14 @@ from functools import partial
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.contract.spec import Place, Sizes
-from graphmill.codegen.cpu.contraction import Borrowed, FusedEpilogue, Info, accumulator, run_phases
+from graphmill.codegen.cpu.contraction import (
+    Borrowed,
+    FusedEpilogue,
+    Info,
+    accumulator,
+    copied,
+    run_phases,
+)
 from graphmill.codegen.cpu.convolve.blocked import emit_blocked
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, shape_of
 from graphmill.codegen.cpu.convolve.blocked_tiles import BlockedPlace
@@ -22,7 +29,7 @@ from graphmill.codegen.cpu.lowering import structure
 from graphmill.codegen.recipes import is_recipe, recipe_of
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value
-from graphmill.ir.ops.blocked import lanewise
+from graphmill.ir.ops.blocked import block_of, is_plain, lanewise
 
 
 def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
@@ -51,8 +58,10 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
         return into.i64(0), made.scratch(into, _sizes(into, dim(batch)))
 
     values = _sizes(code, host.dim(batch))
+    given = host.buffers[x]
+    pointer = given.pointer if given.strides is None else copied(host, x, range(len(x.shape)))
     slots = [
-        host.buffers[x].pointer, filters, output.pointer, values.batch,
+        pointer, filters, output.pointer, values.batch,
         host.scratch(needed), made.scratch(code, values), *work.captured(),
     ]  # fmt: skip
     run_phases(host, made, slots, values)
@@ -89,17 +98,18 @@ def _sizes(code: Code, batch: Val) -> Sizes:
 def spec_of(root: Op, op: Op) -> BlockedSpec:
     """The spec of a `blocked_conv` that ends as the result of `op`."""
     x, w, attrs = root.operands[0].tensor, root.operands[1].tensor, root.attrs
-    given, block = x.shape[-1], w.shape[-1]
-    assert isinstance(given, int) and isinstance(block, int)
+    given, block, rank = block_of(x, w, attrs), w.shape[-1], len(attrs["strides"])
+    assert isinstance(block, int)
     lanes = lanewise(attrs["channels"], attrs["filters"], attrs["groups"], block)
     each = 1 if lanes else attrs["groups"]
     dtype = x.dtype
     return BlockedSpec(
         dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
         attrs["filters"] // each, each, given, block, attrs["block"],
-        _two(x.shape[2:-1], 1), _two(root.result.shape[2 : x.rank - 1], 1), _two(w.shape[2:-2], 1),
+        _two(x.shape[2 : rank + 2], 1), _two(root.result.shape[2 : rank + 2], 1),
+        _two(w.shape[2:-2], 1),
         _two(attrs["strides"], 1), _two(attrs["low"], 0), _two(attrs["dilation"], 1),
-        lanes, len(attrs["strides"]) == 1,
+        lanes, rank == 1, is_plain(x, w) and given > 1,
     )  # fmt: skip
 
 

@@ -42,19 +42,19 @@ def lanewise(channels: int, filters: int, groups: int, block: int) -> int:
 def _infer(types: Sequence[Type], attrs: Attrs, regions: Sequence[Region]) -> list[Type]:
     check_count(BLOCKED_CONV, types)
     x, w = tensors("blocked_conv", types)
-    rank = x.rank - 3
+    rank = w.rank - 4
     if x.dtype is not w.dtype:
         raise TypeRuleError(f"blocked_conv: dtypes {x.dtype} and {w.dtype} differ")
-    if rank not in (1, 2) or w.rank != rank + 4:
+    if rank not in (1, 2) or x.rank not in (rank + 2, rank + 3):
         raise TypeRuleError(
-            f"blocked_conv: x {x} must be [n, channels / b, *spatial, b] and w {w} "
+            f"blocked_conv: x {x} must be [n, channels / b, *spatial, b] or plain and w {w} "
             "[filters / k, channels / groups / b, *window, b, k], with one or two spatial axes"
         )
     known = [*x.shape[1:], *w.shape]
     if not all(isinstance(dim, int) for dim in known):
         raise TypeRuleError("blocked_conv: all sizes but the batch must be known")
     _check_channels(x, w, attrs)
-    sizes = window_sizes(x.shape[2:-1], w.shape[2:-2], attrs, "blocked_conv")  # type: ignore[arg-type]
+    sizes = window_sizes(x.shape[2 : rank + 2], w.shape[2:-2], attrs, "blocked_conv")  # type: ignore[arg-type]
     filters, block = attrs["filters"], attrs["block"]
     if block == 1:
         return [TensorType(x.dtype, (x.shape[0], filters, *sizes))]
@@ -63,12 +63,13 @@ def _infer(types: Sequence[Type], attrs: Attrs, regions: Sequence[Region]) -> li
 
 def _check_channels(x: TensorType, w: TensorType, attrs: Attrs) -> None:
     channels, filters, groups = attrs["channels"], attrs["filters"], attrs["groups"]
-    block, given = w.shape[-1], x.shape[-1]
-    assert isinstance(block, int) and isinstance(given, int)
+    block, given = w.shape[-1], block_of(x, w, attrs)
+    assert isinstance(block, int)
     lanes = lanewise(channels, filters, groups, block)
+    held = channels if is_plain(x, w) else blocks(channels, given)
     inner = lanes or blocks(channels // groups, given)
     wanted = (blocks(filters, block), inner, 1 if lanes else given)
-    if x.shape[1] != blocks(channels, given) or (w.shape[0], w.shape[1], w.shape[-2]) != wanted:
+    if x.shape[1] != held or (w.shape[0], w.shape[1], w.shape[-2]) != wanted:
         raise TypeRuleError(
             f"blocked_conv: x {x} and w {w} do not hold {channels} channels and {filters} filters "
             f"in {groups} groups"
@@ -80,6 +81,19 @@ def _check_channels(x: TensorType, w: TensorType, attrs: Attrs) -> None:
         raise TypeRuleError("blocked_conv: a w of groups inside blocks has the block of x")
     if attrs["block"] not in (1, block):
         raise TypeRuleError(f"blocked_conv: the result's block is 1 or that of w, {block}")
+
+
+def is_plain(x: TensorType, w: TensorType) -> bool:
+    """Whether x is `[n, channels, *spatial]`."""
+    return x.rank == w.rank - 2
+
+
+def block_of(x: TensorType, w: TensorType, attrs: Attrs) -> int:
+    """The block in which channels of x are read: its own, or where it is plain that of w."""
+    lanes = lanewise(attrs["channels"], attrs["filters"], attrs["groups"], w.shape[-1])  # type: ignore[arg-type]
+    block = (w.shape[-1] if lanes else w.shape[-2]) if is_plain(x, w) else x.shape[-1]
+    assert isinstance(block, int)
+    return block
 
 
 def unblocked(x: Array, channels: int) -> Array:
@@ -110,8 +124,10 @@ def _reference(
 ) -> Array:  # fmt: skip
     assert CONV.reference is not None
     lanes = lanewise(channels, filters, groups, w.shape[-1])
-    given = x.shape[-1] * x.shape[1] if lanes else channels
+    given = w.shape[0] * w.shape[-1] if lanes else channels
     taken = lanes or channels // groups
+    if x.ndim == w.ndim - 2:
+        x = blocked(x, w.shape[-1])
     count, inner, *window, bc, bk = w.shape
     plain = np.moveaxis(w, (-1, -2), (1, 3)).reshape(count * bk, inner * bc, *window)
     result = CONV.reference(
@@ -125,7 +141,7 @@ def _reference(
 def _cost(op: Op) -> Cost:
     x, w, result = op.operands[0].tensor, op.operands[1].tensor, op.result.tensor
     window, filters = product(w.shape[2:-2]), op.attrs["filters"]
-    places = product((result.shape[0], *result.shape[2 : x.rank - 1]))
+    places = product((result.shape[0], *result.shape[2 : w.rank - 2]))
     taps = window * (op.attrs["channels"] // op.attrs["groups"])
     return Cost(places * filters * taps * 2, x.nbytes + w.nbytes + result.nbytes)
 
@@ -133,9 +149,9 @@ def _cost(op: Op) -> Cost:
 BLOCKED_CONV = register(
     OpDef(
         "blocked_conv", "contract", ("x", "w"),
-        "`conv` on channels in blocks: x [n, c/b, *spatial, b] with w [o/k, c/groups/b, *window, "
-        "b, k] into [n, o/block, *places, block], plain if block is 1; where groups lie inside "
-        "blocks, w is [c/b, channels / groups, *window, 1, b]",
+        "`conv` on channels in blocks: x [n, c/b, *spatial, b] or plain, with w [o/k, c/groups/b, "
+        "*window, b, k] into [n, o/block, *places, block], plain if block is 1; where groups lie "
+        "inside blocks, w is [c/b, channels / groups, *window, 1, b]",
         _infer, _reference,
         attrs={"strides": "ints", "low": "ints", "high": "ints", "dilation": "ints",
                "groups": "int", "channels": "int", "filters": "int", "block": "int"},

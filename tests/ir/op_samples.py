@@ -191,6 +191,7 @@ def _blocked_conv() -> Iterator[Case]:
         {"dilation": (2, 1)},
     ):
         yield [tensor(f32, "n", 2, 7, 6, 4), tensor(f32, 2, 2, 3, 2, 4, 4)], {**plain, **change}, ()
+        yield [tensor(f32, "n", 5, 7, 6), tensor(f32, 2, 2, 3, 2, 4, 4)], {**plain, **change}, ()
     one = {key: value[:1] if isinstance(value, tuple) else value for key, value in plain.items()}
     yield [tensor(f32, 1, 5, 9, 1), tensor(f32, 2, 5, 3, 1, 4)], one, ()
     grouped = {**plain, "groups": 2, "channels": 16, "filters": 8}
@@ -198,6 +199,8 @@ def _blocked_conv() -> Iterator[Case]:
     for each in (1, 2):
         lanes = {**plain, "groups": 6 // each, "channels": 6}
         yield [tensor(f32, 2, 2, 5, 6, 4), tensor(f32, 2, each, 3, 2, 1, 4)], lanes, ()
+        lanes = {**plain, "groups": 8 // each, "channels": 8, "filters": 8}
+        yield [tensor(f32, 2, 8, 5, 6), tensor(f32, 2, each, 3, 2, 1, 4)], lanes, ()
 
 
 def _reduce() -> Iterator[Case]:

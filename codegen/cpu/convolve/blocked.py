@@ -30,6 +30,7 @@ from graphmill.codegen.cpu.convolve.blocked_tiles import (
     dense_tile,
     lanes_tile,
 )
+from graphmill.codegen.cpu.convolve.to_blocks import to_blocks
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
@@ -73,8 +74,8 @@ def emit_blocked(
 @dataclass(frozen=True, slots=True)
 class Item:
     """What one work item computes: `together` blocks of filters from `first` on (in all groups),
-    the lines `low`..`high` of an image; x and w of its group. `fresh`: the item before, if there
-    is one here, had other lines."""
+    the lines `low`..`high` of an image; x, from its line `above` on, and w of its group. `fresh`:
+    the item before, if there is one here, read other lines."""
 
     fresh: Val
     image: Val
@@ -83,6 +84,7 @@ class Item:
     low: Val
     high: Val
     x: Val
+    above: Val
     w: Val
 
 
@@ -105,6 +107,11 @@ class Loops:
         self.line = width * spec.w_block  # elements of sums of one block
         pad = 0 if self.in_place else self.together * self.cut.lines * self.line
         self.scratch = -(-pad * self.shape.bytes // 64) * 64 + (64 if pad else 0)
+        self.pad, self.plane = self.scratch, spec.plane
+        if spec.plain:
+            self.plane = self._lines_read() * spec.sizes[1] * spec.x_block
+            held = self.together if spec.lanewise else spec.x_blocks
+            self.scratch += -(-held * self.plane * spec.x.itemsize // 64) * 64 + 64
         self.tap = spec.tap(1)
         self.runs: list[Run] = list(runs(width, self.cut.tiles, self.tap)) if width else []
         data, self.begin, self.end, worker = code.args
@@ -138,30 +145,74 @@ class Loops:
             start, stop = (self._start(code.add(own, n)) for n in (0, 1))
             size = minus(code, stop, start)
             first = code.add(code.mul(group, spec.w_blocks), start)
-            x_first = code.mul(group, spec.x_blocks)
-            if spec.lanewise:
-                x_first = first
-            in_image = spec.x_blocks * spec.groups * spec.plane
-            x_at = code.add(code.mul(image, in_image), code.mul(x_first, spec.plane))
-            x = code.at(self.slots["x"], x_at, memory_type(spec.x))
+            x_first = first if spec.lanewise else code.mul(group, spec.x_blocks)
+            x = self._blocks_of_x(image, x_first)
             w = code.at(self.slots["w"], code.mul(first, spec.filter_block), memory_type(spec.x))
             base, extra = divmod(spec.w_blocks // self.unit, cut.parts)
             base *= self.unit
-            item = Item(self._fresh(number.i, fast), image, first, base, low, high, x, w)
+            fresh = self._fresh(number.i, own)
+            item = Item(fresh, image, first, base, low, high, x, code.i64(0), w)
             if not extra:
-                self.slices(item)
+                self._one(item)
             else:
                 with code.when(code.compare("arith.cmpi", "sgt", size, code.i64(base))):
-                    self.slices(replace(item, together=base + self.unit))
+                    self._one(replace(item, together=base + self.unit))
                 with code.otherwise():
-                    self.slices(item)
+                    self._one(item)
 
-    def _fresh(self, number: Val, fast: Val) -> Val:
+    def _one(self, item: Item) -> None:
+        self.slices(self._gathered(item) if self.spec.plain else item)
+
+    def _fresh(self, number: Val, part: Val) -> Val:
+        """Whether other lines are read than for the item before: those of a group's first part."""
         code = self.code
-        if self.cut.parts_outside:
+        if self.spec.lanewise or self.cut.parts_outside:
             return code.const(True, "i1")
         first = code.compare("arith.cmpi", "eq", number, self.begin)
-        return code.binary("arith.ori", first, code.compare("arith.cmpi", "eq", fast, code.i64(0)))
+        return code.binary("arith.ori", first, code.compare("arith.cmpi", "eq", part, code.i64(0)))
+
+    # ---- the blocks of x
+
+    def _blocks_of_x(self, image: Val, first: Val) -> Val:
+        """The address of block `first` of an image."""
+        code, spec = self.code, self.spec
+        if spec.plain:
+            return self.slots["x"]
+        in_image = spec.x_blocks * spec.groups * spec.plane
+        at = code.add(code.mul(image, in_image), code.mul(first, spec.plane))
+        return code.at(self.slots["x"], at, memory_type(spec.x))
+
+    def _lines_read(self) -> int:
+        """The most lines of x that a chunk of results needs."""
+        spec = self.spec
+        more = (spec.window[0] - 1) * spec.dilation[0] + 1
+        return min(spec.sizes[0], (self.cut.lines - 1) * spec.strides[0] + more)
+
+    def _gathered(self, item: Item) -> Item:
+        """The item with its lines of a plain x in blocks, in scratch memory."""
+        code, spec = self.code, self.spec
+        lines, width = spec.sizes
+        top = code.add(code.mul(item.low, spec.strides[0]), -spec.low[0])
+        above = code.binary("arith.maxsi", top, code.i64(0))
+        above = least(code, above, code.i64(max(0, lines - 1)))
+        count = least(code, minus(code, code.i64(lines), above), code.i64(self._lines_read()))
+        if spec.lanewise:
+            blocks, channel = item.together, code.mul(item.first, spec.x_block)
+            left = minus(code, code.i64(spec.channels), channel)
+        else:
+            group = code.binary("arith.divui", item.first, code.i64(spec.w_blocks))
+            blocks, channel = spec.x_blocks, code.mul(group, spec.channels)
+            left = code.i64(spec.channels)
+        row = code.add(code.mul(item.image, spec.channels * spec.groups), channel)
+        at = code.add(code.mul(row, lines * width), code.mul(above, width))
+        x = code.at(self.memory, self.pad, "i8")
+        with code.when(item.fresh):
+            gather = to_blocks(code.unit, spec.x, self.shape, spec.x_block)
+            code.call(gather, [
+                code.at(item.x, at, memory_type(spec.x)), code.i64(lines * width), left,
+                code.i64(blocks), code.mul(count, width), x, code.i64(self.plane),
+            ])  # fmt: skip
+        return replace(item, x=x, above=above)
 
     def _start(self, part: Val) -> Val:
         """The first block of filters of a part."""
@@ -192,19 +243,20 @@ class Loops:
             left = minus(code, code.i64(spec.channels), first.i)
             count = least(code, left, code.i64(depth))
             block = code.binary("arith.divui", first.i, code.i64(spec.x_block))
-            x = code.at(item.x, code.mul(block, spec.plane), memory_type(spec.x))
+            x = code.at(item.x, code.mul(block, self.plane), memory_type(spec.x))
             w = code.at(item.w, code.mul(first.i, row), memory_type(spec.x))
             last = code.compare("arith.cmpi", "sle", left, code.i64(depth))
             self._dense_lines(item, x, w, count, first.i, last)
 
     # ---- lines
 
-    def _window_rows(self, line: Val) -> tuple[Val, Val, Val]:
+    def _window_rows(self, item: Item, line: Val) -> tuple[Val, Val, Val]:
         """The rows of the window that lie inside x: the first, how many, and x's line there."""
         code, spec = self.code, self.spec
         size, by, room = spec.window[0], spec.dilation[0], spec.sizes[0]
         if spec.one_row:
-            return code.i64(0), code.i64(1), code.mul(line, spec.strides[0])
+            at = minus(code, code.mul(line, spec.strides[0]), item.above)
+            return code.i64(0), code.i64(1), at
         start = code.add(code.mul(line, spec.strides[0]), -spec.low[0])
         zero, spread = code.i64(0), code.i64(by)
         before = minus(code, code.i64(by - 1), start)  # by - 1 - start, rounded down below
@@ -215,7 +267,7 @@ class Loops:
         first = least(code, first, past)
         at = code.add(start, code.mul(first, by))
         at = least(code, code.binary("arith.maxsi", at, zero), code.i64(max(0, room - 1)))
-        return first, minus(code, past, first), at
+        return first, minus(code, past, first), minus(code, at, item.above)
 
     def _dense_lines(
         self, item: Item, x: Val, w: Val, channels: Val, earlier: Val, last: Val | None
@@ -223,7 +275,7 @@ class Loops:
         code, spec = self.code, self.spec
         row = spec.window[1] * spec.inner * spec.w_block
         with code.loop(item.low, item.high) as line:
-            first, count, at = self._window_rows(line.i)
+            first, count, at = self._window_rows(item, line.i)
             here = code.at(x, code.mul(at, spec.sizes[1] * spec.x_block), memory_type(spec.x))
             filters = code.at(w, code.mul(first, row), memory_type(spec.x))
             out, out_block = self.sums_at(item, line.i)
@@ -231,7 +283,7 @@ class Loops:
                 tile = dense_tile(code.unit, spec, self.shape, run, item.together)
                 x_line = spec.dilation[0] * spec.sizes[1] * spec.x_block
                 code.call(tile, [
-                    column, code.i64(spec.plane), code.i64(x_line), filters,
+                    column, code.i64(self.plane), code.i64(x_line), filters,
                     code.i64(spec.filter_block), code.i64(spec.window[0] * row), channels, count,
                     target, out_block, earlier,
                 ])  # fmt: skip
@@ -243,10 +295,10 @@ class Loops:
         x_line = code.i64(spec.dilation[0] * spec.sizes[1] * spec.x_block)
         inside = self.epilogue if self.in_place else None
         with code.loop(item.low, item.high) as line:
-            first, count, at = self._window_rows(line.i)
+            first, count, at = self._window_rows(item, line.i)
             out, out_block = self.sums_at(item, line.i)
             for j in range(item.together):
-                plane = code.add(code.mul(at, spec.sizes[1] * spec.x_block), j * spec.plane)
+                plane = code.add(code.mul(at, spec.sizes[1] * spec.x_block), j * self.plane)
                 here = code.at(item.x, plane, memory_type(spec.x))
                 filters = code.add(code.mul(first, row), j * spec.filter_block)
                 w = code.at(item.w, filters, memory_type(spec.x))

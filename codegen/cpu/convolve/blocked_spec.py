@@ -24,7 +24,8 @@ class BlockedSpec:
 
     Channels and filters are those of one group. `lanewise`: groups of so many channels lie inside
     blocks (1: depthwise), and `channels` counts those of all; 0 for larger groups. `flat`: the
-    lines and places stand for one axis of the result.
+    lines and places stand for one axis of the result. `plain`: x is `[n, c, h, w]`, whose channels
+    the kernel gathers into blocks.
     """
 
     x: DType
@@ -44,6 +45,7 @@ class BlockedSpec:
     dilation: tuple[int, int]
     lanewise: int = 0
     flat: bool = False
+    plain: bool = False
 
     @property
     def x_blocks(self) -> int:
@@ -225,7 +227,7 @@ def tiling(spec: BlockedSpec, target: Target) -> Tiling:
     shape = shape_of(target, spec.acc, spec.w_block)
     width, count = spec.out_sizes[1], spec.w_blocks
     weights = spec.w_blocks * spec.filter_block * spec.x.itemsize
-    outside = weights > spec.x_blocks * spec.plane * spec.x.itemsize
+    outside = not spec.plain and weights > spec.x_blocks * spec.plane * spec.x.itemsize
     best: tuple[float, Tiling] | None = None
     for together in range(1, max(1, 4 // shape.parts) + 1):
         vectors = together * shape.parts

@@ -15,7 +15,7 @@ def blocked_schedule(
 ) -> str:
     """Of a convolution on blocked channels; `in_call`: its filters are known at run time."""
     if way is not None:
-        return _winograd(spec, target, way, in_call)
+        return _winograd(spec, target, way, in_call) + _gathered(spec)
     shape, cut = shape_of(target, spec.acc, spec.w_block), tiling(spec, target)
     together = -(-spec.w_blocks // cut.parts)
     slices = 1 if spec.lanewise else -(-spec.channels // max(1, cut.depth))
@@ -25,7 +25,13 @@ def blocked_schedule(
         f"{together} × {shape.parts} vectors; {cut.parts} parts of the filters, chunks of "
         f"{cut.lines} lines, {slices} slices of channels"
     )
-    return f"{words}; {_saving(spec, target, allowed, in_call)}"
+    return f"{words}; {_saving(spec, target, allowed, in_call)}{_gathered(spec)}"
+
+
+def _gathered(spec: BlockedSpec) -> str:
+    """What a kernel that reads plain channels converts."""
+    elements = spec.channels * spec.groups * spec.sizes[0] * spec.sizes[1]
+    return f"; {elements * spec.x.itemsize} bytes of x to blocks" if spec.plain else ""
 
 
 def _winograd(spec: BlockedSpec, target: Target, way: Winograd, in_call: bool) -> str:

@@ -74,13 +74,14 @@ class WinogradLoops(Loops):
         down, step = code.i64(self.square * self.position), code.i64(self.position)
         lines, places = (code.i64(n) for n in spec.sizes)
         with code.loop(0, spec.x_blocks) as block, code.loop(0, rows) as i:
-            plane = code.at(item.x, code.mul(block.i, spec.plane), shape.element)
+            plane = code.at(item.x, code.mul(block.i, self.plane), shape.element)
             top = code.add(code.add(item.low, code.mul(i.i, m)), -spec.low[0])
             with code.loop(0, self.across) as j:
                 left = code.add(code.mul(j.i, m), -spec.low[1])
                 tile = code.add(code.mul(i.i, self.across), j.i)
                 at = code.add(code.mul(tile, self.row), code.mul(block.i, spec.x_block))
-                first = code.add(code.mul(top, spec.sizes[1]), left)
+                line = code.binary("arith.subi", top, item.above)
+                first = code.add(code.mul(line, spec.sizes[1]), left)
                 for part in range(shape.parts):
                     lane = part * shape.lanes
                     target = code.at(self.inputs, code.add(at, lane), shape.element)
@@ -92,7 +93,7 @@ class WinogradLoops(Loops):
                         code.call(work, [source, line, place, target, down, step])
                     with code.otherwise():
                         code.call(edge, [code.at(plane, lane, shape.element), top, left, lines,
-                                         places, self.buffer])  # fmt: skip
+                                         places, item.above, self.buffer])  # fmt: skip
                         line, place = code.i64(self.square * shape.lanes), code.i64(shape.lanes)
                         code.call(work, [self.buffer, line, place, target, down, step])
 
@@ -230,18 +231,18 @@ def emit_filters(
 
 _EDGE = (
     ("x", "!llvm.ptr"), ("top", "i64"), ("left", "i64"), ("lines", "i64"), ("places", "i64"),
-    ("to", "!llvm.ptr"),
+    ("above", "i64"), ("to", "!llvm.ptr"),
 )  # fmt: skip
 
 
 def _edge(unit: Unit, spec: BlockedSpec, shape: Shape, tile: int) -> str:
     """Symbol of the function that copies a square which begins at `top`, `left`, with zeros where
-    it lies outside x."""
+    it lies outside x, whose address is that of the line `above`."""
     symbol = f"gm.winograd{tile}_edge_{shape.element}x{shape.lanes}_b{spec.x_block}"
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, _EDGE, traits=("noinline",))
-    x, top, left, lines, places, to = code.args
+    x, top, left, lines, places, above, to = code.args
     square, zero = size(tile), code.i64(0)
 
     def inside(at: Val, room: Val) -> tuple[Val, Val]:
@@ -251,6 +252,7 @@ def _edge(unit: Unit, spec: BlockedSpec, shape: Shape, tile: int) -> str:
 
     with code.loop(0, square) as i:
         line_fits, line = inside(code.add(top, i.i), lines)
+        line = code.binary("arith.subi", line, above)
         row = code.at(x, code.mul(code.mul(line, places), spec.x_block), shape.element)
         with code.loop(0, square) as j:
             fits, place = inside(code.add(left, j.i), places)

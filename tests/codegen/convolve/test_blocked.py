@@ -39,6 +39,7 @@ class Case:
     block: int = 16
     of: str = "f32"
     width: int = 16  # of the weights' blocks
+    plain: bool = False  # x, not in blocks
 
     @property
     def lanes(self) -> int:
@@ -67,6 +68,17 @@ CASES = {
     "groups-of-4": Case(40, 40, (9, 19), groups=10),
     "groups-of-8-stride-2": Case(40, 40, (9, 19), stride=2, groups=5),
     "groups-of-2-plain-result": Case(40, 40, (9, 19), groups=20, block=1),
+    "plain-x": Case(20, 24, (29, 19), plain=True),
+    "plain-x-and-result": Case(50, 70, (37, 41), plain=True, block=1),
+    "plain-x-narrow": Case(20, 24, (9, 5), window=2, pad=0, plain=True),
+    "plain-x-stride-3": Case(33, 16, (35, 16), stride=3, pad=0, plain=True),
+    "plain-x-slices": Case(1024, 48, (5, 5), plain=True),
+    "plain-x-all-padding": Case(5, 16, (2, 3), pad=4, plain=True),
+    "plain-x-groups": Case(64, 32, (28, 9), groups=2, plain=True),
+    "plain-x-groups-of-4": Case(40, 40, (29, 19), groups=10, plain=True),
+    "plain-x-1d": Case(20, 24, (40,), window=5, pad=2, plain=True),
+    "plain-x-f16": Case(20, 24, (9, 11), of="f16", plain=True),
+    "plain-x-f64": Case(20, 24, (9, 11), of="f64", given=8, block=8, width=8, plain=True),
     "1d": Case(20, 24, (40,), window=5, pad=2),
     "slices": Case(1024, 48, (5, 5)),
     "slices-plain-result": Case(1024, 48, (5, 5), block=1),
@@ -83,6 +95,8 @@ def program(case: Case, batch: int | str, follow: bool) -> Function:
     x = (n, -(-case.channels // case.given), *case.sizes, case.given)
     inner = 1 if case.lanes else case.given
     depth = case.lanes or -(-case.channels // case.groups // case.given)
+    if case.plain:
+        x = (n, case.channels, *case.sizes)
     w = (-(-case.filters // case.width), depth, *(case.window,) * rank, inner, case.width)
 
     def body(b: Builder, x: Value, w: Value, shift: Value) -> Value:
@@ -139,7 +153,7 @@ def check(
     x, w, shift = operands(case, batch)
     made = program(case, "n" if symbolic else batch, follow)
     artifact = driver.emit(run_pipeline(made), driver.Options(target=target))
-    given = blocked(x, case.given)
+    given = x if case.plain else blocked(x, case.given)
     packed = blocked_weights(w, 1 if case.lanes else case.given, case.width)
     (y,) = Executable(artifact, threads=threads).run(given, packed, shift)
     want = reference(case, x, w, shift, follow)
@@ -157,7 +171,17 @@ def test_cases(name: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS[1:])
 @pytest.mark.parametrize(
-    "name", ["3x3", "3x3-plain", "7x7-stride-2", "1x1", "depthwise", "groups-of-8-stride-2", "f64"]
+    "name",
+    [
+        "3x3",
+        "3x3-plain",
+        "plain-x-and-result",
+        "7x7-stride-2",
+        "1x1",
+        "depthwise",
+        "groups-of-8-stride-2",
+        "f64",
+    ],
 )
 def test_targets(name: str, target: str) -> None:
     check(CASES[name], 1, target)

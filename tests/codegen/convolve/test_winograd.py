@@ -49,6 +49,7 @@ class Case:
     constant: bool = True
     lines: int = 0
     parts: int = 1
+    plain: bool = False  # x, not in blocks
 
     @property
     def width(self) -> int:
@@ -72,6 +73,9 @@ CASES = {
     "parts": Case(20, 128, (10, 10), parts=2),
     "bands-and-parts": Case(20, 96, (21, 9), lines=8, parts=2),
     "plain-result": Case(20, 24, (9, 18), block=1),
+    "plain-x": Case(20, 24, (21, 19), lines=8, plain=True),
+    "plain-x-and-parts": Case(20, 64, (21, 9), block=1, lines=8, parts=2, plain=True),
+    "plain-x-wide-padding": Case(20, 24, (3, 5), low=(4, 4), high=(4, 4), lines=4, plain=True),
     "run-time-filters": Case(20, 64, (9, 11), constant=False),
     "f64": Case(20, 24, (9, 11), of="f64", block=8),
     "f64-run-time-filters": Case(10, 24, (9, 11), of="f64", block=8, constant=False),
@@ -79,7 +83,7 @@ CASES = {
 
 
 def program(case: Case, batch: int | str, tile: int, w: Array, follow: bool = True) -> Any:
-    kind, width = dtype(case.of), case.width
+    kind = dtype(case.of)
 
     def body(b: Builder, x: Value, shift: Value, given: Value | None = None) -> Value:
         y = b.op(
@@ -91,13 +95,18 @@ def program(case: Case, batch: int | str, tile: int, w: Array, follow: bool = Tr
         moved = b.op("add", y, b.broadcast(shift, y.shape, (1,) if case.block == 1 else (1, 4)))
         return b.op("max", moved, b.full(y.shape, 0, kind))
 
+    x = (case.channels, *case.sizes)
     types = {
-        "x": tensor(kind, batch, -(-case.channels // width), *case.sizes, width),
+        "x": tensor(kind, batch, *(x if case.plain else blocked_shape(case))),
         "shift": tensor(kind, *shift_shape(case)),
     }
     if not case.constant:
         types["w"] = tensor(kind, *w.shape)
     return run_pipeline(run_pipeline(function("f", types, body)), f"winograd{{tile={tile}}}")
+
+
+def blocked_shape(case: Case) -> tuple[int, ...]:
+    return (-(-case.channels // case.width), *case.sizes, case.width)
 
 
 def shift_shape(case: Case) -> tuple[int, ...]:
@@ -150,9 +159,10 @@ def emitted(
 def run(artifact: Any, case: Case, batch: int, threads: int = 1) -> Array:
     x, w, shift = operands(case, batch)
     given = [] if case.constant else [blocked_weights(w, case.width, case.width)]
-    x = blocked(x, case.width)
-    if case.channels % case.width:
-        x[:, -1, ..., case.channels % case.width :] = np.nan  # lanes without a channel
+    if not case.plain:
+        x = blocked(x, case.width)
+        if case.channels % case.width:
+            x[:, -1, ..., case.channels % case.width :] = np.nan  # lanes without a channel
     (y,) = Executable(artifact, threads=threads).run(x, shift, *given)
     return y if case.block == 1 else unblocked(y, case.filters)
 
