@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 MAGIC = b"GMARTFCT"
-VERSION = 3
+VERSION = 4
 MAX_HEADER = 16 << 20
 MAX_OBJECT = 4 << 30
 # magic, version, header bytes, bytes of object and constants, sha256 of all that
@@ -96,7 +96,8 @@ class Constant:
 class Artifact:
     """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it).
 
-    `parts` are further objects, which the first one is linked with.
+    `parts` are further objects, which the first one is linked with. `donated` has for each output
+    the number of the input whose memory it is written into, -1 where it has its own.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Artifact:
     profiled: bool = False
     constants: tuple[Constant, ...] = ()
     parts: tuple[bytes, ...] = ()
+    donated: tuple[int, ...] = ()
 
     @property
     def arena_entry(self) -> str:
@@ -172,7 +174,7 @@ class Artifact:
         return _artifact(fields, code)
 
 
-_PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled")
+_PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled", "donated")
 
 
 def _digest(*pieces: bytes | memoryview) -> bytes:
@@ -208,11 +210,28 @@ def _artifact(fields: Any, code: memoryview) -> Artifact:
         arena_bytes=read.optional_int("arena_bytes"),
         profiled=read.bool("profiled"),
         constants=constants,
+        donated=tuple(_expect(x, int, "donated") for x in read.list("donated")),
     )
     read.done()
+    if artifact.donated:
+        _check_donated(artifact)
     if not artifact.entry.startswith("gm_"):
         raise ArtifactError(f"artifact entry {artifact.entry!r} lacks the prefix gm_")
     return artifact
+
+
+def _check_donated(artifact: Artifact) -> None:
+    inputs, outputs, donated = artifact.inputs, artifact.outputs, artifact.donated
+    taken = [number for number in donated if number != -1]
+    fit = len(donated) <= len(outputs) and len(set(taken)) == len(taken)
+    if not fit or any(
+        not 0 <= number < len(inputs)
+        or inputs[number].strided
+        or (inputs[number].dtype, inputs[number].shape) != (output.dtype, output.shape)
+        for output, number in zip(outputs, donated, strict=False)
+        if number != -1
+    ):
+        raise ArtifactError(f"artifact donates inputs that fit no output: {donated}")
 
 
 def _constants(records: list[Any], code: memoryview) -> tuple[Constant, ...]:

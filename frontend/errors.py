@@ -47,6 +47,7 @@ CODES: dict[str, tuple[str, type[Exception]]] = {
     "GM044": ("Arguments do not fit the function", TypeError),
     "GM045": ("Invalid dynamic dims", ValueError),
     "GM046": ("Structures differ", TypeError),
+    "GM047": ("A donated argument cannot be reused", ValueError),
     "GM050": ("Branches give different results", TypeError),
     "GM051": ("A loop's state changes its type", TypeError),
     "GM052": ("A predicate must be one bool", TypeError),

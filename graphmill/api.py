@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill import driver
+from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
 from graphmill.forms import Way, call
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
@@ -28,6 +29,7 @@ from graphmill.passes.state import state
 from graphmill.passes.winograd import TILES
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
+from graphmill.runtime.donation import DonationError
 from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
 from graphmill.runtime.forms import Call
@@ -61,6 +63,7 @@ class Jit(Dispatcher):
         pipeline: str | None = None,
         tune: float = 0,
         winograd: int = 0,
+        donate: Sequence[str] = (),
     ) -> None:
         functools.update_wrapper(self, function)
         self.__name__: str = getattr(function, "__name__", type(function).__name__)
@@ -68,6 +71,7 @@ class Jit(Dispatcher):
         self.function = function
         self.static = tuple(static)
         self.dynamic = dict(dynamic or {})
+        self.donate = tuple(donate)
         self.threads = threads
         self.tune = tune
         self.options = Options(check=tuple(check), winograd=winograd)
@@ -77,6 +81,7 @@ class Jit(Dispatcher):
         self._known_arguments()
         self._pending = threading.local()
         self._out_trees: dict[Any, Tree] = {}
+        self._paths: dict[Tree, tuple[str, ...]] = {}  # of the leaves, where some are donated
         # an edit to the function, or to what it calls or reads by name, compiles again
         super().__init__(
             self._compile_flat, watch=functools.partial(Watch, function, native.digest)
@@ -85,7 +90,8 @@ class Jit(Dispatcher):
     def _known_arguments(self) -> None:
         names = self._signature.parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in names.values())
-        for what, given in (("static", self.static), ("dynamic", self.dynamic)):
+        options = {"static": self.static, "dynamic": self.dynamic, "donate": self.donate}
+        for what, given in options.items():
             for name in given:
                 if name not in names and not open_ended:
                     raise error(
@@ -102,6 +108,10 @@ class Jit(Dispatcher):
         given, keywords, static = self._split(args, kwargs)
         leaves, tree = flatten((given, keywords))
         key = (tree, self._static_key(static))
+        if self.donate:
+            if tree not in self._paths:
+                self._paths[tree] = argument_paths(self.function, tree)
+            check_leaves(leaves, self._paths[tree], self.donate)
         self._pending.call = (tree, static, key)
         way = Way(len(args), tuple(kwargs))
 
@@ -114,6 +124,8 @@ class Jit(Dispatcher):
             raise hide_internal_frames(problem) from None
         except CheckError as problem:
             raise check_failed(problem) from None
+        except DonationError as problem:
+            raise refused(problem) from None
         return self._out_trees[key].unflatten(outputs)
 
     def _split(
@@ -194,7 +206,8 @@ class Jit(Dispatcher):
     ) -> Traced:
         specs, paths = self._specs(leaves, tree, static)
         args, kwargs = tree.unflatten(specs)
-        return trace(self.function, args, kwargs, static=static, paths=paths, stays=stays)
+        traced = trace(self.function, args, kwargs, static=static, paths=paths, stays=stays)
+        return with_donated(traced, self.donate)
 
     def _specs(
         self, leaves: Sequence[Any], tree: Tree, static: Mapping[str, Any]
@@ -203,8 +216,7 @@ class Jit(Dispatcher):
         specs = []
         for leaf, path in zip(leaves, paths, strict=True):
             made = argument_spec(leaf, path)
-            root = path.split("[")[0].split(".")[0]
-            wanted = self.dynamic.get(path, self.dynamic.get(root) if root == path else None)
+            wanted = self.dynamic.get(path)
             if wanted is not None:
                 made = with_dynamic(made, wanted, path)
             specs.append(_with_layout(made, leaf))
@@ -297,6 +309,7 @@ def jit(
     pipeline: str | None = None,
     tune: float = 0,
     winograd: bool | int = False,
+    donate: str | Sequence[str] = (),
 ) -> Any:
     """Compile a NumPy-style function when it is called; usable as `@gm.jit` or `@gm.jit(…)`.
 
@@ -312,6 +325,10 @@ def jit(
     channels in f32 the largest error, as a share of the largest result, is 0.9e-6 to 2.0e-6
     without it, 0.3e-6 to 1.0e-6 with 2 and 1.4e-6 to 4.0e-6 with 4. An infinity or NaN makes
     neighbours in its tile NaN, too, and so do elements within a factor of 1000 of overflow.
+
+    `donate` names arguments whose arrays a call may overwrite: each becomes a result of its dtype
+    and shape, is updated in place where that is possible, and is returned itself, so that a cache
+    is not copied.
 
     Raises `GraphmillError` at the first call for what cannot be compiled.
     """
@@ -329,6 +346,7 @@ def jit(
     options: dict[str, Any] = {
         "static": statics, "dynamic": dynamic, "check": names, "threads": threads,
         "pipeline": pipeline, "tune": tune, "winograd": tile,
+        "donate": (donate,) if isinstance(donate, str) else tuple(donate),
     }  # fmt: skip
     if function is None:
         return lambda f: Jit(f, **options)
@@ -371,6 +389,7 @@ def build(
         base = one.options if isinstance(one, Jit) else Options()
         try:
             traced = trace(plain, tuple(arguments), name=name)
+            traced = with_donated(traced, one.donate if isinstance(one, Jit) else ())
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         chosen = replace(base, target=target)

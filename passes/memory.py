@@ -7,7 +7,7 @@ After the pass each op outside fusions has `buffers`, one string per tensor resu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike
@@ -35,13 +35,19 @@ def memory(function: Function) -> Function:
 
     Values that are returned or yielded get memory of their own: a `copy` is inserted where one
     is a parameter, a constant, a block argument or given twice. A loop's results and what its
-    body yields as carries keep their places for the whole loop.
+    body yields as carries keep their places for the whole loop. A result that takes over a donated
+    parameter's memory is made there where the last op that reads the parameter can overwrite it,
+    or is only written later; else it is copied there in the end.
     """
     function = function.clone()
     _pack_strided(function.block)
-    _own_results(function.block)
+    _own_results(function.block, _in_place(function))
     planner = _Planner(function)
     planner.run()
+    while clashing := planner.clashing():
+        _copy_last(function.block, clashing)
+        planner = _Planner(function)
+        planner.run()
     function.attrs["arena_bytes"] = planner.arena
     return function
 
@@ -68,14 +74,24 @@ def _pack_strided(block: Block) -> None:
             op.set_operand(i, copies[value])
 
 
-def _own_results(block: Block) -> None:
-    """Insert copies so that each value the terminator gives has memory of its own."""
+def _in_place(function: Function) -> set[int]:
+    """The results that are a parameter donated for them."""
+    numbers = enumerate(function.attrs.get("donated", ()))
+    results = function.results
+    return {i for i, n in numbers if n >= 0 and origin(results[i]) is function.params[n]}
+
+
+def _own_results(block: Block, there: Set[int] = frozenset()) -> None:
+    """Insert copies so that each value the terminator gives has memory of its own.
+
+    Results `there` are where they shall be.
+    """
     for op in block.ops[:]:
         if op.regions and op.name not in SEALED:
             for number, region in enumerate(op.regions):
                 _own_results_of_region(op, number, region.block)
     if block.terminator.name == "return":
-        _copy_shared(block, range(len(block.yielded)))
+        _copy_shared(block, [i for i in range(len(block.yielded)) if i not in there])
 
 
 def _own_results_of_region(op: Op, number: int, block: Block) -> None:
@@ -104,6 +120,18 @@ def _copy_shared(block: Block, positions: Sequence[int]) -> None:
         count("copies")
 
 
+def _copy_last(block: Block, positions: Sequence[int]) -> None:
+    """Copy results behind everything else."""
+    terminator = block.terminator
+    for i in positions:
+        builder = Builder(block, terminator)
+        builder.loc, builder.scope = terminator.loc, terminator.scope
+        copied = builder.op("copy", terminator.operands[i])
+        copied.name = terminator.operands[i].name
+        terminator.set_operand(i, copied)
+        count("copies to donated memory")
+
+
 def origin(value: Value) -> Value:
     """The value whose memory a view shows."""
     while value.op is not None and value.op.name in VIEWS:
@@ -127,20 +155,56 @@ class _Planner:
         self.order: list[tuple[int, Op]] = []
         self.alias: dict[Value, int] = {}
         self.arena: DimLike = 0
+        self.started: dict[Value, int] = {}
+        self.donated: dict[Storage, Storage] = {}  # a result's storage: the parameter's
 
     def run(self) -> None:
         for param in self.function.params:
             self.storage[param] = Storage(0, 0, 0, "given")
         forever = 1 << 60
+        numbers = self.function.attrs.get("donated", ())
         for i, value in enumerate(self.function.results):
             if isinstance(value.type, TensorType):
-                self.storage[origin(value)] = Storage(0, 0, forever, f"out:{i}")
+                storage = Storage(0, 0, forever, f"out:{i}")
+                if i < len(numbers) and numbers[i] >= 0:
+                    param = self.function.params[numbers[i]]
+                    if origin(value) is param:
+                        continue
+                    self.donated[storage] = self.storage[param]
+                    self.storage[param].size = param.tensor.nbytes
+                self.storage[origin(value)] = storage
         self._time(self.function.block)
+        for time, op in reversed(self.order):
+            if any(self.storage[r].find() in self.donated for r in op.results if r in self.storage):
+                self._reuse(time, op)
         for time, op in self.order:
             self._reuse(time, op)
         self.arena = allocate(self._roots())
         for _, op in self.order:
             self._write(op)
+
+    def clashing(self) -> list[int]:
+        """The results that would be written into donated memory before it has been read."""
+        first: dict[Storage, tuple[int, Value]] = {}
+        for value, start in self.started.items():
+            storage = self.storage[value].find()
+            if storage in self.donated and value.op is not None and value.op.name not in VIEWS:
+                first[storage] = min(first.get(storage, (start, value)), (start, value),
+                                     key=lambda pair: pair[0])  # fmt: skip
+        return [
+            int(storage.fixed.removeprefix("out:"))
+            for storage, (start, value) in first.items()
+            if start <= self.donated[storage].end and not self._inherits(value, storage)
+        ]
+
+    def _inherits(self, value: Value, storage: Storage) -> bool:
+        """Whether an op overwrites the donated parameter itself, being the last to read it."""
+        op, k = value.op, self.alias.get(value)
+        return (
+            op is not None
+            and k is not None
+            and (self.storage[op.operands[k]].find() is self.donated[storage])
+        )
 
     def _roots(self) -> list[Storage]:
         found = {s.find(): None for s in self.storage.values()}
@@ -165,6 +229,7 @@ class _Planner:
 
     def _place(self, op: Op, start: int) -> None:
         for result in op.results:
+            self.started[result] = start
             if not isinstance(result.type, TensorType) or result in self.storage:
                 continue
             if op.name in VIEWS:
@@ -241,7 +306,11 @@ class _Planner:
         if other.end != time or other.size != size or self._shares(op, other) > 1:
             return
         if own.fixed:
-            self._start_in_result(op, number, k)
+            if self.donated.get(own) is other:
+                self.alias[op.results[number]] = k
+                count("in place of a parameter")
+            else:
+                self._start_in_result(op, number, k)
             return
         turning = own.turns is not None and own.turns == other.turns
         if (other.fixed or own.turns is not None) and not turning:

@@ -2,7 +2,8 @@
 
 A kernel cannot check its arguments and a crash cannot be caught, so everything is checked before
 the call: number of arguments, dtype, rank, static dims, symbolic dims (equal wherever they occur,
-within their bounds), alignment, strides and byte order. Outputs are always new arrays.
+within their bounds), alignment, strides and byte order. Outputs are new arrays, but for those that
+take over a donated argument's memory: they are that argument.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, Constan
 from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
+from graphmill.runtime.donation import check_donated
 from graphmill.runtime.loader import LoadedObject
 from graphmill.runtime.threads import num_threads
 
@@ -123,6 +125,8 @@ class Executable:
         except DimError as error:
             raise ArtifactError(str(error)) from None
         self.constants = _placed(artifact.constants)
+        self.donated = [(i, n) for i, n in enumerate(artifact.donated) if n >= 0]
+        self._names = [spec.name for spec in artifact.inputs]
         self._plans: dict[tuple[object, ...], _Plan] = {}
         first = _CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
@@ -219,10 +223,10 @@ class Executable:
 
     # -- calling ---------------------------------------------------------------------------
     def run(self, *args: Any) -> tuple[Array, ...]:
-        """Outputs for these arguments, as a tuple of new arrays.
+        """Outputs for these arguments, as a tuple of new arrays and of donated arguments.
 
-        Raises TypeError for a wrong number or dtype, ValueError for a wrong shape, `CheckError`
-        from a checked executable, MemoryError.
+        Raises TypeError for a wrong number or dtype, ValueError for a wrong shape, `DonationError`,
+        `CheckError` from a checked executable, MemoryError.
         """
         arrays = self._arrays(args)
         workers = self.threads or num_threads()
@@ -230,6 +234,8 @@ class Executable:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(arrays, workers)
+        if self.donated:
+            check_donated(arrays, [n for _, n in self.donated], self._names)
         strides: list[int] = []
         for k, want in enumerate(self.inputs):
             array = arrays[k]
@@ -237,7 +243,11 @@ class Executable:
                 array = arrays[k] = buffers.fit(array, want.dtype, want.spec.strided)
             if want.spec.strided:
                 strides += [step // want.dtype.itemsize for step in array.strides]
-        outputs = tuple([buffers.empty(shape, dtype) for shape, dtype in plan.outputs])
+        given = {i: arrays[n] for i, n in self.donated} if self.donated else {}
+        outputs = tuple([
+            given[i] if i in given else buffers.empty(shape, dtype)
+            for i, (shape, dtype) in enumerate(plan.outputs)
+        ])  # fmt: skip
         words = plan.words
         if strides:
             words = (_WORD * (len(plan.dims) + len(strides)))(*plan.dims, *strides)

@@ -219,6 +219,7 @@ def record_for(executable: Executable, args: Sequence[Any], call: Call) -> Recor
     given = [*args, *[state.value for state in executable.reads]]
     if (
         artifact.profiled
+        or executable.donated  # a call that fails on the way cannot be tried again
         or len(given) != len(artifact.inputs)
         or len(artifact.outputs) > LAYOUT["MAX_OUTPUTS"]
         or pointers > LAYOUT["POINTERS"]

@@ -24,6 +24,7 @@ from graphmill.codegen.artifact import ITEMSIZES, ArgSpec
 from graphmill.runtime import buffers
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, Code, DimError, compile_dim, run, solve
+from graphmill.runtime.donation import check_donated
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -31,7 +32,7 @@ _MACHINES = {62: ("x86_64", "AMD64"), 183: ("aarch64", "arm64")}
 _OWNER = b"Graphmill\0"
 _DIGEST_BYTES = 32
 _PT_NOTE = 4
-_FORMAT = 1
+_FORMAT = 2
 _WORD = ctypes.c_int64
 # shapes whose plan a function keeps; with symbolic dims there are many
 _MAX_PLANS = 1024
@@ -178,11 +179,13 @@ class _Control:
 
 
 class Function:
-    """One function of a library, called with arrays; results are new arrays.
+    """One function of a library, called with arrays; results are new arrays, and those arguments
+    whose memory was donated.
 
     Takes what a jitted function takes for the same specification: NumPy arrays, DLPack producers,
     Python numbers for 0-d inputs. Raises TypeError for a wrong number or dtype of arguments,
-    ValueError for a wrong shape, MemoryError, `LibraryError` for what the code itself reports.
+    ValueError for a wrong shape or a donated array that cannot be overwritten, MemoryError,
+    `LibraryError` for what the code itself reports.
     """
 
     def __init__(self, record: Mapping[str, Any], code: ctypes.CDLL, control: _Control) -> None:
@@ -203,7 +206,9 @@ class Function:
         self._control = control
         self._entry = code[record["symbol"]]
         self._entry.restype = ctypes.c_int32
-        pointers = len(self.inputs) + len(self.outputs)
+        self._donated = {i: n for i, n in enumerate(record["donated"]) if n >= 0}
+        self._names = [spec.name for spec in self.inputs]
+        pointers = len(self.inputs) + len(self.outputs) - len(self._donated)
         self._entry.argtypes = (
             *[ctypes.c_void_p] * pointers,
             *[_WORD] * len(self.dims),
@@ -214,17 +219,21 @@ class Function:
         """The output, or a tuple of the outputs when there are several."""
         arrays = self._arrays(args)
         dims, shapes = self._plan(arrays)
-        outputs = [
-            buffers.empty(shape, dtype)
-            for shape, dtype in zip(shapes, self._output_dtypes, strict=True)
-        ]
+        check_donated(arrays, list(self._donated.values()), self._names)
+        own = {
+            i: buffers.empty(shapes[i], dtype)
+            for i, dtype in enumerate(self._output_dtypes)
+            if i not in self._donated
+        }
         strides = [
             (_WORD * arrays[i].ndim)(*[step // arrays[i].itemsize for step in arrays[i].strides])
             for i in self._strided
         ]
-        status = self._entry(*map(buffers.address, (*arrays, *outputs)), *dims, *strides)
+        status = self._entry(*map(buffers.address, (*arrays, *own.values())), *dims, *strides)
         if status:
             raise self._error(status)
+        given = {i: arrays[n] for i, n in self._donated.items()}
+        outputs = [given[i] if i in given else own[i] for i in range(len(self.outputs))]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _plan(self, arrays: Sequence[Array]) -> tuple[list[int], list[list[int]]]:
@@ -261,6 +270,8 @@ class Function:
         array = buffers.as_array(value)
         if array.dtype != dtype:
             raise TypeError(self._mismatch(position, array))
+        if position in self._donated.values() and array.dtype.isnative:
+            return array  # as it is, or not at all
         return buffers.fit(array, dtype, spec.strided)
 
     def _mismatch(self, position: int, array: Array, known: Mapping[str, int] | None = None) -> str:

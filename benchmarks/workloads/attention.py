@@ -36,4 +36,7 @@ WORKLOADS = (
     attention("attention_1024_causal", "causal attention", 12, 1024, 1024, causal=True),
     attention("attention_token_256", "attention of one query", 12, 1, 256),
     attention("attention_token_2048", "attention of one query", 12, 1, 2048),
+    attention("attention_token_4096", "attention of one query", 12, 1, 4096),
+    attention("attention_grouped_4096", "one query of 12 heads that share keys", 2, 6, 4096),
+    attention("attention_queries_8", "attention of eight queries", 12, 8, 1024),
 )

@@ -10,8 +10,8 @@ _TOP = """\
 /* {library}: functions compiled by Graphmill for {target}.
  *
  * Arrays are C-contiguous (row-major) and aligned to their element type, unless said otherwise.
- * The caller owns all memory; outputs must not overlap inputs or each other. A pointer to an array
- * without elements may be NULL.
+ * The caller owns all memory; arrays that are written must not overlap others. A pointer to an
+ * array without elements may be NULL.
  *
  * Every function returns GML_OK (0) or an error code and then says more in
  * gml_{library}_last_error(); outputs are unspecified after an error. Nothing aborts, prints or
@@ -119,6 +119,8 @@ def _function(signature: Signature) -> str:
 
 def _describe(argument: Argument) -> str:
     way = "output" if argument.output else "input"
+    if argument.becomes:
+        way = f"input, overwritten with the output {_plain(argument.becomes)}"
     _, parts, note = C_TYPES[argument.spec.dtype]
     count = " * ".join(f"({d})" if " " in str(d) else str(d) for d in argument.spec.shape) or "1"
     count = f"2 * {count}" if parts == 2 else count

@@ -13,7 +13,7 @@ from graphmill.codegen.aot.signature import BuildError, Signature
 from graphmill.codegen.aot.weights import Blob
 from graphmill.codegen.cpu.target import Target
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,18 @@ def metadata(plan: Plan) -> str:
 
 
 def _function(signature: Signature) -> dict[str, object]:
-    arrays = [{"c_name": a.name, "c_type": a.c_type, **asdict(a.spec)} for a in signature.arrays]
-    count = len(signature.inputs)
+    artifact, count = signature.artifact, len(signature.inputs)
+    arrays = [
+        {"c_name": signature.arrays[k].name, "c_type": signature.arrays[k].c_type, **asdict(spec)}
+        for k, spec in zip(signature.pointers, (*artifact.inputs, *artifact.outputs), strict=True)
+    ]
     return {
-        "name": signature.artifact.name,
+        "name": artifact.name,
         "symbol": signature.symbol,
         "prototype": signature.prototype(),
         "inputs": arrays[:count],
         "outputs": arrays[count:],
+        "donated": list(artifact.donated),
         "dims": [{"c_name": name, **asdict(spec)} for name, spec in signature.dims],
     }
 

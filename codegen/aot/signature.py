@@ -1,7 +1,8 @@
 """The C face of a compiled graph: names, C types and the order of arguments.
 
 Everything that speaks of a public function (wrapper, header, example, metadata) reads it here.
-The order is: inputs, outputs, dims, then one pointer to strides for each strided input.
+The order is: inputs, outputs, dims, then one pointer to strides for each strided input. An input
+whose memory was donated to an output is both; that output has no pointer of its own.
 """
 
 from __future__ import annotations
@@ -52,11 +53,20 @@ class BuildError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One array of a public function: its C name and specification."""
+    """One array of a public function: its C name and specification.
+
+    `becomes` is the name of the output that an input is overwritten with, if it is.
+    """
 
     name: str
     spec: ArgSpec
     output: bool
+    becomes: str = ""
+
+    @property
+    def written(self) -> bool:
+        """Whether the function writes to it."""
+        return self.output or bool(self.becomes)
 
     @property
     def c_type(self) -> str:
@@ -70,11 +80,15 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A public function: its symbol and its arguments in C order."""
+    """A public function: its symbol and its arguments in C order.
+
+    `pointers` has for each input and each output of the artifact the argument that points to it.
+    """
 
     artifact: Artifact
     symbol: str
     arrays: tuple[Argument, ...]
+    pointers: tuple[int, ...]
     dims: tuple[tuple[str, DimSpec], ...]
     strides: tuple[tuple[str, Argument], ...]
 
@@ -86,7 +100,7 @@ class Signature:
     @property
     def outputs(self) -> tuple[Argument, ...]:
         """The arrays that are written."""
-        return tuple(a for a in self.arrays if a.output)
+        return tuple(a for a in self.arrays if a.written)
 
     def parameters(self) -> list[str]:
         """The parameters' names in C order."""
@@ -95,7 +109,7 @@ class Signature:
 
     def prototype(self) -> str:
         """The C declaration, without a semicolon."""
-        parameters = [f"{'' if a.output else 'const '}{a.c_type} *{a.name}" for a in self.arrays]
+        parameters = [f"{'' if a.written else 'const '}{a.c_type} *{a.name}" for a in self.arrays]
         parameters += [f"int64_t {name}" for name, _ in self.dims]
         parameters += [f"const int64_t *{name}" for name, _ in self.strides]
         return f"int32_t {self.symbol}({', '.join(parameters) or 'void'})"
@@ -107,18 +121,20 @@ def signature(artifact: Artifact, symbol: str) -> Signature:
     known: set[str] = {symbol}
     dims = unique((d.name for d in artifact.dims), known)
     specs = (*artifact.inputs, *artifact.outputs)
-    names = unique((s.name for s in specs), known)
+    names = list(unique((s.name for s in specs), known))
     count = len(artifact.inputs)
-    arrays = tuple(
-        Argument(name, spec, i >= count)
-        for i, (name, spec) in enumerate(zip(names, specs, strict=True))
-    )
+    donated = {count + i: n for i, n in enumerate(artifact.donated) if n >= 0}
+    becomes = {n: specs[i].name for i, n in donated.items()}
+    own = [i for i in range(len(specs)) if i not in donated]
+    arrays = tuple(Argument(names[i], specs[i], i >= count, becomes.get(i, "")) for i in own)
+    pointers = tuple(own.index(donated.get(i, i)) for i in range(len(specs)))
     strided = [a for a in arrays if a.spec.strided and not a.output]
     strides = unique((f"{a.name}_strides" for a in strided), known)
     return Signature(
         artifact,
         symbol,
         arrays,
+        pointers,
         tuple(zip(dims, artifact.dims, strict=True)),
         tuple(zip(strides, strided, strict=True)),
     )

@@ -108,7 +108,7 @@ def _function(index: int, signature: Signature, offsets: Sequence[int]) -> str:
         lines += [f"if {beyond}:", f"    return bad_dim({arguments})"]
     for k, argument in enumerate(signature.arrays):
         lines += _check(f"a{k}", argument, name, dims)
-    pointers = [f"a{k}" for k in range(len(signature.arrays))]
+    pointers = [f"a{k}" for k in signature.pointers]
     pointers += [f"weights_at() + {offset}" for offset in offsets]
     lines += [f"args = stack({max(len(pointers), 1)})"]
     lines += [f"args[{k}] = {pointer}" for k, pointer in enumerate(pointers)]

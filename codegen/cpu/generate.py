@@ -175,6 +175,7 @@ def _artifact(
         arena_bytes=None,
         profiled=host.profiled,
         constants=constants,
+        donated=tuple(function.attrs.get("donated", ())),
     )
 
 

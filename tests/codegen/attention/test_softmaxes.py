@@ -215,3 +215,19 @@ def test_hidden_rows_and_special_values(spelling: Form) -> None:
     got = planned.run(q, k, v, seen)[0]
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 9, 40, 64, 100])
+def test_results_do_not_depend_on_threads(rows: int) -> None:
+    """Bit by bit, hidden rows and a window included; 1200 keys are several chunks."""
+    rng = np.random.default_rng(rows)
+    q, k, v = (rng.normal(size=(1, 3, n, 16)).astype(np.float32) for n in (rows, 1200, 1200))
+
+    def run(q: Any, k: Any, v: Any, at: Any) -> Any:
+        away = at + np.arange(rows)[:, None] - np.arange(1200)
+        return softmax(np.where((away >= 0) & (away < 900), scores(q, k), -np.inf)) @ v
+
+    at = np.int64(1100)
+    one, *others = (gm.jit(run, threads=n)(q, k, v, at) for n in (1, 2, 3))
+    for other in others:
+        np.testing.assert_array_equal(one, other)
