@@ -10,12 +10,12 @@ import opcode
 import os.path
 import re
 import sys
-from dataclasses import dataclass
 from types import CodeType, FrameType
 
 import numpy as np
 
 from graphmill.ir.graph import Location
+from graphmill.records import record
 
 MAX_DEPTH = 8
 MAX_CODES = 4096
@@ -38,7 +38,7 @@ _CACHE, _RETURN = opcode.opmap["CACHE"], opcode.opmap["RETURN_VALUE"]
 RETURNED = "return"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Site:
     """A bytecode position in user code: its location, and the variable its value goes to."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
@@ -18,6 +18,7 @@ from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
 from graphmill.keys import cache_key
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
+from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiler, threads
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """What a compilation depends on besides the function and its specs."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
+from graphmill.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class DType:
     """A scalar type. `kind` is one of `b i u f c` (bool, signed, unsigned, float, complex)."""
 

@@ -20,8 +20,10 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.resources import files
+
+from graphmill.records import record
 
 _BINARY = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.Mod: "srem",
@@ -104,7 +106,7 @@ class WordsError(SyntaxError):
     """Source outside the word language, with the line it stands on."""
 
 
-@dataclass
+@record(frozen=False)
 class _Names:
     constants: dict[str, int] = field(default_factory=dict)
     functions: dict[str, int] = field(default_factory=dict)
