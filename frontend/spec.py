@@ -115,7 +115,9 @@ def _parse(text: str) -> TensorType:
 
 def array_type(of: Any) -> TensorType | None:
     """The type of an array of any library (by its dtype and shape); None for what is none."""
-    if isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
+    # a plain array is none of these, and to name np.ma would import it
+    foreign = type(of) is not np.ndarray
+    if foreign and isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
         return None
     shape = getattr(of, "shape", None)
     if not isinstance(shape, tuple | list) and not hasattr(shape, "__iter__"):
