@@ -159,12 +159,9 @@ def texts(planned: Function, options: Options) -> dict[str, str]:
 
 def target(options: Options) -> Target:
     """The CPU that the options name, with what was measured on it."""
-    from graphmill.codegen.cpu.target import target as named
-    from graphmill.schedules import with_known
+    from graphmill.targets import target as named
 
-    return (
-        with_known(named(options.target)) if options.target == "native" else named(options.target)
-    )
+    return named(options.target)
 
 
 def _memory_text(planned: Function) -> str:

@@ -21,7 +21,7 @@ import ast
 import hashlib
 from collections.abc import Mapping
 from dataclasses import field
-from importlib.resources import files
+from pathlib import Path
 
 from graphmill.records import record
 
@@ -166,7 +166,7 @@ def to_object(
         llvm.initialize_native_asmprinter()
     triple = triple or llvm.get_process_triple()
     machine = llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=features, opt=effort, reloc="pic", codemodel="default"
+        cpu=cpu, features=features, opt=effort, reloc="pic", codemodel="small"
     )
     # a context of its own: another thread may be compiling in LLVM's global one
     context = llvm.create_context()
@@ -188,9 +188,8 @@ def fingerprint() -> str:
     """Changes whenever the object code of some word module in this package would."""
     import llvmlite
 
-    folder = files("graphmill.codegen.cpu")
-    texts = [f.read_bytes() for f in sorted(folder.iterdir(), key=lambda f: f.name)
-             if f.name.endswith(".words") or f.name == "words.py"]  # fmt: skip
+    here = Path(__file__)
+    texts = [file.read_bytes() for file in (here, *sorted(here.parent.glob("*.words")))]
     digest = hashlib.sha256(b"\0".join(texts)).hexdigest()
     return f"{digest} llvmlite {llvmlite.__version__}"
 
