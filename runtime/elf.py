@@ -36,6 +36,7 @@ _DIRECT, _NEAR, _SLOT = "direct", "near", "slot"
 _WANTS = {_64: _DIRECT, _PC64: _DIRECT, 2: _NEAR, 4: _NEAR, 9: _SLOT, 41: _SLOT, 42: _SLOT}
 _STUB = b"\xff\x25"  # jmp [rip + distance]
 _STUB_SIZE = 8
+_MOST = 1 << 30  # bytes of a program
 
 
 class Section(NamedTuple):
@@ -111,11 +112,10 @@ class Object:
         return found
 
     def content(self, index: int) -> bytes:
-        """A section's bytes."""
+        """What stands in the file of a section; nothing of one that begins as zeros."""
         section = self.sections[index]
-        if section.kind == _NOBITS:
-            return bytes(section.size)
-        return self.data[section.offset : section.offset + section.size]
+        size = 0 if section.kind == _NOBITS else section.size
+        return self.data[section.offset : section.offset + size]
 
     def relocations(self) -> Iterator[tuple[int, int, int, int, int]]:
         """(section, place in it, kind, symbol, addend) of all that the program leaves open."""
@@ -145,6 +145,7 @@ class Linked:
         try:
             self._slots = self._count_slots()
             self._place()
+            self._copy()
             self._fill_slots()
             for number in range(len(objects)):
                 self._fill_in(number)
@@ -173,7 +174,7 @@ class Linked:
         return not symbol.section and symbol.name not in self._own
 
     def _place(self) -> None:
-        """Lay out and copy: code and jumps, then slots and constants, then variables."""
+        """Lay out code and jumps, then slots and constants, then variables."""
         count, end = len(self._slots), 0
         self._starts: list[dict[int, int]] = [{} for _ in self._objects]
         begins = []
@@ -189,13 +190,19 @@ class Linked:
                 stubs = end = end + -end % _STUB_SIZE
                 end += _STUB_SIZE * count
             end += -end % mmap.PAGESIZE
+        if end > _MOST:
+            raise ArtifactError("the ELF object wants more memory than near addresses reach")
         self._memory = mmap.mmap(-1, max(end, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._stubs, self._table = self._base + stubs, self._base + begins[_CONSTANT]
         self._variables = self._base + begins[_VARIABLE]
+
+    def _copy(self) -> None:
+        """Copy the sections; then it is known where every symbol is."""
         for number, of in enumerate(self._objects):
             for index, start in self._starts[number].items():
-                self._memory[start : start + of.sections[index].size] = of.content(index)
+                content = of.content(index)
+                self._memory[start : start + len(content)] = content
             for symbol in of.symbols:
                 if symbol.is_global and symbol.section:
                     if symbol.name in self.addresses:
