@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.workers import Workers
-from graphmill.dumping import Recorder, recorder
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
 from graphmill.keys import cache_key
@@ -24,6 +23,7 @@ from graphmill.runtime import knobs, native, profiler, threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
+    from graphmill.dumping import Recorder
 
 
 @record
@@ -89,6 +89,7 @@ def compile_function(function: Function, options: Options) -> Artifact:
 
 def build(function: Function, options: Options) -> Artifact:
     """Run the passes and generate code, telling the recorder and the profiler each stage."""
+    from graphmill.dumping import recorder
     from graphmill.failure import reproducible
 
     with closing(recorder(function.name)) as record, reproducible(function, options):

@@ -13,9 +13,9 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import NamedTuple
 
 from graphmill.codegen.artifact import ArtifactError
+from graphmill.records import record
 
 X86_64 = 62
 
@@ -39,7 +39,8 @@ _STUB_SIZE = 8
 _MOST = 1 << 30  # bytes of a program
 
 
-class Section(NamedTuple):
+@record
+class Section:
     """A section header."""
 
     name: int
@@ -61,7 +62,8 @@ class Section(NamedTuple):
         return _VARIABLE if self.flags & _WRITE else _CONSTANT
 
 
-class Symbol(NamedTuple):
+@record
+class Symbol:
     """A symbol; `section` 0 says that it is defined elsewhere."""
 
     name: str
@@ -82,7 +84,7 @@ class Object:
             self.machine = header[4]
             offset, size, count = header[8], header[13], header[14]
             self.sections = [
-                Section._make(_SECTION.unpack_from(data, offset + k * size)) for k in range(count)
+                Section(*_SECTION.unpack_from(data, offset + k * size)) for k in range(count)
             ]
             self.symbols = [symbol for table in self.sections for symbol in self._read(table)]
         except (struct.error, IndexError) as error:

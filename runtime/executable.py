@@ -10,11 +10,12 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, Constant
+from graphmill.records import record
 from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
@@ -70,7 +71,8 @@ class Input:
         return f"argument {self.position} ({self.spec.name})"
 
 
-class _Plan(NamedTuple):
+@record
+class _Plan:
     """What calls of the same shapes share: dims, also as words; outputs; scratch bytes."""
 
     dims: list[int]

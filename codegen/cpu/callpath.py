@@ -16,8 +16,7 @@ PARTS = ("call", "arrays", "arguments", "structures", "variables")
 def source() -> str:
     """The call path's source text."""
     here = Path(__file__)
-    return "
-".join(here.with_name(f"{p}.words").read_text(encoding="utf-8") for p in PARTS)
+    return "\n".join(here.with_name(f"{p}.words").read_text(encoding="utf-8") for p in PARTS)
 
 
 def llvm_ir(triple: str, layout: Mapping[str, int]) -> str:
