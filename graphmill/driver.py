@@ -137,7 +137,7 @@ def emit(
             told.stage(stage, kind, text, seconds)
 
     with Workers(threads.num_threads()) as workers:
-        if options.target == "native":
+        if options.target == "native" and threads.num_threads() > 1:
             workers.start(native.pool)  # the first call needs it: get it ready meanwhile
         return generate(
             planned, target(options), profiled=options.profiled, observer=observer,

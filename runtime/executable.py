@@ -126,6 +126,7 @@ class Executable:
             raise ArtifactError(str(error)) from None
         self.constants = _placed(artifact.constants)
         self._plans: dict[tuple[object, ...], _Plan] = {}
+        self._called = False
         first = _CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
         self._block_words = first + slots + len(self.constants)
@@ -272,7 +273,9 @@ class Executable:
         dims: Any,
         workers: int,
     ) -> None:
-        pool = native.pool()
+        waits = self._called or workers > 1 or self.artifact.profiled
+        pool = native.pool() if waits else native.pool_for_once()
+        self._called = True
         address = buffers.address
         # one block: context, error record, pointers
         block = (_WORD * self._block_words)()
