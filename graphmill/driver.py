@@ -15,7 +15,7 @@ from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.workers import Workers
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
-from graphmill.keys import cache_key
+from graphmill.keys import Contents, cache_key
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
 from graphmill.runtime import cache as disk
@@ -78,17 +78,23 @@ def compile_function(function: Function, options: Options) -> Artifact:
     store = disk.default() if knobs.dump() is None else None
     if store is None:
         return build(function, options)
-    key = cache_key(function, options, target(options))
+    of = Contents()
+    key = cache_key(function, options, target(options), of)
+    arrays = sources(function)
+    contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, sources(function), threads.num_threads())
-    artifact = build(function, options)
+        return complete(found, arrays, threads.num_threads(), contents)
+    artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
     return artifact
 
 
-def build(function: Function, options: Options) -> Artifact:
-    """Run the passes and generate code, telling the recorder and the profiler each stage."""
+def build(function: Function, options: Options, contents: Sequence[str] = ()) -> Artifact:
+    """Run the passes and generate code, telling the recorder and the profiler each stage.
+
+    `contents` say what the function's large constants hold (`keys.content`).
+    """
     from graphmill.dumping import recorder
     from graphmill.failure import reproducible
 
@@ -97,7 +103,7 @@ def build(function: Function, options: Options) -> Artifact:
         with profiler.stage(f"passes {function.name}", str(function.loc or "")):
             planned = optimise(function, options, record)
         with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
-            artifact = emit(planned, options, record, sources(function))
+            artifact = emit(planned, options, record, sources(function), contents)
         record.stage("memory", "text", lambda: _memory_text(planned), 0.0)
         kernels = [asdict(kernel) for kernel in artifact.kernels]
         record.stage("kernels", "text", lambda: _kernel_text(artifact), 0.0, kernels=kernels)
@@ -125,6 +131,7 @@ def emit(
     options: Options,
     record: Recorder | None = None,
     sources: Sequence[Array] = (),
+    contents: Sequence[str] = (),
 ) -> Artifact:
     """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
@@ -141,7 +148,7 @@ def emit(
             workers.start(native.pool)  # the first call needs it: get it ready meanwhile
         return generate(
             planned, target(options), profiled=options.profiled, observer=observer,
-            sources=sources, workers=workers,
+            sources=sources, contents=contents, workers=workers,
         )  # fmt: skip
 
 
