@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
@@ -78,9 +79,11 @@ def compile_function(function: Function, options: Options) -> Artifact:
     store = disk.default() if knobs.dump() is None else None
     if store is None:
         return build(function, options)
-    of = Contents()
+    arrays, of = sources(function), Contents()
+    with Workers(threads.num_threads()) as workers:
+        for array in arrays:
+            workers.start(partial(of, array))
     key = cache_key(function, options, target(options), of)
-    arrays = sources(function)
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
