@@ -231,7 +231,8 @@ def iree_call(workload: Workload, threads: int) -> Call:
 def graphmill_call(workload: Workload, threads: int) -> Call:
     import graphmill as gm
 
-    call = function(workload, ("graphmill", "array"), np, gm.nn)
+    nn = gm.nn if "layers" in workload.code else None
+    call = function(workload, ("graphmill", "array"), np, nn)
     inputs, constants = workload.data()
     for weights in constants:  # a call checks captured arrays for changes unless they are frozen
         weights.flags.writeable = False

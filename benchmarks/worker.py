@@ -112,7 +112,7 @@ class Worker:
         return answer | {"memory": memory_peak() - before}
 
     def prepare(self, name: str, checked: bool = True) -> dict[str, Any]:
-        workload = WORKLOADS[name]
+        workload = WORKLOADS[name].with_data()
         start = time.perf_counter()
         call = self.framework.prepare(workload, self.threads)
         first_result = call()

@@ -1,7 +1,7 @@
 """One workload is one record: its inputs, its meaning, and how each framework writes it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -55,6 +55,11 @@ class Workload:
         """Inputs and constants, the same in every process."""
         rng = np.random.default_rng(sum(self.name.encode()))
         return dict(self.inputs(rng)), self.constants(rng)
+
+    def with_data(self) -> "Workload":
+        """The workload with its data made: what is timed from then on leaves that out."""
+        inputs, constants = self.data()
+        return replace(self, inputs=lambda rng: inputs, constants=lambda rng: constants)
 
     def reference(self) -> np.ndarray[Any, Any]:
         """The result in NumPy with every float in float64."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
+
+from graphmill.records import record
 
 MAGIC = b"GMARTFCT"
 VERSION = 4
@@ -31,7 +33,7 @@ class ArtifactError(ValueError):
     """An artifact's bytes are damaged, of another version, or not an artifact at all."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArgSpec:
     """One input or output: a str in `shape` is a dim expression such as `2*batch + 1`.
 
@@ -45,7 +47,7 @@ class ArgSpec:
     strided: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DimSpec:
     """A symbolic dim and its inclusive bounds; `hi=None` means unbounded."""
 
@@ -54,7 +56,7 @@ class DimSpec:
     hi: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KernelInfo:
     """One kernel: the user's line, its work (numbers or dim expressions), serial or parallel, and
     where there was a choice, how it works and why."""
@@ -71,7 +73,7 @@ class KernelInfo:
 Step = tuple[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Constant:
     """An array that the code reads: C-contiguous bytes, little-endian, given behind the outputs.
 
@@ -92,7 +94,7 @@ class Constant:
         return ITEMSIZES[self.dtype] * math.prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Artifact:
     """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it).
 

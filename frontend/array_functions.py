@@ -7,7 +7,6 @@ the nearest supported one; it never runs on the host.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -150,6 +149,8 @@ def _nearest(name: str) -> str:
 
     ufuncs.RULES.get(np.add)
     known = [full_name(f) for f in [*table(), *ufuncs.RULES]]
+    import difflib
+
     close = difflib.get_close_matches(name, known, 3, 0.55)
     if close:
         return f"the nearest supported functions are {', '.join(close)}."

@@ -67,7 +67,8 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
 
         return shaping.stack([as_tracer(v) for v in value])
     if isinstance(value, np.ndarray):
-        if isinstance(value, np.ma.MaskedArray | np.matrix):
+        # a plain array is none of these, and to name np.ma would import it
+        if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray | np.matrix):
             from graphmill.frontend.spec import not_an_array
 
             raise not_an_array(value, "an array that the function reads")

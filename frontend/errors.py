@@ -10,10 +10,10 @@ from __future__ import annotations
 import linecache
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 
 from graphmill.ir.graph import Location
+from graphmill.records import record
 
 # code -> (title, the built-in exception that it also is)
 CODES: dict[str, tuple[str, type[Exception]]] = {
@@ -62,7 +62,7 @@ CODES: dict[str, tuple[str, type[Exception]]] = {
 WIDTH = 96
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operand:
     """One operand in a message: its name, its type, and where it comes from."""
 

@@ -6,7 +6,6 @@ Bounds follow Python for every size of a symbolic dim: `x[1:]` of `n` elements h
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from graphmill.frontend.known import known, known_scalar
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.state import current
 from graphmill.ir.dims import DimLike, floordiv
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """Every `step`-th of `extent` elements from `start`; counted from the axis' end if `turned`."""
 
@@ -46,7 +46,7 @@ class Span:
         return self.length == size and self.step == 1 and not self.turned and self.start == 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pick:
     """Elements at traced (or constant) indices, kept as values so that a later write is unseen."""
 
@@ -58,7 +58,7 @@ NEW = "new axis"
 Entry = Span | Pick | str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """An index taken apart: entries in the order of the key, one per axis plus new axes."""
 

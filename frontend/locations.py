@@ -10,12 +10,12 @@ import opcode
 import os.path
 import re
 import sys
-from dataclasses import dataclass
 from types import CodeType, FrameType
 
 import numpy as np
 
 from graphmill.ir.graph import Location
+from graphmill.records import record
 
 MAX_DEPTH = 8
 MAX_CODES = 4096
@@ -38,7 +38,7 @@ _CACHE, _RETURN = opcode.opmap["CACHE"], opcode.opmap["RETURN_VALUE"]
 RETURNED = "return"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Site:
     """A bytecode position in user code: its location, and the variable its value goes to."""
 
@@ -49,10 +49,11 @@ class Site:
 class _Code:
     """What is known of a code object; it holds the object so that its id stays taken."""
 
-    __slots__ = ("code", "internal", "positions", "sites")
+    __slots__ = ("code", "ends", "internal", "positions", "sites")
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
+        self.ends = id(code) in _BOUNDARIES
         name = code.co_filename
         self.internal = name.startswith(_INTERNAL) or name.startswith("<__array_function__")
         self.positions: list[tuple[int | None, int | None, int | None, int | None]] | None = None
@@ -100,8 +101,9 @@ def is_internal(code: CodeType) -> bool:
 
 
 def boundary(code: CodeType) -> None:
-    """Let the frames below (and those that called) this function be no part of any location."""
+    """Let the frames below (and those that called) this function of ours be in no location."""
     _BOUNDARIES.add(id(code))
+    _known(code).ends = True
 
 
 def user_frame() -> FrameType | None:
@@ -133,13 +135,14 @@ def site() -> Site | None:
     """The place in the user's code that is being executed, with its callers."""
     frame: FrameType | None = sys._getframe(1)
     chain: list[tuple[_Code, int]] = []
+    find = _CODES.get  # a dozen frames for every op: this loop is a good part of a trace
     while frame is not None and len(chain) < MAX_DEPTH:
         code = frame.f_code
-        if id(code) in _BOUNDARIES:
-            break
-        known = _known(code)
+        known = find(id(code)) or _known(code)
         if not known.internal:
             chain.append((known, frame.f_lasti))
+        elif known.ends:
+            break
         frame = frame.f_back
     found: Site | None = None
     for known, offset in reversed(chain):

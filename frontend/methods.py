@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -160,6 +159,8 @@ def set_attribute(x: Tracer, name: str, value: Any) -> None:
 
 def _unknown(x: Tracer, name: str) -> Exception:
     known = [*METHODS, *PROPERTIES, "shape", "dtype", "ndim", "size", "itemsize", "nbytes"]
+    import difflib
+
     close = difflib.get_close_matches(name, known, 2, 0.6)
     hint = f"did you mean {' or '.join('.' + c for c in close)}?" if close else ""
     exists = hasattr(np.ndarray, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphmill.frontend import state
 from graphmill.frontend.errors import GraphmillError, error
@@ -16,9 +16,10 @@ from graphmill.frontend.locations import site
 from graphmill.frontend.spec import Spec
 from graphmill.ir.dims import Dim, DimLike, Quotient, substitute
 from graphmill.ir.graph import Bounds, Location
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Multiple:
     """What a dim must be a multiple of, and the user's line that needs it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from graphmill.frontend.core import as_tracer
@@ -13,9 +12,10 @@ from graphmill.frontend.trees import Tree, flatten
 from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Block, Region, Value
 from graphmill.ir.types import TensorType
+from graphmill.records import record
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Body:
     """A function traced into a block that has no terminator yet."""
 

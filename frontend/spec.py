@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from graphmill.ir.dims import Dim, DimLike, DimSyntaxError, parse_dim
 from graphmill.ir.dtypes import DTypeError, dtype, of_scalar
 from graphmill.ir.graph import Bounds
 from graphmill.ir.types import TensorType, TypeSyntaxError, parse_type
+from graphmill.records import record
 
 Limits = tuple[int, int | None]
 
@@ -23,7 +23,7 @@ _MOST_BYTES = (1 << 63) - 1
 
 
 @treat_as_leaf
-@dataclass(frozen=True, slots=True)
+@record
 class Spec:
     """A tensor type with the bounds of its named dims; `weak` for a Python scalar."""
 
@@ -115,7 +115,9 @@ def _parse(text: str) -> TensorType:
 
 def array_type(of: Any) -> TensorType | None:
     """The type of an array of any library (by its dtype and shape); None for what is none."""
-    if isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
+    # a plain array is none of these, and to name np.ma would import it
+    foreign = type(of) is not np.ndarray
+    if foreign and isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
         return None
     shape = getattr(of, "shape", None)
     if not isinstance(shape, tuple | list) and not hasattr(shape, "__iter__"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,14 @@ from graphmill.frontend.state import Frame, Trace, entered, tracing
 from graphmill.frontend.trees import Tree, flatten
 from graphmill.frontend.variable import Variable
 from graphmill.ir.graph import Function, Location, Value
+from graphmill.records import record
 
 MAX_ROUNDS = 8  # runs that find one more size that must divide
 
 __all__ = ["Traced", "trace", "tracing"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Traced:
     """A traced function.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def _ufunc(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
     def operator(self: Tracer, other: Any) -> Any:
-        from graphmill.frontend import ufuncs
+        import graphmill.frontend.ufuncs as ufuncs
 
         return ufuncs.operator(ufunc, self, other)
 
@@ -36,7 +36,7 @@ def _ufunc(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
 
 def _reflected(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
     def operator(self: Tracer, other: Any) -> Any:
-        from graphmill.frontend import ufuncs
+        import graphmill.frontend.ufuncs as ufuncs
 
         return ufuncs.operator(ufunc, other, self)
 
@@ -45,7 +45,7 @@ def _reflected(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
 
 def _inplace(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
     def operator(self: Tracer, other: Any) -> Any:
-        from graphmill.frontend import ufuncs
+        import graphmill.frontend.ufuncs as ufuncs
 
         return ufuncs.inplace(ufunc, self, other)
 
@@ -54,7 +54,7 @@ def _inplace(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
 
 def _unary(ufunc: np.ufunc) -> Callable[[Tracer], Any]:
     def operator(self: Tracer) -> Any:
-        from graphmill.frontend import ufuncs
+        import graphmill.frontend.ufuncs as ufuncs
 
         return ufuncs.unary_operator(ufunc, self)
 
@@ -68,16 +68,24 @@ class Tracer:
     """
 
     __slots__ = ("__weakref__", "_frame", "_poison", "_value", "_version", "_view", "_weak")
+    _value: Value
+    _frame: Frame
+    _weak: bool
+    _version: int
+    _view: View | None
+    _poison: tuple[str, Location | None] | None
     __array_priority__ = 1000
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, value: Value, frame: Frame, weak: bool = False) -> None:
-        self._value = value
-        self._frame = frame
-        self._weak = weak
-        self._version = 0
-        self._view: View | None = None
-        self._poison: tuple[str, Location | None] | None = None
+        # past `__setattr__`, which is there for the user's mistakes
+        put = object.__setattr__
+        put(self, "_value", value)
+        put(self, "_frame", frame)
+        put(self, "_weak", weak)
+        put(self, "_version", 0)
+        put(self, "_view", None)
+        put(self, "_poison", None)
 
     # ---- what it is
 
@@ -126,14 +134,14 @@ class Tracer:
 
     def value(self) -> Value:
         """Its value now, in the innermost frame; errors if it may not be used here."""
-        from graphmill.frontend import views
+        import graphmill.frontend.views as views
 
         return views.value(self, current())
 
     # ---- NumPy's protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        from graphmill.frontend import ufuncs
+        import graphmill.frontend.ufuncs as ufuncs
 
         return ufuncs.call(ufunc, method, inputs, kwargs)
 
@@ -206,7 +214,7 @@ class Tracer:
         raise misuse.as_bool(self)
 
     def __getattr__(self, name: str) -> Any:
-        from graphmill.frontend import methods
+        import graphmill.frontend.methods as methods
 
         return methods.attribute(self, name)
 
@@ -214,22 +222,22 @@ class Tracer:
         if name in Tracer.__slots__:
             object.__setattr__(self, name, value)
         else:
-            from graphmill.frontend import methods
+            import graphmill.frontend.methods as methods
 
             methods.set_attribute(self, name, value)
 
     def __dir__(self) -> list[str]:
-        from graphmill.frontend import methods
+        import graphmill.frontend.methods as methods
 
         return sorted({*object.__dir__(self), *methods.METHODS, *methods.PROPERTIES})
 
     def __getitem__(self, key: Any) -> Any:
-        from graphmill.frontend import indexing
+        import graphmill.frontend.indexing as indexing
 
         return indexing.item(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        from graphmill.frontend import indexing
+        import graphmill.frontend.indexing as indexing
 
         indexing.put(self, key, value)
 

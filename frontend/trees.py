@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from graphmill.frontend.errors import error
+from graphmill.records import record
 
 LEAF, NONE, TUPLE, LIST, DICT, NAMED, DATA = (
     "leaf", "None", "tuple", "list", "dict", "named tuple", "dataclass",
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Tree:
     """A structure: its kind, the keys of its parts, the parts; `made` is its class, if any."""
 

@@ -53,7 +53,7 @@ def call(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[st
     options.pop("subok", None)
     special = None
     if ufunc.signature is not None:
-        from graphmill.frontend import linear
+        import graphmill.frontend.linear as linear
 
         special = linear.GUFUNCS.get(ufunc)
     axis = {"axis": options.pop("axis")} if ufunc is np.vecdot and "axis" in options else {}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from graphmill.frontend.errors import GraphmillError, Operand, error
 from graphmill.frontend.state import Frame, current
 from graphmill.frontend.tracer import Tracer
 from graphmill.ir.graph import Value
+from graphmill.records import record
 
 Read = Callable[[Tracer], Tracer]
 Write = Callable[[Tracer, Tracer], None]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class View:
     """How a traced array shares memory with `base`.
 

@@ -25,7 +25,6 @@ from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import NONE, Tree, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
-from graphmill.passes.state import state
 from graphmill.passes.winograd import TILES
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
@@ -374,6 +373,7 @@ def build(
     `weights_path`, `prefix`, `version`, `linker`.
     """
     from graphmill.codegen.aot.library import build_library
+    from graphmill.passes.state import state
 
     if isinstance(specs, str):
         raise TypeError(f"specs is a list with a spec for each argument, such as [{specs!r}]")

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from graphmill.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Finding:
     """One fact: `ok`, `missing` (something optional) or `bad` (something needed), and advice."""
 

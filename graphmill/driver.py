@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.workers import Workers
-from graphmill.dumping import Recorder, recorder
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
-from graphmill.keys import cache_key
+from graphmill.keys import Contents, cache_key
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
+from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiler, threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
+    from graphmill.dumping import Recorder
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """What a compilation depends on besides the function and its specs."""
 
@@ -77,17 +79,26 @@ def compile_function(function: Function, options: Options) -> Artifact:
     store = disk.default() if knobs.dump() is None else None
     if store is None:
         return build(function, options)
-    key = cache_key(function, options, target(options))
+    arrays, of = sources(function), Contents()
+    with Workers(threads.num_threads()) as workers:
+        for array in arrays:
+            workers.start(partial(of, array))
+    key = cache_key(function, options, target(options), of)
+    contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, sources(function), threads.num_threads())
-    artifact = build(function, options)
+        return complete(found, arrays, threads.num_threads(), contents)
+    artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
     return artifact
 
 
-def build(function: Function, options: Options) -> Artifact:
-    """Run the passes and generate code, telling the recorder and the profiler each stage."""
+def build(function: Function, options: Options, contents: Sequence[str] = ()) -> Artifact:
+    """Run the passes and generate code, telling the recorder and the profiler each stage.
+
+    `contents` say what the function's large constants hold (`keys.content`).
+    """
+    from graphmill.dumping import recorder
     from graphmill.failure import reproducible
 
     with closing(recorder(function.name)) as record, reproducible(function, options):
@@ -95,7 +106,7 @@ def build(function: Function, options: Options) -> Artifact:
         with profiler.stage(f"passes {function.name}", str(function.loc or "")):
             planned = optimise(function, options, record)
         with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
-            artifact = emit(planned, options, record, sources(function))
+            artifact = emit(planned, options, record, sources(function), contents)
         record.stage("memory", "text", lambda: _memory_text(planned), 0.0)
         kernels = [asdict(kernel) for kernel in artifact.kernels]
         record.stage("kernels", "text", lambda: _kernel_text(artifact), 0.0, kernels=kernels)
@@ -123,6 +134,7 @@ def emit(
     options: Options,
     record: Recorder | None = None,
     sources: Sequence[Array] = (),
+    contents: Sequence[str] = (),
 ) -> Artifact:
     """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
@@ -135,11 +147,11 @@ def emit(
             told.stage(stage, kind, text, seconds)
 
     with Workers(threads.num_threads()) as workers:
-        if options.target == "native":
+        if options.target == "native" and threads.num_threads() > 1:
             workers.start(native.pool)  # the first call needs it: get it ready meanwhile
         return generate(
             planned, target(options), profiled=options.profiled, observer=observer,
-            sources=sources, workers=workers,
+            sources=sources, contents=contents, workers=workers,
         )  # fmt: skip
 
 
@@ -158,12 +170,9 @@ def texts(planned: Function, options: Options) -> dict[str, str]:
 
 def target(options: Options) -> Target:
     """The CPU that the options name, with what was measured on it."""
-    from graphmill.codegen.cpu.target import target as named
-    from graphmill.schedules import with_known
+    from graphmill.targets import target as named
 
-    return (
-        with_known(named(options.target)) if options.target == "native" else named(options.target)
-    )
+    return named(options.target)
 
 
 def _memory_text(planned: Function) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ import numpy as np
 from graphmill.ir.dtypes import bf16, dtype
 from graphmill.ir.graph import Bounds, Function
 from graphmill.ir.printer import constants_of
+from graphmill.records import record
 from graphmill.runtime import knobs
 
 # Bytes of constants that a dump keeps at most.
@@ -115,7 +116,7 @@ def recorder(name: str) -> Recorder:
     return SilentRecorder() if directory is None else DumpRecorder(directory, name)
 
 
-@dataclass
+@record(frozen=False)
 class Stage:
     """One stage as it was recorded."""
 
@@ -128,7 +129,7 @@ class Stage:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@record(frozen=False)
 class Compilation:
     """All stages of one compilation, and the user's sources that its locations name."""
 

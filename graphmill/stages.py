@@ -13,9 +13,7 @@ from graphmill.ir import graph as ir_graph
 from graphmill.ir.cost import function_cost
 from graphmill.ir.graph import Function, Module
 from graphmill.ir.ops.base import Cost
-from graphmill.passes.state import state
 from graphmill.runtime.executable import Executable as Loaded
-from graphmill.runtime.stateful import StatefulExecutable
 
 Variables = Mapping[str, Variable]
 
@@ -26,6 +24,9 @@ def load(
     """Machine code of a traced function that reads and assigns these variables."""
     if not variables:
         return Loaded(driver.compile_function(function, options), threads=threads)
+    from graphmill.passes.state import state
+    from graphmill.runtime.stateful import StatefulExecutable
+
     function = state(function)
     reads, writes = ([variables[n] for n in function.attrs[k]] for k in ("reads", "writes"))
     artifact = driver.compile_function(function, options)

@@ -8,13 +8,13 @@ either order, and axes anywhere; `ir.softmax` says what a softmax may look like.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.contract import free_axes
 from graphmill.ir.softmax import Softmax, quotients, softmaxes
+from graphmill.records import record
 
 FEW = 64  # queries that may be taken together, which keys and values in pieces need
 LANES = 16  # of the widest vectors
@@ -22,7 +22,7 @@ FILLED = 0.95  # the share of lanes in use from which queries go into the lanes 
 MOST_PIECES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Product:
     """A `dot_general` seen from its result: which result axis is which axis of an operand."""
 
@@ -47,7 +47,7 @@ class Product:
         return axes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attention:
     """The parts of one attention. Axes of q, k, v and the result are given for each axis of the
     scores (None where an operand has no such axis); `depth` and `width` are the remaining ones.

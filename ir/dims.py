@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Union
 
+from graphmill.records import record
+
 DimLike = Union[int, "Dim"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Quotient:
     """An opaque factor: `floordiv`, `mod`, `max` or `min` of two dims that does not simplify."""
 

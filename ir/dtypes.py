@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-from numpy.typing import DTypeLike
+
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DType:
     """A scalar type. `kind` is one of `b i u f c` (bool, signed, unsigned, float, complex)."""
 
     name: str
     kind: str
     bits: int
-    numpy: np.dtype[Any]
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """NumPy's dtype; for `bf16` that of ml_dtypes."""
+        return _bfloat16() if self.name == "bf16" else _NUMPY[self.name]
 
     @property
     def itemsize(self) -> int:
@@ -54,22 +58,26 @@ class DType:
         return self.name
 
 
-def _make(name: str, kind: str, bits: int, numpy: DTypeLike) -> DType:
-    return DType(name, kind, bits, np.dtype(numpy))
+@cache
+def _bfloat16() -> np.dtype[Any]:
+    import ml_dtypes
+
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
-bool_ = _make("bool", "b", 8, np.bool_)
-i8, i16 = _make("i8", "i", 8, np.int8), _make("i16", "i", 16, np.int16)
-i32, i64 = _make("i32", "i", 32, np.int32), _make("i64", "i", 64, np.int64)
-u8, u16 = _make("u8", "u", 8, np.uint8), _make("u16", "u", 16, np.uint16)
-u32, u64 = _make("u32", "u", 32, np.uint32), _make("u64", "u", 64, np.uint64)
-f16, bf16 = _make("f16", "f", 16, np.float16), _make("bf16", "f", 16, ml_dtypes.bfloat16)
-f32, f64 = _make("f32", "f", 32, np.float32), _make("f64", "f", 64, np.float64)
-c64, c128 = _make("c64", "c", 64, np.complex64), _make("c128", "c", 128, np.complex128)
+bool_ = DType("bool", "b", 8)
+i8, i16, i32, i64 = (DType(f"i{bits}", "i", bits) for bits in (8, 16, 32, 64))
+u8, u16, u32, u64 = (DType(f"u{bits}", "u", bits) for bits in (8, 16, 32, 64))
+f16, f32, f64 = (DType(f"f{bits}", "f", bits) for bits in (16, 32, 64))
+bf16 = DType("bf16", "f", 16)
+c64, c128 = (DType(f"c{bits}", "c", bits) for bits in (64, 128))
 
 ALL = (bool_, i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64, c64, c128)
 _BY_NAME = {dtype.name: dtype for dtype in ALL}
-_BY_NUMPY = {dtype.numpy: dtype for dtype in ALL}
+# NumPy spells kind and bytes; a dtype of ml_dtypes is met only where that is loaded
+_NUMPY = {d.name: np.dtype(f"{d.kind}{d.bits // 8}") for d in ALL if d is not bf16}
+_BY_NUMPY = {numpy: _BY_NAME[name] for name, numpy in _NUMPY.items()}
 
 
 class DTypeError(TypeError):
@@ -82,15 +90,19 @@ def dtype(of: object) -> DType:
         return of
     if isinstance(of, str) and of in _BY_NAME:
         return _BY_NAME[of]
+    if isinstance(of, str) and of == "bfloat16":  # a name that NumPy knows once that is loaded
+        return bf16
     try:
         found = np.dtype(of)  # type: ignore[call-overload]
     except TypeError:
         raise DTypeError(f"{of!r} is no dtype") from None
     native = found.newbyteorder("=")
-    if native not in _BY_NUMPY:
-        names = ", ".join(_BY_NAME)
-        raise DTypeError(f"dtype {found} is not supported; Graphmill has {names}")
-    return _BY_NUMPY[native]
+    if native in _BY_NUMPY:
+        return _BY_NUMPY[native]
+    if native.name == "bfloat16":
+        return bf16
+    names = ", ".join(_BY_NAME)
+    raise DTypeError(f"dtype {found} is not supported; Graphmill has {names}")
 
 
 def promote(a: DType, b: DType) -> DType:

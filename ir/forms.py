@@ -10,17 +10,17 @@ one of the points, make such a kernel: `((x - y) ** 2).sum(0)` and then the sum 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op
+from graphmill.records import record
 
 SHORT = 8  # positions that are written out at most
 Shape = tuple[DimLike, ...]
 Axes = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Form:
     """The full shape, the reduced axes and the unrolled ones; the latter are none or disjoint."""
 

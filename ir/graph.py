@@ -8,12 +8,13 @@ function (`Function.clone`) and change the copy.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphmill.ir.types import TensorType, Type
+from graphmill.records import record
 
 if TYPE_CHECKING:
     import networkx
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from graphmill.ir.ops.base import OpDef
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Location:
     """A place in the user's code; `caller` is the user's frame that called this one."""
 
@@ -216,7 +217,7 @@ class Region:
         self.owner: Op | Function | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """The sizes a named dim may take: `low` to `high`, both included; no upper one for None."""
 
@@ -293,7 +294,7 @@ class Function:
         return print_function(self)
 
 
-@dataclass
+@record(frozen=False)
 class Variable:
     """A named mutable tensor that functions read and assign."""
 
@@ -302,7 +303,7 @@ class Variable:
     initial: np.ndarray[Any, Any] | None = None
 
 
-@dataclass
+@record(frozen=False)
 class Module:
     """Functions that call each other, and the variables they share. The first is the entry."""
 

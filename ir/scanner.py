@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -325,6 +324,8 @@ def _short(message: str) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'add'?` where a known word is close."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

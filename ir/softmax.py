@@ -7,14 +7,14 @@ of what else the row has: log-sum-exp, a guard for hidden rows, an epsilon, a le
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from graphmill.ir.graph import Op, Value
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Total:
     """A sum of exp(scores - shifts) along the axis."""
 
@@ -22,7 +22,7 @@ class Total:
     shifts: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Softmax:
     """Shifts have the scores' shape (sizes along the axis aside) and repeat one value along it.
 

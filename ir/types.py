@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphmill.ir.dims import DimLike, evaluate, parse_dim, product, substitute
 from graphmill.ir.dtypes import DType, dtype
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorType:
     """`f32[batch, 784]`: a dtype and dims; later a layout (`@ strided`) and a device.
 
@@ -75,7 +76,7 @@ class TensorType:
     __repr__ = __str__
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenType:
     """The order of effects: reads and writes of variables take one and give one."""
 

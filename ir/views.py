@@ -7,17 +7,18 @@ elements of its operand lie. `view_of` follows such ops and gives the strides of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from graphmill.ir.dims import DimLike, mod, product
 from graphmill.ir.graph import Op, Value
+from graphmill.records import record
 
 MEMORY = -1  # the `axis` of a step whose stride counts elements of contiguous memory
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """`size` positions that lie `stride` elements apart, times the run-time stride of base axis
     `axis` where the base is strided."""
@@ -30,7 +31,7 @@ class Step:
 Axis = tuple[Step, ...]  # row-major: the last step varies fastest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class View:
     """The elements of a value in the memory of `base`: where it starts, and each axis's steps.
 

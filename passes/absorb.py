@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from graphmill.passes.manager import register_pass
 from graphmill.passes.prepare import array_of, prepared
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
+from graphmill.records import record
 
 MOST_ELEMENTS = 1 << 16  # of a vector worth evaluating here
 DEEPEST = 12  # ops between constants and a channel's number
@@ -40,7 +40,7 @@ def absorb(function: Function) -> Function:
     return function
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Affine:
     """`conv * scale + shift`, per channel; `end` is the value that has it."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphmill.ir.dims import DimLike, floordiv, maximum
 from graphmill.ir.graph import Op
+from graphmill.records import record
 
 ALIGNMENT = 64
 
 
-@dataclass(eq=False, slots=True)
+@record(frozen=False, eq=False)
 class Storage:
     """Memory that holds values from time `start` to time `end`, both included.
 
@@ -100,7 +100,7 @@ def _bytes(storage: Storage) -> int:
     return size
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Slot:
     size: DimLike
     end: int

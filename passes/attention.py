@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from graphmill.ir.attention import Attention, attention_at, joined, unwidened
 from graphmill.ir.builder import Builder
@@ -15,6 +15,7 @@ from graphmill.passes.dce import remove_dead
 from graphmill.passes.fusion_graph import immediate
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
+from graphmill.records import record
 
 
 @register_pass("attention")
@@ -91,7 +92,7 @@ def _fuse(found: Attention, path: set[Op], block: Block) -> None:
     result.replace_uses(new.result)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Region:
     """The kernel's block being built: copies of the ops inside, arguments for all else."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from graphmill.passes.prepare import is_constant, prepared
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 from graphmill.passes.structure import emit_like
+from graphmill.records import record
 
 MOST_TAPS = 128  # of a window: the code for the edges of a line grows with it
 WORTH_PACKING = 2048  # places of a result from which weights are packed at run time
@@ -140,7 +141,7 @@ def _wanted(inside: Block, line: int) -> set[Value]:
 # ---- the rewriting
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Blocks:
     """One block being rewritten: `twins` are the values that exist in blocks as well."""
 

@@ -14,11 +14,12 @@ What a product evaluates as it packs an operand (`prologue`) is free as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Value, walk
 from graphmill.passes.prologue import prologue_ops
+from graphmill.records import record
 
 CHEAP_FLOPS = 4.0  # per element: what may be computed twice rather than stored
 CHEAP_OPS = 6
@@ -30,7 +31,7 @@ INDEX = ("index",)
 Path = tuple[str] | tuple[str, tuple[int, ...]]
 
 
-@dataclass(eq=False, slots=True)
+@record(frozen=False, eq=False)
 class Node:
     """An op that one kernel computes, with the paths by which it reads other values."""
 
@@ -45,7 +46,7 @@ class Node:
     ordered: bool = False  # has an effect, and keeps its place among the others that have one
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class FusionGraph:
     """The nodes of a block in order, and which nodes read each value."""
 
@@ -110,7 +111,7 @@ def immediate(op: Op | None) -> bool:
 # ---- free ops
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Cone:
     """The recomputation that a free op stands for: its own and that of free operands."""
 

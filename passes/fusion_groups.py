@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from graphmill.ir.dims import product
 from graphmill.ir.forms import Form, Shape
@@ -18,13 +18,14 @@ from graphmill.passes.fusion_forms import (
 )
 from graphmill.passes.fusion_graph import SAME, FusionGraph, Node
 from graphmill.passes.statistics import count
+from graphmill.records import record
 
 NO_WORK = frozenset({"constant", "iota", "broadcast"})
 SMALL_LOOP = 16384  # elements: below, a kernel's start and end weigh more than its work
 SHARED_BYTES = 4096  # an input worth reading once for two kernels
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What one kernel may hold."""
 
@@ -32,7 +33,7 @@ class Limits:
     max_buffers: int = 24
 
 
-@dataclass(eq=False, slots=True)
+@record(frozen=False, eq=False)
 class Group:
     """The nodes of one kernel. `mask` has the bit of every group merged into this one."""
 

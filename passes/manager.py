@@ -8,13 +8,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
 from graphmill.ir.graph import Function, Module
 from graphmill.ir.verifier import verify
 from graphmill.passes.statistics import Statistics, recording
+from graphmill.records import record
 
 Program = TypeVar("Program", Function, Module)
 Observer = Callable[[str, Any, float, Statistics], None]
@@ -31,7 +31,7 @@ MODULES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pass:
     """A registered pass: a plain function from function to function, or module to module."""
 
@@ -42,7 +42,7 @@ class Pass:
     on_modules: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stage:
     """A pass with its options, one step of a pipeline."""
 

@@ -10,16 +10,16 @@ of one convolution.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby, product
 from math import prod
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, floordiv
 from graphmill.ir.graph import Op, Value
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Run:
     """Neighbouring phases along one axis that are of one form.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Value
 from graphmill.ir.ops.base import lookup
 from graphmill.passes.cse import COMMUTATIVE
+from graphmill.records import record
 
 Number = bool | int | float
 CONSTANTS = ("c", "d")
 SPLAT = "#"  # the head of a constant, or of a broadcast of one
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Term:
     """A variable (`op` empty, `name` set), a number, or an op applied to terms."""
 
@@ -81,7 +82,7 @@ def apply(op: str, *args: Operand) -> Term:
     return Term(op, terms)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """`left` may be replaced by `right`, for variables of the given dtype kinds.
 

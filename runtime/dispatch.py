@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from graphmill.records import record
 from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.executable import Executable
@@ -250,7 +251,8 @@ class Dispatcher:
 _PLAIN = frozenset((np.ndarray, bool, int, float, complex))
 
 
-class _Made(NamedTuple):
+@record
+class _Made:
     options: Hashable
     pattern: Hashable
     executable: Executable

@@ -11,11 +11,12 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, Constant
+from graphmill.records import record
 from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
@@ -72,7 +73,8 @@ class Input:
         return f"argument {self.position} ({self.spec.name})"
 
 
-class _Plan(NamedTuple):
+@record
+class _Plan:
     """What calls of the same shapes share: dims, also as words; outputs; scratch bytes."""
 
     dims: list[int]
@@ -128,6 +130,7 @@ class Executable:
         self.donated = [(i, n) for i, n in enumerate(artifact.donated) if n >= 0]
         self._names = [spec.name for spec in artifact.inputs]
         self._plans: dict[tuple[object, ...], _Plan] = {}
+        self._called = False
         first = _CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
         self._block_words = first + slots + len(self.constants)
@@ -280,7 +283,9 @@ class Executable:
         dims: Any,
         workers: int,
     ) -> None:
-        pool = native.pool()
+        waits = self._called or workers > 1 or self.artifact.profiled
+        pool = native.pool() if waits else native.pool_for_once()
+        self._called = True
         address = buffers.address
         # one block: context, error record, pointers
         block = (_WORD * self._block_words)()

@@ -18,10 +18,11 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from graphmill.records import record
 from graphmill.runtime.contents import MANY_BYTES, Bytes, Digest, Frozen, Memory, frozen
 from graphmill.runtime.cpython import (
     ABSENT,
@@ -43,7 +44,8 @@ _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtyp
 _MAX_ITEMS = 2000
 
 
-class _Name(NamedTuple):
+@record
+class _Name:
     """A global: the dict, the name, the value it had."""
 
     space: dict[str, Any]
@@ -54,7 +56,8 @@ class _Name(NamedTuple):
         return self.space.get(self.name, ABSENT) is self.value
 
 
-class _Cell(NamedTuple):
+@record
+class _Cell:
     """A closure's cell and what it held."""
 
     cell: types.CellType
@@ -67,7 +70,8 @@ class _Cell(NamedTuple):
         return [(id(self.cell) + HEAD, 0 if self.value is ABSENT else id(self.value))]
 
 
-class _Function(NamedTuple):
+@record
+class _Function:
     """A function's code, defaults and closure."""
 
     function: types.FunctionType
@@ -83,7 +87,8 @@ class _Function(NamedTuple):
         return [(base + offset, 0 if value is None else id(value)) for offset, value in pairs]
 
 
-class _Items(NamedTuple):
+@record
+class _Items:
     """A list, or a dict, or an object's attributes, and what it held."""
 
     holder: list[Any] | dict[Any, Any]
@@ -103,7 +108,8 @@ class _Items(NamedTuple):
         return list_slots(self.holder) if isinstance(self.holder, list) else dict_slots(self.holder)
 
 
-class _Class(NamedTuple):
+@record
+class _Class:
     """A class and its attributes."""
 
     cls: type
@@ -321,7 +327,8 @@ def _unwrapped(value: Any) -> Any:
     return value
 
 
-class _Names(NamedTuple):
+@record
+class _Names:
     """Names in code: loaded as globals, as attributes, and of the modules it imports."""
 
     loaded: tuple[str, ...]

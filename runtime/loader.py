@@ -1,21 +1,23 @@
 """Loading object code into the process, with libc and libm and nothing else to link against.
 
-Each object becomes a library of its own in one LLJIT instance. What it wants from outside is read
-from its symbol table first: an object that names anything but libc's memory functions and libm does
-not load.
+Objects for x86-64 are linked by `runtime.elf`, all others by LLVM, each as a library of its own in
+one LLJIT instance. What an object wants from outside is read from its symbol table first: one that
+names anything but libc's memory functions and libm does not load.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import os
-import struct
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from graphmill.codegen.artifact import ArtifactError
+from graphmill.runtime.elf import X86_64, Linked, Object
 
 # What code generation may leave to the system: memory functions, and libm for what it has not
 # vectorised itself (each also as float).
@@ -34,49 +36,15 @@ ALLOWED = frozenset((*LIBC, *LIBM, "_GLOBAL_OFFSET_TABLE_"))
 _lock = threading.Lock()
 _numbers = itertools.count()
 
-_ELF = struct.Struct("<4sBB10xHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-_SYMTAB = 2
-
 
 def symbols(code: bytes) -> tuple[set[str], set[str]]:
     """Names that a 64-bit ELF object gives to others and those that it wants from them.
 
     Raises `ArtifactError` if it is none.
     """
-    try:
-        header = _ELF.unpack_from(code)
-        if header[:3] != (b"\x7fELF", 2, 1):
-            raise ArtifactError("cannot load object code: not a 64-bit little-endian ELF object")
-        offset, size, count = header[8], header[13], header[14]
-        sections = [_SECTION.unpack_from(code, offset + k * size) for k in range(count)]
-        given, wanted = set[str](), set[str]()
-        for section in sections:
-            if section[1] != _SYMTAB:
-                continue
-            text = sections[section[6]]
-            for at in range(section[4], section[4] + section[5], _SYMBOL.size):
-                name, info, _, where, _, _ = _SYMBOL.unpack_from(code, at)
-                if name and (where == 0 or info >> 4):
-                    (given if where else wanted).add(_text(code, text[4] + name))
-        return given, wanted
-    except (struct.error, IndexError) as error:
-        raise ArtifactError(f"cannot load object code: damaged ELF object ({error})") from None
-
-
-def _text(code: bytes, start: int) -> str:
-    stop = code.find(b"\0", start)
-    return code[start : stop if stop >= 0 else start].decode("ascii", "replace")
-
-
-@cache
-def _jit() -> Any:
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
+    of = Object(code)
+    given = {s.name for s in of.symbols if s.section and s.is_global}
+    return given, {s.name for s in of.symbols if not s.section and s.name}
 
 
 class LoadedObject:
@@ -94,23 +62,14 @@ class LoadedObject:
 
         `system=True` is for the runtime's own parts: they may use any symbol of the process.
         """
-        import llvmlite.binding as llvm
-
-        names = tuple(exported)
+        images = (code, *parts)
         if not system:
-            _check(code, *parts)
-        builder = llvm.JITLibraryBuilder()
-        for image in (code, *parts):
-            builder.add_object_img(image)
-        for name in names:
-            builder.export_symbol(name)
-        with _lock:
-            jit = _jit()
+            _check(*images)
+        link = _link_here if os.uname().machine == "x86_64" else _link_with_llvm
         try:
-            self._tracker = builder.link(jit, f"gm{next(_numbers)}")
-        except RuntimeError as error:
+            self._kept, self.addresses = link(images, tuple(exported))
+        except ArtifactError as error:
             raise ArtifactError(f"cannot load object code: {error}") from None
-        self.addresses: dict[str, int] = {name: self._tracker[name] for name in names}
 
 
 def _check(*images: bytes) -> None:
@@ -122,6 +81,55 @@ def _check(*images: bytes) -> None:
         raise ArtifactError(
             f"object code wants symbols beyond libc and libm: {', '.join(sorted(unknown))}"
         )
+
+
+Addresses = dict[str, int]
+
+
+def _link_here(images: Sequence[bytes], names: Sequence[str]) -> tuple[object, Addresses]:
+    objects = [Object(image) for image in images]
+    if any(of.machine != X86_64 for of in objects):
+        raise ArtifactError("it is for another machine")
+    linked = Linked(objects, _resolve)
+    missing = [name for name in names if name not in linked.addresses]
+    if missing:
+        raise ArtifactError(f"it does not define {', '.join(missing)}")
+    return linked, {name: linked.addresses[name] for name in names}
+
+
+@cache
+def _resolve(name: str) -> int:
+    """The address of a symbol of the process, or of libm where nothing has loaded that."""
+    for library in (None, "libm.so.6"):
+        with contextlib.suppress(AttributeError, OSError):
+            return ctypes.cast(getattr(ctypes.CDLL(library), name), ctypes.c_void_p).value or 0
+    raise ArtifactError(f"the system's libraries have no {name}")
+
+
+def _link_with_llvm(images: Sequence[bytes], names: Sequence[str]) -> tuple[object, Addresses]:
+    import llvmlite.binding as llvm
+
+    builder = llvm.JITLibraryBuilder()
+    for image in images:
+        builder.add_object_img(image)
+    for name in names:
+        builder.export_symbol(name)
+    with _lock:
+        jit = _jit()
+    try:
+        tracker = builder.link(jit, f"gm{next(_numbers)}")
+    except RuntimeError as error:
+        raise ArtifactError(str(error)) from None
+    return tracker, {name: tracker[name] for name in names}
+
+
+@cache
+def _jit() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
 
 
 def _after_fork() -> None:

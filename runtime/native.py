@@ -157,6 +157,14 @@ def pool() -> Pool:
         return _pool
 
 
+def pool_for_once() -> Pool:
+    """The pool if it is loaded; else one that runs loops on their caller.
+
+    For a call on one thread that shall not wait for the pool's own compilation.
+    """
+    return _pool or SerialPool()
+
+
 def loaded_pool() -> Pool | None:
     """The worker pool if it is loaded already."""
     return _pool

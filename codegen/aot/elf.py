@@ -8,8 +8,10 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from graphmill.records import record
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 
@@ -31,7 +33,7 @@ class ElfError(ValueError):
     """Bytes that are no ELF file of the kind expected."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Section:
     """A section to write: pieces of data, one after the other, and the symbols defined in it."""
 

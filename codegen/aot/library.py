@@ -12,7 +12,6 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from graphmill.codegen.aot import companions, link, weights, wrapper
@@ -25,12 +24,13 @@ from graphmill.codegen.aot.signature import BuildError, function_symbols, signat
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.cpu.target import target as named_target
+from graphmill.records import record
 
 # What `-l<name>` finds on a system: a library called so would be found in its place.
 SYSTEM = frozenset({"libc", "libm", "libpthread", "libdl", "librt", "libstdc++", "libgcc_s"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuiltLibrary:
     """What was written: files, public functions, sizes in bytes and the seconds linking took.
 

@@ -11,7 +11,6 @@ import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from graphmill.codegen.aot import elf
@@ -20,6 +19,7 @@ from graphmill.codegen.aot.elf import ALLOC, DYNSYM, EXECUTE, Elf, Section
 from graphmill.codegen.aot.files import mapped
 from graphmill.codegen.aot.signature import BuildError
 from graphmill.codegen.cpu.target import Target, native
+from graphmill.records import record
 
 _LIBM = """
 acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1
@@ -55,7 +55,7 @@ _YOUNGER = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Linker:
     """A linker to run: its command, and whether that is a compiler driver."""
 

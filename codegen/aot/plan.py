@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from importlib import metadata as packages
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from graphmill.codegen.aot.cpu import features
 from graphmill.codegen.aot.signature import BuildError, Signature
 from graphmill.codegen.aot.weights import Blob
 from graphmill.codegen.cpu.target import Target
+from graphmill.records import record
 
 FORMAT = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """A library: where it goes, its functions, their weights (`side`: their file, if apart)."""
 

@@ -8,10 +8,10 @@ whose memory was donated to an output is both; that output has no pointer of its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.aot.names import identifier, taken, unique
 from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec
+from graphmill.records import record
 
 # dtype: (C type, elements of it per array element, what the reader must know)
 C_TYPES: dict[str, tuple[str, int, str]] = {
@@ -51,7 +51,7 @@ class BuildError(ValueError):
     """A library cannot be built: what is wrong, and with which function or tool."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Argument:
     """One array of a public function: its C name and specification.
 
@@ -78,7 +78,7 @@ class Argument:
         return f"{self.spec.dtype}[{', '.join(map(str, self.spec.shape))}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """A public function: its symbol and its arguments in C order.
 

@@ -8,7 +8,6 @@ computed at memory speed here by NumPy and in the library by a loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from graphmill.codegen.aot.files import replacing
 from graphmill.codegen.aot.signature import BuildError
 from graphmill.codegen.artifact import Artifact, Constant
+from graphmill.records import record
 
 MAGIC = int.from_bytes(b"GMWEIGHT", "little")
 VERSION = 1
@@ -30,7 +30,7 @@ _FACTOR = 0xBF58476D1CE4E5B9
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Blob:
     """The block: its pieces in order, and for each function where its constants begin."""
 

@@ -6,7 +6,7 @@ The layouts of the records that it reads belong to the runtime, which passes the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 
 from graphmill.codegen.cpu.words import to_llvm, to_object
 
@@ -15,8 +15,8 @@ PARTS = ("call", "arrays", "arguments", "structures", "variables")
 
 def source() -> str:
     """The call path's source text."""
-    folder = files("graphmill.codegen.cpu")
-    return "\n".join(folder.joinpath(f"{p}.words").read_text(encoding="utf-8") for p in PARTS)
+    here = Path(__file__)
+    return "\n".join(here.with_name(f"{p}.words").read_text(encoding="utf-8") for p in PARTS)
 
 
 def llvm_ir(triple: str, layout: Mapping[str, int]) -> str:
@@ -26,7 +26,7 @@ def llvm_ir(triple: str, layout: Mapping[str, int]) -> str:
 
 def digest_object_code() -> bytes:
     """Relocatable object of `digest.words` for the machine here."""
-    text = files("graphmill.codegen.cpu").joinpath("digest.words").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("digest.words").read_text(encoding="utf-8")
     return to_object(text, effort=2)
 
 

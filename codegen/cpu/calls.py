@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.elem import Complex, Elem
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.expr import Num, Scope
 from graphmill.ir.dtypes import DType
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """Operands, their dtypes, the result's dtype and the op's attributes."""
 

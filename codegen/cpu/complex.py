@@ -8,18 +8,18 @@ each part: within a few ulp of its magnitude.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu import math_exp, math_log, math_trig
 from graphmill.codegen.cpu.calls import Call, Emit
 from graphmill.codegen.cpu.elem import Complex, Elem
 from graphmill.codegen.cpu.expr import Num, fma, where
 from graphmill.codegen.cpu.math_pow import hypot
+from graphmill.records import record
 
 INF, NAN = float("inf"), float("nan")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Cx:
     """A complex number being computed."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -37,6 +36,7 @@ from graphmill.ir.dims import Dim, DimLike, product
 from graphmill.ir.dtypes import DType, f32, i8, i32, i64, u8
 from graphmill.ir.graph import Block, Op, Region, Value
 from graphmill.ir.ops.contract import free_axes
+from graphmill.records import record
 
 PACKED_FROM = 1024  # elements from which a constant right operand is packed at compile time
 
@@ -44,7 +44,7 @@ Info = Callable[[Op, str, bool], KernelInfo]
 Stride = DimLike | Val
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Matrix:
     """An operand as a batch of matrices: pointer, and the strides of batch, rows and columns."""
 

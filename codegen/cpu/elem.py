@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.ir.dtypes import DType
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Complex:
     """A complex scalar or vector: real and imaginary parts side by side."""
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from graphmill.codegen.cpu.literals import literal
 from graphmill.codegen.cpu.places import Places, plain
 from graphmill.ir.graph import Op
+from graphmill.records import record
 
 _VECTOR = re.compile(r"vector<(\d+)x([a-z0-9]+)>")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Val:
     """An SSA value of the text being written: its name (with `%`) and MLIR type."""
 
@@ -51,7 +52,7 @@ def vector(element: str, lanes: int) -> str:
 _ANYWHERE: AbstractContextManager[None] = nullcontext()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Unit:
     """One MLIR module: functions, globals and declarations, in the order they were added.
 

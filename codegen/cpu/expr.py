@@ -7,13 +7,13 @@ emits the ops of its element type; Python numbers become hoisted constants.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.codegen.cpu.target import Target
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scope:
     """Where expressions are written: the function, and whether the target fuses multiply-add."""
 
@@ -29,7 +29,7 @@ class Scope:
         return Scope(code, target.fuses, target.has("avx512f"), bits)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Num:
     """A value with operators; `//` and `%` are left out since languages disagree on them."""
 

@@ -31,29 +31,30 @@ def generate(
     profiled: bool = False,
     observer: Observer | None = None,
     sources: Sequence[Array] = (),
+    contents: Sequence[str] = (),
     workers: Workers | None = None,
 ) -> Artifact:
     """Compile `function`, which the pipeline has fused and planned, for `target`.
 
     An `observer` is told the MLIR, LLVM IR and assembly texts, whose comments name the user's line
     and the op of each instruction. `sources` are the large constants of the function as it was
-    traced, which the artifact may refer to; `workers` take on LLVM's part of the work and finish
-    what else they were given. Raises `CodegenError` for an op without a lowering, `LoweringError`
-    when generated text is malformed.
+    traced, which the artifact may refer to, `contents` what they hold (`constants.complete`);
+    `workers` take on LLVM's part of the work and finish what else they were given. Raises
+    `CodegenError` for an op without a lowering, `LoweringError` when generated text is malformed.
     """
     start = time.perf_counter()
     host = write(function, target, profiled, Places(function) if observer is not None else None)
     written = time.perf_counter()
-    pieces = split(host.unit, (f"gm_{function.name}", f"gm_{function.name}_arena"))
     with workers or Workers(1) as working:
-        constants = fill(_constants(host, sources), sources, working)
-        jobs = [_Job(piece, target, working) for piece in pieces]
-        lowered = time.perf_counter()
-    if observer is not None:
-        compiling = [sum(job.compiled.seconds[i] for job in jobs) for i in (0, 1)]
-        seconds = (written - start, lowered - written, *compiling)
-        _report(host.unit, target, seconds, observer)
-    return _artifact(host, target, [job.compiled.object for job in jobs], constants)
+        constants = fill(_constants(host, sources), sources, working, contents)
+        if observer is None:
+            entries = f"gm_{function.name}", f"gm_{function.name}_arena"
+            jobs = [_Job(piece, target, working) for piece in split(host.unit, entries)]
+    if observer is None:
+        objects = [job.compiled.object for job in jobs]
+    else:
+        objects = [_compile_observed(host.unit, target, written - start, observer)]
+    return _artifact(host, target, objects, constants)
 
 
 class _Job:
@@ -69,11 +70,16 @@ class _Job:
         self.compiled = llvm.compile_ir(self._llvm_ir, self._target, straight=self._straight)
 
 
-def _report(unit: Unit, target: Target, seconds: Sequence[float], observer: Observer) -> None:
-    """Lower the module once more, with debug locations, for texts that say where they are from."""
+def _compile_observed(unit: Unit, target: Target, writing: float, observer: Observer) -> bytes:
+    """The object of the whole module, whose debug locations let the texts say where they are from.
+
+    `writing` are the seconds that writing the module took.
+    """
     places = unit.places
     assert places is not None
+    start = time.perf_counter()
     llvm_ir = without_made_up(mlir.lower(places.located(unit.parts)))
+    seconds = writing, time.perf_counter() - start
     compiled = llvm.compile_ir(llvm_ir, target, keep_text=True)
     texts = (
         ("module", "mlir", places.mlir(unit.parts)),
@@ -81,8 +87,9 @@ def _report(unit: Unit, target: Target, seconds: Sequence[float], observer: Obse
         ("optimised", "llvm", places.llvm(compiled.llvm_ir)),
         ("assembly", "asm", places.assembly(compiled.assembly, target.comment)),
     )
-    for (stage, kind, text), spent in zip(texts, seconds, strict=True):
+    for (stage, kind, text), spent in zip(texts, (*seconds, *compiled.seconds), strict=True):
         observer(stage, kind, text, spent)
+    return compiled.object
 
 
 def write(function: Function, target: Target, profiled: bool, places: Places | None = None) -> Host:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.recipes import Recipe, recipe_of
 from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
 from graphmill.ir.graph import Function, Op, Value
+from graphmill.records import record
 
 TINY_CONSTANT = 64  # bytes; up to this constants stand in the code, the others beside it
 _LINE = 64
@@ -45,7 +46,7 @@ def entry_symbol(function: Function) -> str:
     return "gm_" + re.sub(r"[^\w.$]", "_", function.name, flags=re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Buffer:
     """Where a value lives: the host's pointer and the identity of the memory behind it."""
 
@@ -69,7 +70,7 @@ class Buffers(dict[Value, Buffer]):
         return self[value]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Host:
     """The state of writing one entry function."""
 

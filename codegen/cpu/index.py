@@ -7,13 +7,13 @@ is known to be contiguous, uniform or strided; what is not affine (a gathered in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.memory import lane_numbers
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index:
     """`base + step * lane`; with `step` None, `base` is a vector of arbitrary positions."""
 

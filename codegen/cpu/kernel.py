@@ -8,12 +8,12 @@ arguments of the body, which tells LLVM that distinct buffers do not overlap.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType
+from graphmill.records import record
 
 # LLVM would make memcpy of a copying loop; glibc's (2.36) is 10 times slower on AMD's CPUs where
 # target and source lie at nearby offsets of their pages (its bug 30994), and a call in any case
@@ -22,7 +22,7 @@ _TRAITS = ("no-builtin-memcpy",)
 BODY = [("begin", "i64"), ("end", "i64"), ("worker", "i64")]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Storage:
     """A buffer as the host knows it: an identity, so that views of one buffer are one capture."""
 
@@ -30,7 +30,7 @@ class Storage:
     written: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """An array in memory as a kernel sees it: pointer, dtype, dims and strides in elements.
 

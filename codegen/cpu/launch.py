@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Op
+from graphmill.records import record
 
 WORK = 65536  # scalar operations that are worth handing to another thread
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Launch:
     """How the host runs a kernel: work items, and the least number one thread should take."""
 

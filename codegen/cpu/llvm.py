@@ -6,10 +6,10 @@ import ctypes
 import functools
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from graphmill.codegen.cpu.target import Target
+from graphmill.records import record
 
 _LOCK = threading.Lock()
 
@@ -18,7 +18,7 @@ class LLVMError(RuntimeError):
     """LLVM IR that does not parse or verify."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compiled:
     """Object code and, when asked for, the optimised LLVM IR and the assembly.
 

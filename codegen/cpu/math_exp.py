@@ -7,10 +7,9 @@ vectors of 64 bits do not have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu import polynomials as fit
 from graphmill.codegen.cpu.expr import Num, fast_two_sum, fma, scale_by_power, where
+from graphmill.records import record
 
 LOG2E = 1.4426950408889634
 _LN2 = {  # high part with trailing zeros, so that k times it is exact; FDLIBM
@@ -23,7 +22,7 @@ BIAS = {32: 127, 64: 1023}
 _RANGE = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}  # below it is 0, above it is infinite
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Reduced:
     """x = k ln2 + r, `tail` = exp(r) - 1; the low bits of `bits` are those of k."""
 

@@ -6,12 +6,11 @@ what is added to it may be rounded. The forms are those of FDLIBM and FreeBSD's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu import polynomials as fit
 from graphmill.codegen.cpu.expr import Num, fma, two_product, two_sum, where
 from graphmill.codegen.cpu.math_exp import BIAS, SIGNIFICAND, exp
 from graphmill.codegen.cpu.reals import maximum
+from graphmill.records import record
 
 INF, NAN = float("inf"), float("nan")
 _LN2 = {
@@ -22,7 +21,7 @@ _SQRT_HALF = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}
 _LEAST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reduced:
     """x = 2^k (1+f) and log(1+f) = f - half_square + tail."""
 

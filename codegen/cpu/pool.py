@@ -7,7 +7,7 @@ libc and pthreads. The source is `pool.words`, in the language of `words.py`.
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 from graphmill.codegen.cpu.words import to_llvm, to_object
 
@@ -16,7 +16,7 @@ SYMBOLS = ("gm_parallel_for", "gm_pool_now", "gm_pool_set_threads", "gm_pool_wor
 
 def source() -> str:
     """The pool's source text."""
-    return files("graphmill.codegen.cpu").joinpath("pool.words").read_text(encoding="utf-8")
+    return Path(__file__).with_name("pool.words").read_text(encoding="utf-8")
 
 
 def llvm_ir(triple: str) -> str:

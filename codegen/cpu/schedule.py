@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any
 
+from graphmill.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Schedule:
     """The choices of one kernel; None leaves one to the machine model.
 

@@ -7,17 +7,18 @@ select: a roll, a join or a border costs what a copy does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Value
+from graphmill.records import record
 
 MOST = 6  # segments that a loop is written out for
 OUTSIDE = -1  # the part of a pad that is padding
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Segment:
     """Positions `low … high - 1` of the last axis, and the part each cut op takes there."""
 

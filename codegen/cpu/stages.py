@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu import scalar
 from graphmill.codegen.cpu.elem import Complex, Elem, constant, splat
@@ -13,11 +12,12 @@ from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, f32
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.reduce import identity
+from graphmill.records import record
 
 COSTLY = 8.0  # operations from which a value is kept for the next sweep, not computed again
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """A reduce kernel: its block, full shape, reduced axes and the reductions sweep by sweep."""
 
@@ -121,7 +121,7 @@ _COMBINE = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accumulator:
     """The state of one reduction: its monoid and dtype (16-bit floats accumulate in f32)."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.schedule import Schedule
+from graphmill.records import record
 
 
 class TargetError(ValueError):
     """An unknown target name."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """What code generation needs to know of a CPU.
 

@@ -8,7 +8,6 @@ the loop over the result's rows reads the buffer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.element import Elements, Override
@@ -19,6 +18,7 @@ from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import sweep
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Value
+from graphmill.records import record
 
 ROW_BYTES = 128  # of a crossing array, read in one piece: two cache lines
 COLUMNS = 64  # of the result, in one tile
@@ -28,7 +28,7 @@ PADDING = 16  # elements after a buffer's row, so that its columns use all cache
 Axes = tuple[int | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Crossing:
     """Arrays whose memory runs along `axis` of the result, not its last; their axes' places."""
 

@@ -20,8 +20,10 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import field
+from pathlib import Path
+
+from graphmill.records import record
 
 _BINARY = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.Mod: "srem",
@@ -104,7 +106,7 @@ class WordsError(SyntaxError):
     """Source outside the word language, with the line it stands on."""
 
 
-@dataclass
+@record(frozen=False)
 class _Names:
     constants: dict[str, int] = field(default_factory=dict)
     functions: dict[str, int] = field(default_factory=dict)
@@ -164,7 +166,7 @@ def to_object(
         llvm.initialize_native_asmprinter()
     triple = triple or llvm.get_process_triple()
     machine = llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=features, opt=effort, reloc="pic", codemodel="default"
+        cpu=cpu, features=features, opt=effort, reloc="pic", codemodel="small"
     )
     # a context of its own: another thread may be compiling in LLVM's global one
     context = llvm.create_context()
@@ -186,9 +188,8 @@ def fingerprint() -> str:
     """Changes whenever the object code of some word module in this package would."""
     import llvmlite
 
-    folder = files("graphmill.codegen.cpu")
-    texts = [f.read_bytes() for f in sorted(folder.iterdir(), key=lambda f: f.name)
-             if f.name.endswith(".words") or f.name == "words.py"]  # fmt: skip
+    here = Path(__file__)
+    texts = [file.read_bytes() for file in (here, *sorted(here.parent.glob("*.words")))]
     digest = hashlib.sha256(b"\0".join(texts)).hexdigest()
     return f"{digest} llvmlite {llvmlite.__version__}"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from graphmill.frontend.describe import failure
 from graphmill.frontend.shaping import transposed
 from graphmill.frontend.tracer import Tracer
 from graphmill.ir.dims import DimLike, floordiv
+from graphmill.records import record
 
 Padding = str | int | Sequence[Any]
 Sizes = int | Sequence[int]
@@ -18,7 +18,7 @@ Sizes = int | Sequence[int]
 FORMATS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Window:
     """A sliding window: one entry per spatial axis; `low` and `high` are the padding."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.types import TensorType, Type
+from graphmill.records import record
 
 if TYPE_CHECKING:
     from graphmill.ir.graph import Op, Region
@@ -29,7 +30,7 @@ class UnknownOpError(KeyError):
         return str(self.args[0])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cost:
     """Work of one op: floating-point (or integer) operations, and bytes read and written."""
 
@@ -37,7 +38,7 @@ class Cost:
     bytes: DimLike
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Domain:
     """Where sample operands for generated tests come from: an interval of real numbers."""
 
@@ -48,7 +49,7 @@ class Domain:
 Infer = Callable[[Sequence[Type], Mapping[str, Any], Sequence["Region"]], Sequence[Type]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpDef:
     """One op.
 

@@ -79,3 +79,36 @@ def test_the_cache_holds_no_weights(tmp_path):
             hits.append(cache.default().hits - before)
         assert hits == [0, 1, 0]
     assert all(entry.stat().st_size < w.nbytes / 10 for entry in tmp_path.rglob("*.gmc"))
+
+
+def _read(compiled) -> set[int]:
+    """Where the large constants lie that a compiled function's executables read."""
+    arrays = [a for e in compiled.executables for a in e.constants if a.nbytes > 1 << 20]
+    return {a.__array_interface__["data"][0] for a in arrays}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_signatures_and_functions_share_packed_weights(frozen):
+    """Of frozen arrays: others may be written to while they are packed."""
+    w = _weights(3)
+    w.flags.writeable = not frozen
+    first, second = gm.jit(lambda x: x @ w), gm.jit(lambda x: np.tanh(x @ w))
+    for rows in (3, 8):
+        x = np.ones((rows, SIDE), np.float32)
+        np.testing.assert_allclose(second(x), np.tanh(first(x)), rtol=1e-4)
+    assert len(_read(first) | _read(second)) == (1 if frozen else 4)
+
+
+def test_shared_weights_are_those_of_the_content():
+    x, found = np.ones((3, SIDE), np.float32), []
+    for seed in (4, 5, 4):
+        w = _weights(seed)
+        w.flags.writeable = False
+        f = gm.jit(_product(w))
+        np.testing.assert_allclose(f(x), x @ w, rtol=1e-4, atol=1e-3)
+        found.append(f)
+    assert _read(found[0]) == _read(found[2]) != _read(found[1])
+
+
+def _product(w):
+    return lambda x: x @ w

@@ -52,7 +52,9 @@ def compile_ir(text):
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(opt=2, reloc="pic")
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        opt=2, reloc="pic", codemodel="small"
+    )
     module = llvm.parse_assembly(text)
     module.verify()
     return machine.emit_object(module)

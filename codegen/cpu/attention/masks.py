@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphmill.codegen.cpu.attention.problem import At, Problem
 from graphmill.codegen.cpu.attention.visible import Shown
@@ -15,9 +15,10 @@ from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.kernel import Source, contiguous
 from graphmill.ir.dtypes import DType, dtype
 from graphmill.ir.graph import Value
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mask:
     """An argument of the kernel that has a value for each query and key, keys contiguous."""
 

@@ -6,8 +6,6 @@ divide by any function of the largest score, of sums of exponentials and of what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu import convert
 from graphmill.codegen.cpu.attention.problem import At, Problem
 from graphmill.codegen.cpu.contract.elements import resize
@@ -17,6 +15,7 @@ from graphmill.codegen.cpu.expr import Num, Scope
 from graphmill.codegen.cpu.index import Index, Indices, zero
 from graphmill.codegen.cpu.math_exp import exp
 from graphmill.ir.graph import Value
+from graphmill.records import record
 
 
 def divisor(
@@ -33,7 +32,7 @@ def divisor(
         return _Row(problem, problem.index(at, row, zero(problem.code)), largest).divisor(total)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Row:
     """What the kernel knows of a row stands in for the reductions that computed it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.contract.elements import memory_element
 from graphmill.codegen.cpu.emit import Code, Val
@@ -13,11 +12,12 @@ from graphmill.codegen.cpu.kernel import Kernel, contiguous
 from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Value
 from graphmill.ir.views import MEMORY, Step, View
+from graphmill.records import record
 
 Stride = int | Val
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operand:
     """An array in memory, its axes named by the axes of the scores.
 

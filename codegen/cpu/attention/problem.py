@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,11 +22,12 @@ from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, i64
 from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.views import view_of
+from graphmill.records import record
 
 At = Mapping[int, Val]  # positions along axes of the scores
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece:
     """Keys and values of `size` positions from `start` on."""
 
@@ -37,7 +37,7 @@ class Piece:
     size: DimLike
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Problem:
     """The kernel, its operands, and how the block's masks and biases are evaluated."""
 

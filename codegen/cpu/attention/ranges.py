@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from graphmill.codegen.cpu.attention.problem import At, Problem
 from graphmill.codegen.cpu.contract.elements import least, most
 from graphmill.codegen.cpu.emit import Val
+from graphmill.records import record
 
 UPPER, LOWER = ("le", "lt"), ("ge", "gt")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ranges:
     """Some query sees a key of `low … high` only; every query sees those of `clear`.
 

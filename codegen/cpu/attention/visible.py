@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from graphmill.ir.attention import Attention, elementwise_above
 from graphmill.ir.graph import Op, Value
+from graphmill.records import record
 
 HIDES = -1e9  # a score that is this, or is lowered by it, is that of a hidden key
 _FLIP = {"le": "ge", "ge": "le", "lt": "gt", "gt": "lt"}
 _NOT = {"le": "gt", "ge": "lt", "lt": "ge", "gt": "le"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shown:
     """A value that is repeated to the scores' shape: for each axis of the scores its own axis."""
 
@@ -43,7 +44,7 @@ class Shown:
 Terms = tuple[tuple[int, Shown], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bound:
     """A key is visible only if its position `relation` `slope` * the query's + the terms' sum.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu.contract.dots import PLAIN, Dot, choose_dot
 from graphmill.codegen.cpu.emit import vector
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tile:
     """The register tile: `rows` × (`vectors` × `lanes`) accumulators of MLIR type `element`.
 
@@ -87,7 +86,7 @@ def register_tile(
     return Tile(element, bits, rows, vectors, lanes, dot)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Blocks:
     """Cache blocks: `k` deep slices of both operands, `rows` of A kept in the second level."""
 

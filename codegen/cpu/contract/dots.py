@@ -11,14 +11,13 @@ sums start at -128 times the column sums of B, which B's packing writes at the h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType, bf16, i8, i16, u8
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dot:
     """One way to multiply: `group` values of MLIR type `part` in a unit.
 

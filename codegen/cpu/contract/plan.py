@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
@@ -11,6 +11,7 @@ from graphmill.codegen.cpu.contract.space import FEWEST_SUMS, name_of, scheduled
 from graphmill.codegen.cpu.contract.spec import GemmSpec
 from graphmill.codegen.cpu.schedule import Schedule
 from graphmill.codegen.cpu.target import Target
+from graphmill.records import record
 
 FEW_TILES = 8  # beyond, an odd number of tiles is made even, so that two threads get half each
 WIDE = 2  # panels side by side in memory that are read as well as packed ones
@@ -20,7 +21,7 @@ DELAYED = 0.15  # of the loads
 GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """How a tiled contraction runs.
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import load_wide, memory_element, resize
 from graphmill.codegen.cpu.contract.spec import Prologue, Spot
 from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.ir.dtypes import DType, i16
+from graphmill.records import record
 
 _PART_BITS = {"i8": 8, "i16": 16, "bf16": 16}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reader:
     """How elements of `dtype` become the units of `tile`; `shifted` adds 128 to every byte.
 

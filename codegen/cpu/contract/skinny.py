@@ -7,8 +7,6 @@ result that stays in L1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import (
@@ -34,6 +32,7 @@ from graphmill.codegen.cpu.contract.spec import (
     Spot,
 )
 from graphmill.codegen.cpu.emit import Code, Loop, Unit, Val
+from graphmill.records import record
 
 FEW = 4  # rows or columns that count as skinny
 COLUMNS = 64  # columns of one work item of `emit_sums`
@@ -41,7 +40,7 @@ PAGE = 4096  # bytes, after which addresses look alike to a core that compares l
 CHUNK = 4096  # columns summed together: long streams through the large operand
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Skinny:
     """Which operand is the large one: B (`m` is small) or A (`n` is small)."""
 

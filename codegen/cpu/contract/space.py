@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from graphmill.codegen.cpu.contract.blocking import Blocks, Tile
 from graphmill.codegen.cpu.contract.elements import is_plain
@@ -11,6 +11,7 @@ from graphmill.codegen.cpu.contract.skinny import skinny
 from graphmill.codegen.cpu.contract.spec import GemmSpec
 from graphmill.codegen.cpu.schedule import Schedule
 from graphmill.codegen.cpu.target import Target
+from graphmill.records import record
 
 ROWS = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14)
 VECTORS = (1, 2, 3, 4, 5)
@@ -19,7 +20,7 @@ BLOCKS = (48, 96, 192, 384)
 FEWEST_SUMS = 8  # in flight: below, the latency of a multiply-add shows
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Product:
     """A product that a unit computes; with `tile_only` its user fixes how operands are read."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.ir.dtypes import DType
+from graphmill.records import record
 
 SLOTS = (
     "a", "b", "c", "m", "n", "k", "a_m", "a_k", "b_k", "b_n", "c_m",
@@ -16,7 +16,7 @@ SLOTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GemmSpec:
     """`C[m, n] = sum_k A[m, k] B[k, n]`, batched; a size of None is known at run time only.
 
@@ -42,7 +42,7 @@ class GemmSpec:
     b_computed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """Where in C a vector of finished sums goes; `mask` is None when all lanes are inside.
 
@@ -58,7 +58,7 @@ class Place:
     extra: tuple[Val, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Epilogue:
     """Work on finished sums before the one store of C.
 
@@ -71,7 +71,7 @@ class Epilogue:
     slots: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spot:
     """Where in B some loaded elements are: position of the first, and the axis of the lanes.
 
@@ -85,7 +85,7 @@ class Spot:
     mask: Val | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prologue:
     """Work on elements of B as they are packed or multiplied.
 
@@ -98,7 +98,7 @@ class Prologue:
     first: int = len(SLOTS)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sizes:
     """The run-time sizes of one call, as i64 values of the caller's code.
 
@@ -112,7 +112,7 @@ class Sizes:
     threads: Val | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Phase:
     """One run of `parallel_for`: `void symbol(ptr data, i64 begin, i64 end, i64 worker)`.
 
@@ -124,7 +124,7 @@ class Phase:
     grain: Callable[[Code, Sizes], Val]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GemmKernel:
     """The emitted kernels of one contraction, run one after the other on one `data`.
 

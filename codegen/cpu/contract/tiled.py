@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
@@ -14,6 +14,7 @@ from graphmill.codegen.cpu.contract.plan import FEW_TILES, GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
 from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.records import record
 
 
 def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
@@ -29,7 +30,7 @@ def panel_units(code: Code, tile: Tile, k: Val) -> Val:
     return code.add(code.mul(units(code, tile, k), tile.columns), tile.head)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slice:
     """What the inner loops work on: a slice of k, ranges of tiles and panels, of one matrix.
 
@@ -47,7 +48,7 @@ class Slice:
     start: Val | None = None  # of the sums along k, where it is not 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PanelB:
     """Where B's panels are: `step` elements apart, rows `b_k` apart; the last may lie elsewhere."""
 
@@ -78,7 +79,7 @@ _AtTile = Callable[[Val, Val], Val]  # (tile, its first row) -> address in the b
 _BlockA = tuple[_AtTile, Val, Val]  # and the strides there
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scratch:
     """A worker's memory: the depth and tiles of a block of A, where B's panels start, all bytes."""
 

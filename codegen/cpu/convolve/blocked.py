@@ -8,7 +8,7 @@ and partial sums are added up in the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.elements import is_plain, least, minus, store_as
@@ -34,6 +34,7 @@ from graphmill.codegen.cpu.convolve.to_blocks import to_blocks
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
+from graphmill.records import record
 
 _WORTH_A_THREAD = 1 << 20  # multiply-adds
 Make = Callable[[Code, BlockedSpec, Target, Epilogue | None], "Loops"]
@@ -71,7 +72,7 @@ def emit_blocked(
     return GemmKernel((phase,), lambda into, sizes: into.i64(0), scratch, SLOTS)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """What one work item computes: `together` blocks of filters from `first` on (in all groups),
     the lines `low`..`high` of an image; x, from its line `above` on, and w of its group. `fresh`:

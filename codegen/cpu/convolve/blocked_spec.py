@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from graphmill.codegen.cpu.contract.blocking import Tile, compute_element
@@ -11,13 +10,14 @@ from graphmill.codegen.cpu.emit import vector
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
 from graphmill.ir.ops.blocked import blocks
+from graphmill.records import record
 
 _LATENCY = 8  # accumulators that keep two FMA units of latency 4 busy
 _STEP = 4.0  # what a turn of the innermost loop costs besides, in multiply-adds
 _LOAD = 0.1  # what a load costs that the multiply-adds do not hide
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BlockedSpec:
     """`x [n, c/b, h, w, b]` with `w [o/k, c/groups/b, *window, b, k]` into `[n, o/block, *out,
     block]`, all sizes but the batch static.
@@ -87,7 +87,7 @@ class BlockedSpec:
         return count * self.window[0] * self.window[1] * self.inner * self.w_block
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tap:
     """One axis of a window: size, step of the window, spread of its taps, padding before x."""
 
@@ -104,7 +104,7 @@ class Tap:
         return min(max(0, -(start // self.dilation)), past), past
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """`count` tiles of equal form, side by side from place `first` on.
 
@@ -173,7 +173,7 @@ def column_of(column: int, tap: Tap) -> int:
     return max(0, min(column, tap.room - 1))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shape:
     """The register tile of one target: `lanes` of MLIR type `element`, `parts` vectors a block."""
 
@@ -205,7 +205,7 @@ def shape_of(target: Target, acc: DType, block: int) -> Shape:
     return Shape(element, lanes, block // lanes, target.registers)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tiling:
     """How the results of one group are cut: `tiles` along a line, `parts` of the filter blocks,
     chunks of `lines`, slices of `depth` channels.

@@ -7,8 +7,6 @@ convolutions of a unit: sizes and strides of arrays are arguments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphmill.codegen.cpu.contract.elements import load_wide, store_as
 from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
@@ -16,6 +14,7 @@ from graphmill.codegen.cpu.contract.spec import Epilogue, Place
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Run, Shape
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.records import record
 
 _DENSE = (
     ("x", "!llvm.ptr"), ("x_block", "i64"), ("x_line", "i64"), ("w", "!llvm.ptr"),
@@ -166,7 +165,7 @@ class _Dense:
             each(False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BlockedPlace(Place):
     """Where finished sums go: `row` is the block of channels (the channel in a plain result),
     `col` the place in its line (of the first lane in a plain result), `lane` the first in its
@@ -216,7 +215,7 @@ def lanes_tile(
     return symbol
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Lanes:
     """One row of the window of a lanes tile, for the vector `part` of a block."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from graphmill.codegen.cpu import memory
@@ -21,9 +20,10 @@ from graphmill.codegen.cpu.convolve.spec import ConvSlots
 from graphmill.codegen.cpu.convolve.window import Window
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Val
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Reads:
     """What a line of results reads: x from a group's first channel, a filter, the line's number."""
 

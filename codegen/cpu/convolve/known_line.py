@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
@@ -11,12 +10,13 @@ from graphmill.codegen.cpu.contract.elements import load_wide, resize
 from graphmill.codegen.cpu.contract.microkernel import multiply_add
 from graphmill.codegen.cpu.convolve.spec import ConvSpec
 from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.records import record
 
 MOST_VECTORS = 16  # of a line, all written out
 TOGETHER = 4  # vectors that share each weight
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownLine:
     """The last axis of a convolution: `width` results from `room` elements of x."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphmill.codegen.cpu.contract.slots import Slots
 from graphmill.codegen.cpu.contract.spec import GemmSpec, Sizes
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.ir.dtypes import DType
+from graphmill.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConvSpec:
     """`x [n, c, *sizes]` correlated with `w [o, c / groups, *window]` into `[n, o, *out]`.
 

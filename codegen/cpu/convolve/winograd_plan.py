@@ -8,7 +8,7 @@ band. Estimates are in the time of one multiply-add of a vector, for one image.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 from graphmill.codegen.artifact import Step
@@ -22,6 +22,7 @@ from graphmill.codegen.cpu.convolve.blocked_spec import (
 )
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.toom_cook import SQUARES, TAPS, size
+from graphmill.records import record
 
 # measured on Zen 4 against direct convolutions, whose estimate has the same unit
 _LATENCY = 8  # accumulators that keep two FMA units of latency 4 busy
@@ -35,7 +36,7 @@ _HIDDEN = 2 / 3  # of the shorter of multiplying and reading
 _FEW = 0.1  # what one item costs more than many: there may be more threads than two
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Winograd:
     """F(tile × tile, 3 × 3) by products with a register tile of `rows` × `vectors`; chunks of
     `lines` of results, `parts` of the filters."""
