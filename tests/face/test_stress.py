@@ -1,4 +1,4 @@
-"""Everything at once: callers, thread counts, forks and signals, for a moment; results stay right."""
+"""Everything at once: callers, thread counts, forks, signals, for a moment; results stay right."""
 
 import os
 import random
