@@ -81,6 +81,8 @@ class Pool:
 
     def __init__(self, code: bytes) -> None:
         self._code = LoadedObject(code, POOL_SYMBOLS, system=True)
+        # never unloaded, not even at exit: workers may be running it
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._code))
         address = self._code.addresses
         self.parallel_for = address["gm_parallel_for"]
         self.now = address["gm_pool_now"]

@@ -6,6 +6,7 @@ p, a called variable is a function pointer. Python's parser reads the source; th
 it; LLVM makes the object, for any target, with no C compiler.
 
     from libc import malloc          an external function or datum; its bare name is its address
+    from weak import sched_getcpu    the same, but 0 where the system has none
     LIMIT = 1 << 20                  a constant
     table = words(16)                zeroed global memory; its name is its address
     "text"                           address of the text's bytes and a zero byte
@@ -111,6 +112,7 @@ class _Names:
     constants: dict[str, int] = field(default_factory=dict)
     functions: dict[str, int] = field(default_factory=dict)
     externs: dict[str, int | None] = field(default_factory=dict)
+    weak: set[str] = field(default_factory=set)
     globals: dict[str, int] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
@@ -123,8 +125,9 @@ def to_llvm(source: str, triple: str, constants: Mapping[str, int] | None = None
         match node:
             case ast.Expr(value=ast.Constant(value=str())):
                 pass
-            case ast.ImportFrom(names=aliases):
+            case ast.ImportFrom(module=module, names=aliases):
                 names.externs.update({alias.name: None for alias in aliases})
+                names.weak.update(alias.name for alias in aliases if module == "weak")
             case ast.Assign(
                 targets=[ast.Name(id=name)],
                 value=ast.Call(func=ast.Name(id="words"), args=[size]),
@@ -208,10 +211,12 @@ def _declarations(names: _Names) -> list[str]:
         array = f"[{len(data)} x i8] c" + '"' + "".join(f"\\{byte:02X}" for byte in data) + '"'
         lines.append(f"@{name} = private unnamed_addr constant {array}")
     for name, arity in names.externs.items():
+        weak = name in names.weak
         if arity is None:
-            lines.append(f"@{name} = external global i8")
+            lines.append(f"@{name} = {'extern_weak' if weak else 'external'} global i8")
         else:
-            lines.append(f"declare i64 @{name}({', '.join(['i64'] * arity)}) nounwind")
+            types = ", ".join(["i64"] * arity)
+            lines.append(f"declare {'extern_weak ' if weak else ''}i64 @{name}({types}) nounwind")
     return lines
 
 

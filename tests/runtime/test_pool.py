@@ -49,23 +49,57 @@ def loop(n, grain, count, body):
 
 
 def chunks(n, grain, count):
-    seen = []
-    loop(n, grain, count, lambda *chunk: seen.append(chunk))
-    return sorted(seen, key=lambda c: c[2])
+    """The pieces of a loop in order; while one runs, no other has its place."""
+    seen, running = [], set()
+
+    def body(begin, end, place):
+        assert place not in running and 0 <= place < count
+        running.add(place)
+        seen.append((begin, end))
+        running.discard(place)
+
+    loop(n, grain, count, body)
+    return sorted(seen)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 16])
 @pytest.mark.parametrize("n, grain", [(0, 1), (1, 1), (5, 1), (100, 10), (101, 30), (1000, 999)])
 def test_chunks_cover_the_range_once(n, grain, count):
     got = chunks(n, grain, count)
-    assert [c for _, _, c in got] == list(range(len(got)))
     assert got[0][0] == 0 and got[-1][1] == n
     assert all(a[1] == b[0] for a, b in itertools.pairwise(got))
-    assert len(got) == max(1, min(count, n // grain))
+    lanes = min(count, n // grain)
+    assert len(got) == (lanes * min(4, n // grain // lanes) if lanes > 1 else 1)
     if len(got) > 1:
-        sizes = [end - begin for begin, end, _ in got]
+        sizes = [end - begin for begin, end in got]
         assert min(sizes) >= grain and max(sizes) - min(sizes) <= 1
     assert got == chunks(n, grain, count)
+
+
+def test_a_slow_chunk_keeps_only_its_own_thread():
+    """The others run what else was in its lane, and the same lanes serve the next loops."""
+    first = threading.Event()
+
+    def body(begin, end, place):
+        if begin == 0:
+            first.wait(20)
+        done.add(begin)
+        if len(done) == 7:
+            first.set()
+
+    for count in (2, 4, 3, 2):
+        first.clear()
+        done = set()
+        loop(8, 1, 2, body) if count == 2 else chunks(64, 1, count)
+        assert count != 2 or first.is_set()
+
+
+def test_loops_of_changing_sizes_back_to_back():
+    for k in range(3000):
+        n, count = 1 + k * 7 % 40, 1 + k % 6
+        total = []
+        loop(n, 1, count, lambda begin, end, place, total=total: total.append(end - begin))
+        assert sum(total) == n
 
 
 @pytest.mark.parametrize("count", [2, 5, 3, 1, 8])
@@ -96,25 +130,24 @@ def test_workers_take_part():
     loop(4, 1, 4, lambda *_: together.wait(20))  # four threads, or it breaks
 
 
-def test_nested_loops_run_in_the_same_chunks():
-    expected = chunks(40, 1, 4)
+def test_nested_loops_run_on_their_own_thread():
     inner = []
 
-    def body(begin, end, chunk):
-        inner.append(chunks(40, 1, 4))
+    def body(begin, end, place):
+        loop(40, 1, 4, lambda *piece: inner.append((threading.get_native_id(), piece)))
 
-    loop(8, 1, 4, body)
-    assert inner == [expected] * 4
+    loop(4, 1, 4, body)
+    assert [piece for _, piece in inner] == [(0, 40, 0)] * 4
 
 
-def test_concurrent_loops_all_finish_with_the_same_chunks():
-    expected = chunks(300, 1, 3)
+def test_concurrent_loops_all_finish():
     wrong, done = [], []
 
     def caller():
         for _ in range(150):
-            if chunks(300, 1, 3) != expected:
-                wrong.append(1)
+            got = chunks(300, 1, 3)
+            if got[0][0] != 0 or got[-1][1] != 300 or sum(b - a for a, b in got) != 300:
+                wrong.append(got)
         done.append(1)
 
     callers = [threading.Thread(target=caller) for _ in range(6)]
@@ -139,7 +172,7 @@ def test_resizing_while_loops_run():
         native.pool().set_threads(1 + k % 5)
     stop.set()
     runner.join(60)
-    assert set(counts) == {4}
+    assert set(counts) <= {1, 16}
 
 
 def in_child(body):
@@ -167,7 +200,7 @@ def test_fork_child_starts_without_workers_and_rebuilds():
         assert in_child(lambda: loop(100, 1, 2, lambda *_: None)) == 0
 
     assert in_child(body) == 0
-    assert len(chunks(100, 1, 3)) == 3
+    assert len(chunks(100, 1, 3)) == 12
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -183,6 +216,17 @@ def test_fork_where_the_kernel_cannot_wipe_pages(monkeypatch):
 
     assert in_child(body) == 0
     assert native.pool().workers() == 2
+    native.pool().set_threads(1)
+
+
+def test_systems_without_calls_for_affinity(monkeypatch):
+    source = pool_code.source()
+    for name in ("sched_getcpu", "sched_getaffinity", "pthread_setaffinity_np"):
+        assert name in source
+        source = source.replace(name, f"gm_missing_{name}")
+    monkeypatch.setattr(native, "_pool", native.Pool(to_object(source)))
+    together = threading.Barrier(3)
+    loop(3, 1, 3, lambda *_: together.wait(20))
     native.pool().set_threads(1)
 
 
