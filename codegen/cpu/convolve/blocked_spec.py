@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from graphmill.codegen.cpu.contract.blocking import Tile, compute_element
+from graphmill.codegen.cpu.contract.dots import PLAIN, Dot
 from graphmill.codegen.cpu.emit import vector
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
@@ -24,7 +25,8 @@ class BlockedSpec:
 
     Channels and filters are those of one group. `lanewise`: groups of so many channels lie inside
     blocks (1: depthwise), and `channels` counts those of all; 0 for larger groups. `flat`: the
-    lines and places stand for one axis of the result.
+    lines and places stand for one axis of the result. `dot`: channels are multiplied in its units,
+    and w is `[o/k, c/groups/b, *window, b/u, k, u]` with units of u channels.
     """
 
     x: DType
@@ -44,6 +46,7 @@ class BlockedSpec:
     dilation: tuple[int, int]
     lanewise: int = 0
     flat: bool = False
+    dot: Dot = PLAIN
 
     @property
     def x_blocks(self) -> int:
