@@ -8,7 +8,6 @@ import numpy as np
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import product
-from graphmill.ir.dtypes import f32, f64
 from graphmill.ir.graph import Block, Function, Op, Value
 from graphmill.ir.ops import blocked
 from graphmill.ir.ops.base import is_known
@@ -52,8 +51,8 @@ def _each_block(inside: Block, line: int) -> None:
 
 
 def _lanes(op: Op, line: int) -> int:
-    """Channels in one block."""
-    return line // op.operands[0].tensor.dtype.itemsize
+    """Channels in one block: a line of their sums, which are f32 for 16-bit floats."""
+    return line // max(op.operands[0].tensor.dtype.itemsize, 4)
 
 
 def _lanewise(op: Op, line: int) -> int:
@@ -66,7 +65,7 @@ def _obstacle(op: Op, line: int) -> str:
     """Why a convolution stays plain; empty if it need not."""
     x, w = (v.tensor for v in op.operands)
     groups, size = op.attrs["groups"], _lanes(op, line)
-    if x.dtype not in (f32, f64):
+    if not x.dtype.is_float:
         return f"of {x.dtype}"
     if not is_known(*x.shape[1:], *w.shape) or x.rank > 4:
         return "sizes known at run time, or three axes"
@@ -161,7 +160,10 @@ class _Blocks:
         if len(op.results) != 1 or op.result not in self.wanted:
             return None
         if op.definition.fusion == "elementwise":
-            size = next(self.twins[v].shape[-1] for v in op.operands if v in self.twins)
+            sizes = {self.twins[v].shape[-1] for v in op.operands if v in self.twins}
+            size = sizes.pop()
+            if sizes:
+                return None
             return self._given(
                 emit_like(op, [self._operand(v, size, b) for v in op.operands], b), op, b
             )
@@ -174,6 +176,8 @@ class _Blocks:
         twin, wanted, size = self.twins.get(x), op.result in self.wanted, _lanes(op, self.line)
         obstacle = _obstacle(op, self.line)
         lanes = 0 if obstacle else _lanewise(op, self.line)
+        if lanes and twin is not None and twin.shape[-1] != size:
+            obstacle = "blocks of another dtype"
         if not obstacle and twin is None and not wanted:
             if _lanewise(op, self.line) == 1:
                 obstacle = "depthwise alone"

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from graphmill.codegen.artifact import KernelInfo
+from graphmill.codegen.artifact import KernelInfo, Step
+from graphmill.codegen.cpu.contract.blocking import compute_element
+from graphmill.codegen.cpu.contract.dots import PLAIN, choose_dot
 from graphmill.codegen.cpu.contract.spec import Place, Sizes
 from graphmill.codegen.cpu.contraction import (
     Borrowed,
@@ -23,12 +25,16 @@ from graphmill.codegen.cpu.convolve.explain import blocked_schedule
 from graphmill.codegen.cpu.convolve.winograd import WinogradLoops, emit_filters
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, fastest, packing
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices
+from graphmill.codegen.cpu.kernel import Storage
+from graphmill.codegen.cpu.loops import emit_loop
 from graphmill.codegen.cpu.lowering import structure
 from graphmill.codegen.recipes import is_recipe, recipe_of
+from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
-from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.dtypes import DType, f32
+from graphmill.ir.graph import Block, Op, Region, Value
 from graphmill.ir.ops.blocked import block_of, is_plain, lanewise
 
 
@@ -38,11 +44,12 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
     root = next(o for o in block.ops if o.name == "blocked_conv")
     operands = dict(zip(block.args, op.operands, strict=True))
     x, w = (operands[v] for v in root.operands)
-    spec = spec_of(root, op)
+    spec = _in_registers(spec_of(root, op), host, w)
     kernel = host.kernel(label)
     bare = all(o is root or o.definition.terminator for o in block.ops)
     work = _BlockedEpilogue(host, kernel.name, block, root, spec, operands)
-    allowed, in_call = root.attrs.get("winograd", 0), not is_recipe(w)
+    narrow, in_call = x.tensor.dtype.bits < 32, not is_recipe(w)
+    allowed = 0 if narrow else root.attrs.get("winograd", 0)
     way = fastest(spec, host.target, allowed, in_call) if allowed else None
     made = host.once(
         ("blocked", spec, way, structure(block), work.strided),
@@ -52,16 +59,14 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
         ),
     )  # fmt: skip
     code, batch = host.code, x.shape[0]
-    filters = host.buffers[w].pointer if way is None else _transformed(host, w, spec, way, in_call)
+    filters = _weights(host, w, spec) if way is None else _transformed(host, w, spec, way, in_call)
 
     def needed(into: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
         return into.i64(0), made.scratch(into, _sizes(into, dim(batch)))
 
     values = _sizes(code, host.dim(batch))
-    given = host.buffers[x]
-    pointer = given.pointer if given.strides is None else copied(host, x, range(len(x.shape)))
     slots = [
-        pointer, filters, output.pointer, values.batch,
+        _read_as(host, x, spec.x), filters, output.pointer, values.batch,
         host.scratch(needed), made.scratch(code, values), *work.captured(),
     ]  # fmt: skip
     run_phases(host, made, slots, values)
@@ -111,6 +116,56 @@ def spec_of(root: Op, op: Op) -> BlockedSpec:
         _two(attrs["strides"], 1), _two(attrs["low"], 0), _two(attrs["dilation"], 1),
         lanes, rank == 1, is_plain(x, w) and given > 1,
     )  # fmt: skip
+
+
+def _in_registers(spec: BlockedSpec, host: Host, w: Value) -> BlockedSpec:
+    """The spec as tiles compute it: 16-bit floats in units of channels, or widened before.
+
+    Lanes beyond the last channel may hold anything, NaN too, so units must be whole.
+    """
+    if spec.lanewise or spec.x.bits != 16:
+        return spec
+    dot = choose_dot(host.target, spec.x, spec.x, compute_element(spec.acc))
+    whole = not (spec.channels % dot.group or spec.x_block % dot.group)
+    if dot is PLAIN or not whole or spec.plain or not is_recipe(w):
+        return replace(spec, x=f32)
+    return replace(spec, dot=dot)
+
+
+def _weights(host: Host, w: Value, spec: BlockedSpec) -> Val:
+    if spec.dot.group == 1:
+        return _read_as(host, w, spec.x)
+    recipe, unit = recipe_of(w), spec.dot.group
+    *outer, channels, block = recipe.shape
+    shape, rank = (*outer, channels // unit, block, unit), len(outer)
+    steps: tuple[Step, ...] = (
+        ("reshape", (*outer, channels // unit, unit, block)),
+        ("transpose", (*range(rank), rank, rank + 2, rank + 1)),
+    )  # fmt: skip
+    return host.constant_buffer(recipe.then(steps, shape, recipe.dtype))[0]
+
+
+def _read_as(host: Host, value: Value, to: DType) -> Val:
+    """The value's array, contiguous; a strided one or another dtype in memory of its own."""
+    given = host.buffers[value]
+    if value.tensor.dtype is to:
+        whole = given.strides is None
+        return given.pointer if whole else copied(host, value, range(len(value.shape)))
+    if is_recipe(value):
+        recipe = recipe_of(value)
+        return host.constant_buffer(recipe.then((), recipe.shape, to.numpy))[0]
+    base = host.reserve(value.tensor.size * to.itemsize)
+    region = Region(Block([value.type]))
+    builder = Builder(region.block)
+    result = builder.cast(region.block.args[0], to)
+    builder.emit("yield", [result])
+    kernel = host.kernel("widen")
+    target = Buffer(base, Storage(("widened", kernel.name), True))
+    host.adopt(target)
+    source = {region.block.args[0]: host.source(kernel, value)}
+    launch = emit_loop(kernel, region.block, source, [host.source(kernel, result, target)])
+    host.launch(kernel, launch, KernelInfo(kernel.name))
+    return base
 
 
 def _two(sizes: tuple[DimLike, ...], lead: int) -> tuple[int, int]:

@@ -105,14 +105,50 @@ X, X2 = np.zeros((1, 32, 8, 8), np.float32), np.zeros((1, 36, 8, 8), np.float32)
         (lambda x: nn.conv2d(x, GROUPED, groups=3), [X2], "groups of parts of blocks"),
         (lambda x: nn.conv2d(x, B[:3]), [X], "few filters"),
         (lambda x, w: nn.conv2d(x, w), [X, B], "weights known at run time, for few places"),
-        (lambda x: nn.conv2d(x, B), [X.astype(np.float16)], "of f16"),
+        (lambda x: nn.conv2d(x, B.astype(np.int32)), [X.astype(np.int32)], "of i32"),
         (lambda x: nn.conv_transpose2d(x, B, stride=2), [X], "transposed"),
     ],
 )
 def test_what_stays_plain(f: Callable[..., Any], arrays: list[Array], reason: str) -> None:
-    if reason == "of f16":
-        f = lambda x: nn.conv2d(x, B.astype(np.float16))  # noqa: E731
     assert reasons(f, *arrays) == {f"plain convolutions: {reason}"}
+
+
+WIDE = B.astype(np.float64)
+
+
+def mixed(x: Any) -> Any:
+    """Blocks of 16 and, in f64, of 8 channels meet."""
+    y = nn.relu(nn.conv2d(x, B, padding=1))
+    z = nn.conv2d(y.astype(np.float64), WIDE, padding=1)
+    z = nn.conv2d(z + y.astype(np.float64), WIDE, padding=1)
+    return nn.conv2d(y.astype(np.float64), WIDE[:, :1], groups=32), nn.conv2d(z, WIDE)
+
+
+def test_dtypes_of_other_blocks_meet() -> None:
+    x = RNG.standard_normal((1, 32, 9, 8)).astype(np.float32)
+    compiled = gm.jit(mixed)
+    for got, want in zip(compiled(x), compiled.trace(x).interpret(x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("of", "tolerance"), [("bfloat16", 0.05), ("float16", 0.005)])
+def test_16_bit_networks_stay_in_blocks(of: str, tolerance: float) -> None:
+    narrow = [np.asarray(w, of) for w in (A, B, DEPTHWISE, B)]
+
+    def network(x: Any) -> Any:
+        y = nn.relu(nn.conv2d(x, narrow[0], stride=2, padding=1))
+        y = nn.relu(nn.conv2d(y, narrow[1], padding=1) + y)
+        y = nn.conv2d(y, narrow[2], padding=1, groups=32)
+        return nn.conv2d(y, narrow[3])
+
+    x = RNG.standard_normal((2, 3, 21, 19)).astype(of)
+    compiled = gm.jit(network)
+    assert compiled.lower(x).ir("block").count("blocked_conv") == 4
+    got = compiled(x)
+    (want,) = compiled.trace(x).interpret(x)
+    assert got.dtype == np.dtype(of)
+    wide = np.asarray(want, np.float32)
+    np.testing.assert_allclose(got.astype(np.float32), wide, rtol=tolerance, atol=tolerance)
 
 
 def test_weights_known_at_run_time_are_packed_for_many_places() -> None:

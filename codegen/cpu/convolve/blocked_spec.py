@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from graphmill.codegen.cpu.contract.blocking import Tile, compute_element
+from graphmill.codegen.cpu.contract.dots import PLAIN, Dot
 from graphmill.codegen.cpu.emit import vector
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
@@ -25,7 +26,8 @@ class BlockedSpec:
     Channels and filters are those of one group. `lanewise`: groups of so many channels lie inside
     blocks (1: depthwise), and `channels` counts those of all; 0 for larger groups. `flat`: the
     lines and places stand for one axis of the result. `plain`: x is `[n, c, h, w]`, whose channels
-    the kernel gathers into blocks.
+    the kernel gathers into blocks. `dot`: channels are multiplied in its units, and w is
+    `[o/k, c/groups/b, *window, b/u, k, u]` with units of u channels.
     """
 
     x: DType
@@ -46,6 +48,7 @@ class BlockedSpec:
     lanewise: int = 0
     flat: bool = False
     plain: bool = False
+    dot: Dot = PLAIN
 
     @property
     def x_blocks(self) -> int:

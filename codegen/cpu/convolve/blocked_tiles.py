@@ -7,13 +7,15 @@ convolutions of a unit: sizes and strides of arrays are arguments.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphmill.codegen.cpu.contract.elements import load_wide, store_as
 from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
 from graphmill.codegen.cpu.contract.spec import Epilogue, Place
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Run, Shape
 from graphmill.codegen.cpu.elem import memory_type
-from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.records import record
 
 _DENSE = (
@@ -34,7 +36,7 @@ _WHERE = (
 def _symbol(kind: str, spec: BlockedSpec, shape: Shape, run: Run) -> str:
     stride, spread = spec.strides[1], spec.dilation[1]
     return (
-        f"gm.conv_{kind}_{spec.x}_{shape.element}x{shape.lanes}_b{spec.x_block}x{spec.w_block}"
+        f"gm.conv_{kind}{spec.dot.name}_{spec.x}_{shape.element}x{shape.lanes}_b{spec.x_block}x{spec.w_block}"
         f"_w{spec.window[1]}{'row' if spec.one_row else ''}s{stride}d{spread}{run.form}"
     )
 
@@ -117,7 +119,7 @@ class _Dense:
         code, spec = self.code, self.spec
         if spec.x_block == 1:
             return self._step(inside, x, filters, sums)
-        with code.loop(0, inner, 1, sums) as channel:
+        with code.loop(0, inner, spec.dot.group, sums) as channel:
             at = code.mul(channel.i, spec.w_block)
             here = code.at(x, channel.i, memory_type(spec.x))
             moved = [code.at(w, at, memory_type(spec.x)) for w in filters]
@@ -125,22 +127,30 @@ class _Dense:
         return channel.results
 
     def _step(self, inside: list[int], x: Val, filters: list[Val], sums: list[Val]) -> list[Val]:
-        """One channel: the outer product of the places' elements and a vector of filters."""
+        """One channel, or unit of channels: the outer product of the places' elements and a vector
+        of filters."""
         code, spec, shape = self.code, self.spec, self.shape
-        sums = list(sums)
+        sums, tile = list(sums), replace(shape.tile, dot=spec.dot)
         loaded = [
-            load_wide(code, w, part * shape.lanes, spec.x, shape.element, shape.lanes)
+            self._load(w, part * shape.lanes * spec.dot.group, shape.lanes)
             for w in filters
             for part in range(shape.parts)
         ]
         for place in inside:
             column = place * spec.strides[1] + self.run.shift
-            scalar = load_wide(code, x, column * spec.x_block, spec.x, shape.element)
-            left = code.splat(scalar, shape.lanes)
+            left = code.splat(self._load(x, column * spec.x_block, 0), shape.lanes)
             for v, right in enumerate(loaded):
                 at = place * self.vectors + v
-                sums[at] = multiply_add(code, shape.tile, left, right, sums[at])
+                sums[at] = multiply_add(code, tile, left, right, sums[at])
         return sums
+
+    def _load(self, base: Val, at: int, lanes: int) -> Val:
+        """Elements as the sums' type, or units as they lie."""
+        code, spec, shape = self.code, self.spec, self.shape
+        if spec.dot.group == 1:
+            return load_wide(code, base, at, spec.x, shape.element, lanes)
+        address = code.at(base, at, memory_type(spec.x))
+        return code.load(address, vector("i32", lanes), spec.x.itemsize * spec.dot.group)
 
     def _store(self, sums: list[Val]) -> None:
         code, shape, spec = self.code, self.shape, self.spec

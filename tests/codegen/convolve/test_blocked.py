@@ -86,6 +86,8 @@ CASES = {
     "one-place": Case(5, 16, (1, 1)),
     "f64": Case(20, 24, (9, 11), of="f64", given=8, block=8, width=8),
     "f16": Case(20, 24, (9, 11), of="f16"),
+    "bf16": Case(20, 24, (9, 11), of="bf16"),
+    "bf16-depthwise": Case(40, 40, (9, 19), groups=40, of="bf16"),
 }
 
 
@@ -157,7 +159,7 @@ def check(
     packed = blocked_weights(w, 1 if case.lanes else case.given, case.width)
     (y,) = Executable(artifact, threads=threads).run(given, packed, shift)
     want = reference(case, x, w, shift, follow)
-    tolerance = {"f32": 1e-5, "f64": 1e-13, "f16": 2e-3}[case.of]
+    tolerance = {"f32": 1e-5, "f64": 1e-13, "f16": 2e-3, "bf16": 2e-2}[case.of]
     if case.block > 1:
         y = unblocked(y, case.filters)
     np.testing.assert_allclose(y, want, rtol=tolerance, atol=tolerance)
@@ -235,3 +237,26 @@ def test_tiles_cover_a_line_once() -> None:
         found = list(runs(width, tiles, Tap(3, 1, 1, 1, width)))
         covered = [p for r in found for p in range(r.first, r.first + r.count * r.places)]
         assert covered == list(range(width))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "shape", [(24, 20, 3, 1), (32, 16, 1, 1), (18, 48, 5, 2), (1024, 32, 3, 1), (17, 16, 3, 1)]
+)
+def test_constant_bf16_weights(shape: tuple[int, int, int, int], target: str) -> None:
+    """In pairs of channels where the target multiplies pairs and channels are even."""
+    channels, filters, window, stride = shape
+    case = Case(channels, filters, (7, 9), window=window, pad=window // 2, stride=stride, of="bf16")
+    x, w, shift = operands(case, 2)
+    made = program(case, 2, follow=True)
+    packed = blocked_weights(w, 16, 16)
+    constant = Builder(made.block, made.ops[0]).constant(packed)
+    made.params[1].replace_uses(constant)
+    artifact = driver.emit(run_pipeline(made), driver.Options(target=target))
+    given = blocked(x, 16)
+    tail = given[:, -1, ..., channels % 16 or 16 :]
+    tail[...] = np.nan  # lanes without a channel
+    for threads in (1, 2):
+        (y,) = Executable(artifact, threads=threads).run(given, packed, shift)
+        want = reference(case, x, w, shift, follow=True)
+        np.testing.assert_allclose(unblocked(y, filters), want, rtol=2e-2, atol=2e-2)
