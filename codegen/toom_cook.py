@@ -19,7 +19,6 @@ Array = np.ndarray[Any, Any]
 
 TAPS = 3
 SQUARES = {2: (1.0,), 4: (0.5, 2.0)}  # of the points other than 0 and infinity, by m
-_AT_ONCE = 1 << 12  # filters transformed while they stay in the first cache level
 
 
 def size(tile: int) -> int:
@@ -50,11 +49,13 @@ def filter_matrix(tile: int) -> Array:
 
 
 def transformed(filters: Array, tile: int) -> Array:
-    """Filters `(3, 3, …)` as `(tile + 2, tile + 2, …)`: computed in f64, each rounded once."""
+    """Filters `(3, 3, …)` as `(tile + 2, tile + 2, …)`: computed in f64, each rounded once.
+
+    Part by part of the third axis, so that what is read of a transposed array stays in caches.
+    """
     matrix = np.kron(filter_matrix(tile), filter_matrix(tile))
-    flat = filters.reshape(TAPS * TAPS, -1)
-    result = np.empty((len(matrix), flat.shape[1]), filters.dtype)
-    for first in range(0, flat.shape[1], _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        result[:, part] = matrix @ flat[:, part].astype(np.float64)
+    result = np.empty((len(matrix), *filters.shape[2:]), filters.dtype)
+    for part in range(filters.shape[2]):
+        taps = np.array(filters[:, :, part], np.float64, order="C").reshape(TAPS * TAPS, -1)
+        result[:, part] = (matrix @ taps).reshape(result[:, part].shape)
     return result.reshape(size(tile), size(tile), *filters.shape[2:])
