@@ -16,7 +16,7 @@ from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.workers import Workers
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
-from graphmill.keys import Contents, cache_key
+from graphmill.keys import Contents, cache_key, version
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
 from graphmill.runtime import cache as disk
@@ -66,7 +66,7 @@ def _provide_native() -> None:
     def fingerprint() -> str:
         from graphmill.codegen.cpu.words import fingerprint as of_sources
 
-        return of_sources()
+        return f"{of_sources()} {version('llvmlite')}"
 
     native.provide(pool=pool, call=call, digest=digest, fingerprint=fingerprint)
 

@@ -67,7 +67,7 @@ def build_id() -> str:
     """Our own sources and the compilers' versions: an edit of Graphmill invalidates the cache."""
     import graphmill
 
-    parts = [platform.python_version(), *map(_version, COMPILERS)]
+    parts = [platform.python_version(), *map(version, COMPILERS)]
     for root in graphmill.__path__:
         for layer in LAYERS:
             parts += sorted(_sources(os.path.join(root, layer)))
@@ -88,7 +88,7 @@ def _sources(folder: str) -> Iterator[str]:
             yield from _sources(entry.path)
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
     """A package's version, from the name of its metadata's folder where that stands beside it.
 
     `importlib.metadata` takes longer than all else in a start from the cache.
@@ -102,10 +102,10 @@ def _version(package: str) -> str:
     found = [m[1] for name in os.listdir(place) if (m := named.fullmatch(name))]
     if found:
         return f"{package}={'|'.join(sorted(found))}"
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib import metadata
 
     try:
-        return f"{package}={version(package)}"
-    except PackageNotFoundError:
+        return f"{package}={metadata.version(package)}"
+    except metadata.PackageNotFoundError:
         status = os.stat(folders[0])
         return f"{package}={status.st_size}:{status.st_mtime_ns}"

@@ -188,13 +188,10 @@ def to_object(
 
 
 def fingerprint() -> str:
-    """Changes whenever the object code of some word module in this package would."""
-    import llvmlite
-
+    """Changes whenever some word module in this package does, or this translator."""
     here = Path(__file__)
     texts = [file.read_bytes() for file in (here, *sorted(here.parent.glob("*.words")))]
-    digest = hashlib.sha256(b"\0".join(texts)).hexdigest()
-    return f"{digest} llvmlite {llvmlite.__version__}"
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
 
 
 def _declarations(names: _Names) -> list[str]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import graphmill as gm
+from graphmill import keys
 from graphmill.codegen.cpu.target import target
 from graphmill.driver import Options
-from graphmill.keys import COMPILERS, _sources, _version, build_id, cache_key
+from graphmill.keys import COMPILERS, _sources, build_id, cache_key
 
 DEFAULT = Options()
 LARGE = np.random.default_rng(0).standard_normal((200, 200))
@@ -63,7 +64,7 @@ def test_versions(package):
         known = version(package)
     except PackageNotFoundError:
         known = "none"
-    assert _version(package) == f"{package}={known}"
+    assert keys.version(package) == f"{package}={known}"
 
 
 def test_an_edited_source_changes_the_build(tmp_path):

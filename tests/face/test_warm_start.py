@@ -1,0 +1,37 @@
+"""A start from the compile cache: nothing that only compiling needs is loaded."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+import numpy as np
+import graphmill as gm
+
+w = np.ones((300, 300), np.float32)
+f = gm.jit(lambda x: np.tanh(x @ w) + x)
+x = np.full((300, 300), 0.001, np.float32)
+assert abs(float(f(x)[0, 0]) - np.tanh(0.3) - 0.001) < 1e-5
+print(*[n for n in ("llvmlite", "mlir", "torch_mlir", "ml_dtypes") if n in sys.modules])
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64", reason="LLVM links other objects"
+)
+def test_neither_mlir_nor_llvm_is_loaded(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = os.environ | {"GRAPHMILL_CACHE_DIR": str(tmp_path / "cache")}
+    loaded = [
+        subprocess.run(
+            [sys.executable, str(program)],
+            env=environment, check=True, capture_output=True, text=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]  # fmt: skip
+    assert "llvmlite" in loaded[0] and loaded[1] == []
