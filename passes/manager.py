@@ -22,12 +22,11 @@ Observer = Callable[[str, Any, float, Statistics], None]
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = (
     "inline,state,decompose,fold,simplify,layout,simplify,"
-    "absorb,block,cse,dce,attention,recompute,fuse,memory"
+    "absorb,block,groups,cse,dce,attention,recompute,fuse,memory"
 )
 MODULES = (
-    "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "inline",
-    "layout", "memory", "recompute", "simplify", "specialise", "state",
-    "winograd",
+    "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "groups",
+    "inline", "layout", "memory", "recompute", "simplify", "specialise", "state", "winograd",
 )  # fmt: skip
 
 

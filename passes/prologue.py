@@ -39,7 +39,9 @@ def is_operand_cast(op: Op) -> bool:
 def _right_operand(dot: Op) -> set[Op]:
     """The elementwise ops that compute a product's matrix on the right from one narrow array."""
     y, attrs = dot.operands[1], dot.attrs
-    if y.op is None or attrs["y_batch"] or y.tensor.rank != 2 or len(attrs["y_contract"]) != 1:
+    if y.op is None or attrs["y_batch"] or not attrs["y_contract"]:
+        return set()
+    if len(attrs["y_contract"]) == y.tensor.rank:
         return set()
     if dot.operands[0] is y or y.tensor.dtype.kind not in "iuf":
         return set()

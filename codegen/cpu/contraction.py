@@ -376,16 +376,44 @@ class FusedPrologue(FusedEpilogue):
 
     def compute(self, code: Code, loaded: Elem, spot: Spot, extra: tuple[Val, ...]) -> Val:
         """The operand's elements where the array holds `loaded`."""
-        y = self.root.operands[1]
-        _, elements = self.elements(code, spot.lanes, extra)
+        y, attrs = self.root.operands[1], self.root.attrs
+        kernel, elements = self.elements(code, spot.lanes, extra)
         elements.overrides[read_by(y)] = lambda index, guard: loaded
         along = 1 if spot.lanes else 0
-        at = [Index(spot.col, 0 if spot.along_k else along)] * 2
-        at[self.root.attrs["y_contract"][0]] = Index(spot.k, along if spot.along_k else 0)
+        spread = Index(spot.k, along if spot.along_k else 0)
+        across = Index(spot.col, 0 if spot.along_k else along)
+        contract = attrs["y_contract"]
+        at = dict(zip(contract, self.split(kernel, spread, contract), strict=True))
+        free = free_axes(y.tensor.rank, (), contract)
+        at |= zip(free, self.split(kernel, across, free), strict=True)
         with elements.scope(spot.mask):
-            value = convert.cast(code, elements.vector(y, tuple(at)), y.tensor.dtype, self.acc)
+            value = convert.cast(
+                code,
+                elements.vector(y, tuple(at[i] for i in range(len(at)))),
+                y.tensor.dtype,
+                self.acc,
+            )
         assert isinstance(value, Val), "complex operands are computed before"
         return value
+
+    def split(self, kernel: Borrowed, index: Index, axes: Sequence[int]) -> list[Index]:
+        """Positions along `axes` of the right operand, which `index` counts together.
+
+        Lanes start at a multiple of their number.
+        """
+        code = kernel.code
+        sizes = [kernel.size(self.root.operands[1].shape[axis]) for axis in axes]
+        inner = sizes[-1]
+        if len(axes) == 1:
+            return [index]
+        if index.step == 0:
+            return [Index(at) for at in unravel(code, index.base, sizes)]
+        if isinstance(inner, int) and inner % kernel.lanes == 0:
+            *outer, last = unravel(code, index.base, sizes)
+            return [*map(Index, outer), Index(last, index.step)]
+        flat = lanes_of(code, index, kernel.lanes)
+        splats = [code.splat(code.i64(s) if isinstance(s, int) else s, kernel.lanes) for s in sizes]
+        return [Index(at, None) for at in unravel(code, flat, splats)]
 
 
 def _launch(

@@ -103,6 +103,75 @@ def test_dequantised_weights_are_not_stored() -> None:
     assert "arena_bytes=0" in text and text.count("fusion") == 1
 
 
+def halves(p: Array, axis: int) -> Array:
+    """The two 4-bit values of each byte."""
+    return np.stack([p & 15, p >> 4], axis)
+
+
+def repeated(x: Array, count: int) -> Array:
+    """Each row as often as gives `count` rows."""
+    return np.repeat(x, count // len(x), 0)
+
+
+def by_rows(q: Array, s: Array, z: Array, k: int) -> Array:
+    """`(q - z) * s` with a scale and a zero point for every few rows."""
+    w = (q.reshape(len(s), -1, q.shape[-1]).astype(F32) - z[:, None]) * s[:, None]
+    return w.reshape(k, -1)
+
+
+def by_columns(q: Array, s: Array, z: Array, k: int) -> Array:
+    """The same of a transposed matrix."""
+    w = (q.reshape(len(q), len(s), -1).astype(F32) - z.T[:, :, None]) * s.T[:, :, None]
+    return w.reshape(-1, k).T
+
+
+# what shape the integers have, and the product with x
+GROUPED: dict[str, tuple[str, Callable[..., Array]]] = {
+    "repeated scales": ("kn", lambda x, q, s, z: x @ (q.astype(F32) * repeated(s, len(q)))),
+    "zero points": ("kn", lambda x, q, s, z: x @ by_rows(q, s, z, len(q))),
+    "transposed": ("nk", lambda x, q, s, z: x @ by_columns(q, s, z, q.shape[1])),
+    "halves side by side": (
+        "k/2 n",
+        lambda x, p, s, z: np.maximum(x @ by_rows(halves(p, 1), s, z, 2 * len(p)) + z[0], 0),
+    ),
+    "halves behind each other": (
+        "k/2 n",
+        lambda x, p, s, z: (
+            x @ ((np.concatenate([p & 15, p >> 4]).astype(F32) - 8) * repeated(s, 2 * len(p)))
+        ),
+    ),
+    "halves, transposed": (
+        "n k/2",
+        lambda x, p, s, z: x @ by_columns(halves(p, -1), s, z, 2 * p.shape[1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("sizes", [(128, 70, 32), (60, 19, 10)], ids=str)
+@pytest.mark.parametrize("name", GROUPED)
+def test_weights_dequantised_by_groups(name: str, sizes: tuple[int, int, int]) -> None:
+    """Few rows, many, none; groups of whole vectors and of no such; never stored as floats."""
+    rng = np.random.default_rng(4)
+    (k, n, group), (shape, function) = sizes, GROUPED[name]
+    rows, columns = {"kn": (k, n), "nk": (n, k), "k/2 n": (k // 2, n), "n k/2": (n, k // 2)}[shape]
+    q = rng.integers(0, 256, (rows, columns)).astype(np.uint8)
+    shapes = ((40, k), (k // group, n), (k // group, n))
+    x, s, z = (rng.standard_normal(d).astype(F32) for d in shapes)
+    compiled, dynamic = gm.jit(function, threads=2), gm.jit(function, dynamic={"x": ("m", None)})
+    for m in (40, 3, 1):
+        want = function(x[:m].astype(np.float64), q, s.astype(np.float64), z.astype(np.float64))
+        for call in (compiled, dynamic):
+            got = call(x[:m], q, s, z)
+            np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * abs(want).max())
+    assert dynamic(x[:0], q, s, z).shape == (0, n)
+    x[1, 3], x[0, 5] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        want = function(x[:3].astype(np.float64), q, s.astype(np.float64), z.astype(np.float64))
+    np.testing.assert_allclose(compiled(x[:3], q, s, z), want, rtol=1e-3, atol=1e-3)
+    text = compiled.lower(x[:3], q, s, z).ir("memory")
+    assert int(text.partition("arena_bytes=")[2].partition("}")[0]) < k * n * 4, "stored as floats"
+
+
 OUTER: dict[str, Callable[[Array, Array], Array]] = {
     "column by row": lambda x, y: x[:, None] @ y[None],
     "batches": lambda x, y: np.einsum("bik,bjk->bij", x.reshape(3, -1, 1), y.reshape(3, -1, 1)),

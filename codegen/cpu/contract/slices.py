@@ -33,6 +33,7 @@ from graphmill.codegen.cpu.memory import tail_mask
 
 ENOUGH = 64  # work items, for any number of threads
 SHORTEST = 512  # values of k in a slice: beside their products the additions are nothing
+ALIGNED = 64  # slices start at multiples of so many units of k: of any vector's lanes
 FEWEST = 4  # slices that are worth a second phase
 
 
@@ -45,7 +46,11 @@ def slices_of(spec: GemmSpec, plan: Plan) -> int:
     items = batch * max(count_of_tiles(m, plan.tile), -(-n // plan.tile.columns))
     worth = m * n * k * batch // WORTH_A_THREAD
     count = min(k // SHORTEST, worth, -(-ENOUGH // max(items, 1)))
-    return 1 << (count.bit_length() - 1) if count >= FEWEST else 1
+    if count < FEWEST:
+        return 1
+    depth = -(-k // plan.tile.dot.group)
+    length = -(-depth >> (count.bit_length() - 1))
+    return -(-depth // (-(-length // ALIGNED) * ALIGNED))  # no slice is empty
 
 
 class SlicedSlots(Slots):
@@ -60,7 +65,8 @@ class SlicedSlots(Slots):
         }  # fmt: skip
         assert spec.batch is not None, "only known sizes are cut"
         self.spec = replace(spec, batch=spec.batch * count)
-        self.length = ceil_div(code, units(code, plan.tile, self.sizes.k), count)
+        length = ceil_div(code, units(code, plan.tile, self.sizes.k), count)
+        self.length = code.mul(ceil_div(code, length, ALIGNED), ALIGNED)
 
     def part(self, batch: Val, depth: Val) -> tuple[Val, Val, Val]:
         code, count = self.code, self.code.i64(self.count)

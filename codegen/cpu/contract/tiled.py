@@ -225,7 +225,7 @@ class Tiled:
             left = minus(code, stop, k.i)
             length, elements = least(code, left, depth), None
             if (group := self.tile.dot.group) > 1:
-                rest = minus(code, self.sizes.k, code.mul(k.i, group))
+                rest = most(code, minus(code, self.sizes.k, code.mul(k.i, group)), 0)
                 elements = least(code, rest, code.mul(length, group))
             part = Slice(
                 k.i, length, code.compare("arith.cmpi", "sle", left, depth),

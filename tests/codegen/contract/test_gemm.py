@@ -103,7 +103,7 @@ def test_static_size(gemm: Gemm, a_order: str, b_order: str, shape: tuple[int, i
 
 DEEP = [
     ("f32", "f32", 12, 64, 8192), ("f32", "f32", 13, 70, 5003), ("bf16", "f32", 24, 10, 9001),
-    ("i8", "i32", 9, 65, 5001),
+    ("i8", "i32", 9, 65, 5001), ("u8", "i32", 9, 65, 5001), ("i8", "i32", 20, 30, 8200),
 ]  # fmt: skip
 
 
