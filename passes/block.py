@@ -187,10 +187,10 @@ class _Blocks:
             count(f"plain convolutions: {obstacle}")
             return None
         few = twin is None and not lanes and (x.shape[1] < size or _is_product(op))
+        given = 1 if lanes or few else size if twin is None else twin.shape[-1]
         if twin is None:
             # what no other op reads is converted by the convolution's kernel itself
             twin = x if few or _is_read_once(x) else self._operand(x, size, b)
-        given = 1 if lanes or few else size
         kept = {key: op.attrs[key] for key in ("strides", "low", "high", "dilation", "groups")}
         y = b.op(
             "blocked_conv", twin, _packed(w, given, size, b), **kept, channels=x.shape[1],
