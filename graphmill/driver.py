@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
+from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
 from graphmill.dumping import Recorder, recorder
 from graphmill.ir.graph import Function
@@ -20,6 +21,7 @@ from graphmill.keys import cache_key
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiler, threads
+from graphmill.schedules import noted
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
@@ -34,6 +36,7 @@ class Options:
     target: str = "native"
     profiled: bool = False
     winograd: int = 0
+    schedules: tuple[tuple[str, Schedule], ...] = ()  # the user's own, by kernel
 
     @property
     def passes(self) -> str:
@@ -127,9 +130,9 @@ def emit(
     """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
 
-    observer = None
+    observer, machine = None, target(options)
     if record is not None and record.active:
-        told = record
+        told, machine = record, replace(machine, notes=Notes())
 
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
@@ -137,10 +140,14 @@ def emit(
     with Workers(threads.num_threads()) as workers:
         if options.target == "native":
             workers.start(native.pool)  # the first call needs it: get it ready meanwhile
-        return generate(
-            planned, target(options), profiled=options.profiled, observer=observer,
+        artifact = generate(
+            planned, machine, profiled=options.profiled, observer=observer,
             sources=sources, workers=workers,
         )  # fmt: skip
+    if record is not None and machine.notes is not None:
+        text = noted(machine.notes, dict(options.schedules))
+        record.stage("schedules", "text", text or "no kernel has choices", 0.0)
+    return artifact
 
 
 def texts(planned: Function, options: Options) -> dict[str, str]:
@@ -157,13 +164,14 @@ def texts(planned: Function, options: Options) -> dict[str, str]:
 
 
 def target(options: Options) -> Target:
-    """The CPU that the options name, with what was measured on it."""
+    """The CPU that the options name, with what was measured on it, or what the user says."""
     from graphmill.codegen.cpu.target import target as named
-    from graphmill.schedules import with_known
+    from graphmill.schedules import with_known, with_own
 
-    return (
-        with_known(named(options.target)) if options.target == "native" else named(options.target)
-    )
+    machine = named(options.target)
+    if options.target == "native":
+        machine = with_known(machine)
+    return with_own(machine, options.schedules)
 
 
 def _memory_text(planned: Function) -> str:
