@@ -191,9 +191,9 @@ class Jit(Dispatcher):
         if profiler.active() is not None:
             options = replace(options, profiled=True)
         if self.tune:
-            from graphmill.tuning import tune_once
+            from graphmill.tuning import sizes_of, tune_once
 
-            tune_once(traced.function, options, self.tune)
+            tune_once(traced.function, options, self.tune, sizes_of(traced.function, args))
         return load_compiled(traced.function, traced.variables, options, self.threads)
 
     def _trace(
@@ -316,8 +316,8 @@ def jit(
     symbolic, so that one compilation serves all sizes: `{"x": ("batch", None)}`. `check` takes
     `"bounds"`, `"nan"` or both: the function then reports the user's line at the first bad index
     or value. `threads` fixes the number of threads. `tune` gives the first compilation about so
-    many seconds to find better schedules for matrix products by measuring them; what it finds
-    stays in the compile cache and serves all functions with the same products.
+    many seconds to find better schedules for its kernels by measuring them; what it finds
+    stays in the compile cache and serves all functions with the same kernels.
 
     `winograd` lets 3 × 3 convolutions use Winograd's algorithm where that is faster: 2 for tiles
     of 2 × 2 results, 4 or True for up to 4 × 4. Rounding differs (docs/numerics.md): over 64 to 512
@@ -361,6 +361,7 @@ def build(
     path: str | os.PathLike[str] = "",
     *,
     target: str = "native",
+    schedules: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> BuiltLibrary:
     """Compile ahead of time to a shared object with a C header that needs no Python.
@@ -369,12 +370,16 @@ def build(
     `build({"f": (f, specs), "g": (g, specs)}, path="lib.so")`. The library keeps no state: what a
     function reads of variables are inputs behind its arguments, what it assigns outputs behind its
     results. Options of a `gm.jit` function (`check`, `pipeline`, `winograd`) hold for its code.
-    Returns what was written. `options` are those of `build_library`: `embed_weights`,
-    `weights_path`, `prefix`, `version`, `linker`.
+    For `native` kernels have the schedules that were measured here; `schedules` names a file of
+    `graphmill tune --export`, from here or another machine. Returns what was written.
+    `options` are those of `build_library`: `embed_weights`, `weights_path`, `prefix`, `version`,
+    `linker`.
     """
     from graphmill.codegen.aot.library import build_library
     from graphmill.passes.state import state
+    from graphmill.schedules import read_file
 
+    own = read_file(Path(schedules)) if schedules is not None else ()
     if isinstance(specs, str):
         raise TypeError(f"specs is a list with a spec for each argument, such as [{specs!r}]")
     functions = (
@@ -392,7 +397,7 @@ def build(
             traced = with_donated(traced, one.donate if isinstance(one, Jit) else ())
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
-        chosen = replace(base, target=target)
+        chosen = replace(base, target=target, schedules=own)
         planned = state(traced.function)
         made = driver.compile_function(planned, chosen)
         # results are called what they are in the user's structure: out['loss'], out[1]

@@ -15,6 +15,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from graphmill.tuning import Step, Tuned
+
 app = typer.Typer(
     help="Graphmill: a graph compiler for NumPy-style functions.",
     no_args_is_help=True,
@@ -98,11 +100,14 @@ def compile(
     constants: Constants = None,
     dump: Annotated[Path | None, typer.Option(help="folder for every stage and a report")] = None,
     winograd: Winograd = 0,
+    schedules: Annotated[
+        Path | None, typer.Option(help="a file of `graphmill tune --export`")
+    ] = None,
 ) -> None:
     """Build a shared library with a C header from a function."""
     from graphmill.commands import build_library
 
-    built = build_library(target, spec or [], output, cpu, constants, dump, winograd)
+    built = build_library(target, spec or [], output, cpu, constants, dump, winograd, schedules)
     for path in (built.path, built.header, *built.companions):
         typer.echo(f"{path}  {path.stat().st_size} bytes")
 
@@ -174,37 +179,69 @@ def bench(
 
 @app.command()
 def tune(
-    target: Annotated[str, typer.Argument(help="module:function or path/file.py:function")],
+    target: Annotated[
+        str | None, typer.Argument(help="module:function or path/file.py:function")
+    ] = None,
     spec: Specs = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="what a named dim is when kernels are timed: batch=8")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="about how long to search")] = 30,
+    show: Annotated[bool, typer.Option("--show", help="list what was found so far")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="forget what was found so far")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="write it to a file, for compile --schedules")
+    ] = None,
 ) -> None:
-    """Find better schedules for a function's matrix products by measuring; the cache keeps them."""
+    """Find better schedules for a function's kernels by measuring; the cache keeps them."""
+    from graphmill.codegen.cpu.target import native
+    from graphmill.commands import CommandError
+    from graphmill.schedules import forget, known, write_file
+    from graphmill.tuning.commands import rows
+
+    if clear:
+        typer.echo(f"kernels whose schedules are forgotten: {forget(native())}")
+    elif target is None and not show and export is None:
+        raise CommandError("tune needs a function: graphmill tune model.py:f --spec f32[8,512]")
+    found, interrupted = dict(known(native())) if show else {}, False
+    if target is not None:
+        outcome = _tune(target, spec or [], size or [], seconds)
+        found, interrupted = found | outcome.found, outcome.interrupted
+    table = _table("line", "kernel", "default", "tuned", "gain", "schedule")
+    for row in rows(found):
+        table.add_row(*row)
+    if found:
+        _print(table)
+    elif not clear and export is None:
+        typer.echo("nothing to show: there is no kernel with choices, or all were tuned before")
+    if export is not None:
+        write_file(export, known(native()))
+        typer.echo(f"wrote {export}")
+    if interrupted:
+        raise typer.Exit(130)
+
+
+def _tune(target: str, specs: list[str], sizes: list[str], seconds: float) -> Tuned:
+    """Search under a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from graphmill.bench import duration
-    from graphmill.commands import tuned
+    from graphmill.tuning.commands import tuned
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[best]}"),
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[gain]}"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("compiling", total=1.0, best="")
-        results = tuned(
-            target, spec or [], seconds,
-            lambda step: bar.update(
-                task, completed=step.done, description=step.place, best=duration(step.best)
-            ),
-        )  # fmt: skip
-    table = _table("line", "product", "default", "best", "gain", "schedule")
-    for one in results:
-        gain, times = one.default / one.best, (duration(one.default), duration(one.best))
-        table.add_row(one.place, one.kernel, *times, f"{gain:.2f}", str(one.schedule))
-    if results:
-        _print(table)
-    else:
-        typer.echo("no product to tune: none of known size, or all were tuned before")
+        task = bar.add_task("compiling", total=1.0, gain="")
+
+        def show(step: Step) -> None:
+            text = f"kernel {step.number + 1} of {step.kernels}, {step.place}: {step.tried}"
+            bar.update(
+                task, completed=step.done, description=text, gain=f"best {1 / step.best:.2f} ×"
+            )
+
+        return tuned(target, specs, sizes, seconds, show)
 
 
 @app.command()

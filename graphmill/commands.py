@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +224,7 @@ class Stages:
 
 def build_library(
     target: str, specs: Sequence[str], output: Path, cpu: str, constants: Path | None,
-    dump: Path | None, winograd: int = 0,
+    dump: Path | None, winograd: int = 0, schedules: Path | None = None,
 ) -> BuiltLibrary:  # fmt: skip
     """Build the library of one function."""
     from graphmill.codegen.aot.library import build_library as link
@@ -236,7 +236,7 @@ def build_library(
     function = single(load_program(target, specs, constants))
     if folder:
         output = output / f"lib{function.name}.so"
-    artifact = compiled(function, cpu, dump, winograd)
+    artifact = compiled(function, cpu, dump, winograd, schedules)
     return link([artifact], output, target=cpu)
 
 
@@ -250,13 +250,16 @@ def single(program: Module) -> Function:
 
 
 def compiled(
-    function: Function, cpu: str = "native", dump: Path | None = None, winograd: int = 0
-) -> Any:
+    function: Function, cpu: str = "native", dump: Path | None = None, winograd: int = 0,
+    schedules: Path | None = None,
+) -> Any:  # fmt: skip
     """The artifact of a function, dumping its stages to `dump`."""
     from graphmill import driver
     from graphmill.runtime import knobs
+    from graphmill.schedules import read_file
 
-    options = driver.Options(target=cpu, winograd=winograd)
+    own = read_file(schedules) if schedules is not None else ()
+    options = driver.Options(target=cpu, winograd=winograd, schedules=own)
     if dump is None:
         return driver.compile_function(function, options)
     with knobs.scope(dump=dump):
@@ -452,15 +455,6 @@ def _raised(error: BaseException) -> str | None:
         elif not is_internal(frame.f_code):
             place = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
     return place
-
-
-def tuned(
-    target: str, specs: Sequence[str], seconds: float, progress: Callable[[Any], None]
-) -> list[Any]:
-    """Tune the products of a function for its specs; see `graphmill.tuning.tune`."""
-    from graphmill import driver, tuning
-
-    return tuning.tune(traced(target, specs), driver.Options(), seconds, progress)
 
 
 def counts_of(text: str) -> list[int]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
+from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
@@ -21,6 +22,7 @@ from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiler, threads
+from graphmill.schedules import noted
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
@@ -36,6 +38,7 @@ class Options:
     target: str = "native"
     profiled: bool = False
     winograd: int = 0
+    schedules: tuple[tuple[str, Schedule], ...] = ()  # the user's own, by kernel
 
     @property
     def passes(self) -> str:
@@ -139,9 +142,9 @@ def emit(
     """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
 
-    observer = None
+    observer, machine = None, target(options)
     if record is not None and record.active:
-        told = record
+        told, machine = record, replace(machine, notes=Notes())
 
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
@@ -149,10 +152,14 @@ def emit(
     with Workers(threads.num_threads()) as workers:
         if options.target == "native" and threads.num_threads() > 1:
             workers.start(native.pool)  # the first call needs it: get it ready meanwhile
-        return generate(
-            planned, target(options), profiled=options.profiled, observer=observer,
+        artifact = generate(
+            planned, machine, profiled=options.profiled, observer=observer,
             sources=sources, contents=contents, workers=workers,
         )  # fmt: skip
+    if record is not None and machine.notes is not None:
+        text = noted(machine.notes, dict(options.schedules))
+        record.stage("schedules", "text", text or "no kernel has choices", 0.0)
+    return artifact
 
 
 def texts(planned: Function, options: Options) -> dict[str, str]:
@@ -169,10 +176,11 @@ def texts(planned: Function, options: Options) -> dict[str, str]:
 
 
 def target(options: Options) -> Target:
-    """The CPU that the options name, with what was measured on it."""
+    """The CPU that the options name, with what was measured on it, or what the user says."""
+    from graphmill.schedules import with_own
     from graphmill.targets import target as named
 
-    return named(options.target)
+    return with_own(named(options.target), options.schedules)
 
 
 def _memory_text(planned: Function) -> str:

@@ -49,7 +49,7 @@ main(["run", str(Path(__file__).with_name("{file}")), "--check", *{sizes}, *sys.
 '''
 
 # Stages whose file has their name alone, and the file ending of each kind of stage.
-PLAIN = ("memory", "kernels")
+PLAIN = ("memory", "kernels", "schedules")
 SUFFIXES = {"ir": "gir", "mlir": "mlir", "llvm": "ll", "asm": "s", "text": "txt"}
 
 
@@ -271,7 +271,8 @@ def _fresh_folder(root: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
         if re.match(
-            r"\d\d-|(timings\.json|memory\.txt|kernels\.txt|constants\.npz|run\.py)$", file.name
+            r"\d\d-|(timings\.json|memory\.txt|kernels\.txt|schedules\.txt|constants\.npz|run\.py)$",
+            file.name,
         ):
             file.unlink()
     return folder

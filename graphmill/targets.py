@@ -31,7 +31,7 @@ def _native() -> Target:
         return Target(**json.loads(kept))
     found = named("native")
     fields = asdict(found)
-    del fields["schedules"]
+    del fields["schedules"], fields["notes"]
     store.put(key, json.dumps(fields).encode())
     return found
 

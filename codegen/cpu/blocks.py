@@ -9,7 +9,15 @@ from graphmill.codegen.cpu import loops, reductions, tiles
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
-from graphmill.codegen.cpu.lowering import Emitter, body_of, emitter, info_of, label, lowers
+from graphmill.codegen.cpu.lowering import (
+    Emitter,
+    body_of,
+    choices_of,
+    emitter,
+    info_of,
+    label,
+    lowers,
+)
 from graphmill.ir.graph import Block, Op
 
 
@@ -18,6 +26,8 @@ def emit_block(host: Host, block: Block) -> None:
     for op in block.ops:
         if not op.definition.terminator:
             first = len(host.kernels)
+            if host.target.notes is not None:
+                host.target.notes.place = str(op.loc or host.function.name)
             with host.unit.lowering(op):
                 emitter_of(op)(host, op)
             for number, kernel in enumerate(host.kernels[first:], first):
@@ -56,8 +66,8 @@ def _update(host: Host, op: Op) -> None:
 
 def _loop(host: Host, op: Op) -> None:
     outputs = host.place(op)
-    kernel = host.kernel(label(op))
     block = collapse(body_of(op), op.results[0].shape)
+    kernel = host.kernel(label(op), choices_of(host, op, block))
     sources = {
         arg: host.source(kernel, arg, host.buffers[operand])
         for arg, operand in zip(block.args, op.operands, strict=True)

@@ -17,6 +17,7 @@ from graphmill.codegen.cpu.index import Index, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import outer_positions, sweep
+from graphmill.codegen.cpu.lowering import choices_of
 from graphmill.codegen.cpu.stages import Accumulator, Plan, unpack
 from graphmill.codegen.cpu.whole import partial_results, sources_of
 from graphmill.ir.dims import DimLike, maximum, product
@@ -81,14 +82,15 @@ def _partials(
     host: Host, op: Op, plan: Plan, operands: Sequence[Buffer], storages: Sequence[Storage],
     cut: tuple[DimLike, DimLike], partial: tuple[DimLike, DimLike], label: str, info: Info,
 ) -> None:  # fmt: skip
-    kernel = host.kernel(f"{label}_partial")
+    kernel = host.kernel(f"{label}_partial", choices_of(host, op, plan.block))
     columns = Columns(kernel, plan, Elements(kernel, sources_of(host, kernel, plan, operands)), ())
-    elements, code, blocks = columns.elements, kernel.code, blocks_of(plan.shape[-1])
+    elements, code, width = columns.elements, kernel.code, columns.width
+    blocks = blocks_of(plan.shape[-1], width)
     targets = _in_scratch(kernel, plan, storages, partial)
     height, slices = cut
     with code.loop(kernel.begin, kernel.end) as item, elements.scope():
         outer, line, number = unravel(code, item.i, [kernel.size(d) for d in (-1, slices, blocks)])
-        start, stop = stretch(kernel, number, plan.shape[-1])
+        start, stop = stretch(kernel, number, plan.shape[-1], width)
         low = code.mul(line, kernel.dim(height))
         high = code.binary(
             "arith.minsi", code.add(low, kernel.dim(height)), kernel.dim(_rows(plan))

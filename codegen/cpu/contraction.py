@@ -11,7 +11,6 @@ import numpy as np
 from graphmill.codegen.artifact import KernelInfo, Step
 from graphmill.codegen.cpu import convert, memory
 from graphmill.codegen.cpu.contract.gemm import emit_gemm, packing_of_b
-from graphmill.codegen.cpu.contract.space import Product
 from graphmill.codegen.cpu.contract.spec import (
     SLOTS,
     Epilogue,
@@ -85,7 +84,6 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
         _known(m), _known(n), _known(k), a.order, b.order, packed is not None,
         _known(batch), widened, computed,
     )  # fmt: skip
-    host.products.append(Product(spec))
     if packed is not None:
         b = _packed(host, y, (attrs["y_contract"], y_free), spec)
     kernel = host.kernel(label)

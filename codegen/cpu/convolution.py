@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from graphmill.codegen.cpu.contract.space import Product
 from graphmill.codegen.cpu.contract.spec import GemmKernel, Place, Sizes
 from graphmill.codegen.cpu.contraction import (
     Borrowed,
@@ -15,7 +14,7 @@ from graphmill.codegen.cpu.contraction import (
     copied,
     run_phases,
 )
-from graphmill.codegen.cpu.convolve.conv import ConvSpec, algorithm, conv_sizes, emit_conv
+from graphmill.codegen.cpu.convolve.conv import ConvSpec, conv_sizes, emit_conv
 from graphmill.codegen.cpu.convolve.explain import plain_schedule
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Host
@@ -33,8 +32,6 @@ def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -
     operands = dict(zip(block.args, op.operands, strict=True))
     x, w = (operands[v] for v in root.operands)
     spec = _spec(host, root, x, op.result)
-    if algorithm(spec) in ("product", "patches"):
-        host.products.append(Product(spec.product(), tile_only=True))
     kernel = host.kernel(label)
     work = _ConvEpilogue(host, kernel.name, block, root, spec.acc, operands)
     conv = host.once(

@@ -15,11 +15,11 @@ import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.constants import LARGE
-from graphmill.codegen.cpu.contract.space import Product
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
 from graphmill.codegen.cpu.launch import Launch
 from graphmill.codegen.cpu.places import plain
+from graphmill.codegen.cpu.schedule import UNMEASURED, Choices
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.recipes import Recipe, recipe_of
 from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
@@ -83,7 +83,6 @@ class Host:
     buffers: Buffers = field(init=False)
     constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
-    products: list[Product] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
     arena_bytes: DimLike = 0
     needs: list[Need] = field(default_factory=list)
@@ -290,10 +289,10 @@ class Host:
 
     # ---- kernels
 
-    def kernel(self, label: str) -> Kernel:
+    def kernel(self, label: str, choices: Choices = UNMEASURED) -> Kernel:
         """Begin a kernel; its symbol tells the function, a number and what it does."""
         name = f"{entry_symbol(self.function)}_k{len(self.kernels)}_{label}"
-        return Kernel(self.unit, self.target, name)
+        return Kernel(self.unit, self.target, name, choices)
 
     def source(self, kernel: Kernel, value: Value, buffer: Buffer | None = None) -> Source:
         """A value's array as the kernel sees it."""
@@ -312,17 +311,18 @@ class Host:
         symbol = self._deduplicate(kernel, mark)
         code = self.code
         captured = [self._captured(kind, key) for kind, key in kernel.captures]
-        items = self.dim(launch.items)
+        items, model = self.dim(launch.items), launch.grain
+        grain = kernel.choices.pick("grain", model, (max(1, model // 8), model, model * 8))
         start = self.stamp()
         zero = code.i64(0)
-        serial = isinstance(launch.items, int) and launch.items <= launch.grain
+        serial = isinstance(launch.items, int) and launch.items <= grain
         if serial:
             code.call(f"{symbol}_body", [zero, items, zero, *captured])
         else:
             data = code.alloca("i64", max(1, len(captured)), 8)
             for i, value in enumerate(captured):
                 code.store(value, code.at(data, i, "i64"), 8)
-            self.run(symbol, data, items, code.i64(launch.grain))
+            self.run(symbol, data, items, code.i64(grain))
         self.record(start)
         self.kernels.append(info)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.schedule import UNMEASURED, Choices
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType
@@ -51,7 +52,10 @@ def contiguous(shape: Sequence[DimLike]) -> tuple[DimLike, ...]:
 class Kernel:
     """One kernel being written. `code` is its body; `captures` is what the host must pass."""
 
-    def __init__(self, unit: Unit, target: Target, name: str) -> None:
+    def __init__(
+        self, unit: Unit, target: Target, name: str, choices: Choices = UNMEASURED
+    ) -> None:
+        self.choices = choices
         self.unit = unit
         self.target = target
         self.name = name

@@ -17,6 +17,8 @@ from graphmill.ir.graph import Block, Value
 CHAINS = 4  # independent accumulators of a sweep that carries state
 PIECE = 2048  # elements between two looks at whether a sweep's result is known
 BLOCK = 16384  # elements of the last axis that one work item takes at most
+BLOCKS = (4096, 8192, 16384, 32768, 65536)
+UNROLLS = (1, 2, 4)
 
 
 def emit_loop(
@@ -29,9 +31,11 @@ def emit_loop(
         for value, output in zip(values, outputs, strict=True):
             elements.store(output, (), elements.at(value, ()))
         return Launch(1, 1)
-    blocks, cut = row_blocks(shape[-1]), segments(block, shape)
+    long = kernel.choices.pick("block", BLOCK, BLOCKS)
+    together = kernel.choices.pick("unroll", 1, UNROLLS)
+    blocks, cut = row_blocks(shape[-1], long), segments(block, shape)
     with kernel.code.loop(kernel.begin, kernel.end) as item:
-        outer, low, high = item_range(kernel, item.i, shape, blocks)
+        outer, low, high = item_range(kernel, item.i, shape, blocks, long)
 
         def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
             index = (*outer, position)
@@ -43,8 +47,9 @@ def emit_loop(
         for segment in cut:
             with elements.scope():
                 elements.parts = segment.parts
-                sweep(elements, *_within(kernel, low, high, segment, shape[-1]), body)
-    per_item = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
+                inside = _within(kernel, low, high, segment, shape[-1])
+                sweep(elements, *inside, body, together=together)
+    per_item = min(shape[-1], long) if isinstance(shape[-1], int) else long
     return Launch(product((*shape[:-1], blocks)), grain(per_item * flops_per_element(block.ops)))
 
 
@@ -68,15 +73,15 @@ def _word(code: Code, size: Val | int) -> Val:
     return code.i64(size) if isinstance(size, int) else size
 
 
-def row_blocks(size: DimLike) -> DimLike:
+def row_blocks(size: DimLike, block: int = BLOCK) -> DimLike:
     """The number of blocks the last axis is cut into."""
     if isinstance(size, int):
-        return max(1, -(-size // BLOCK))
-    return maximum(1, (size + BLOCK - 1) // BLOCK)
+        return max(1, -(-size // block))
+    return maximum(1, (size + block - 1) // block)
 
 
 def item_range(
-    kernel: Kernel, item: Val, shape: Sequence[DimLike], blocks: DimLike
+    kernel: Kernel, item: Val, shape: Sequence[DimLike], blocks: DimLike, block: int = BLOCK
 ) -> tuple[tuple[Index, ...], Val | int, Val | int]:
     """The outer positions of a work item and its range of the last axis."""
     code, inner = kernel.code, kernel.size(shape[-1])
@@ -88,11 +93,11 @@ def item_range(
         else:
             row = code.binary("arith.divui", item, count)
             number = code.binary("arith.remui", item, count)
-        start = code.mul(number, BLOCK)
+        start = code.mul(number, block)
         return (
             outer_positions(kernel, row, shape[:-1]),
             start,
-            code.binary("arith.minsi", code.add(start, BLOCK), kernel.dim(shape[-1])),
+            code.binary("arith.minsi", code.add(start, block), kernel.dim(shape[-1])),
         )
     return outer_positions(kernel, row, shape[:-1]), low, high
 
@@ -117,17 +122,19 @@ def sweep(
     carry: Sequence[Val] = (),
     *,
     merge: Merge | None = None,
+    together: int = 0,
 ) -> Sequence[Val]:
     """Run `body(position, carried)` on lanes from `low` to `high`; returns what it carried.
 
-    Whole vectors run in a loop, the rest once under a mask (`elements.tail`). With `merge`, which
-    combines two carried states, the loop runs `CHAINS` independent chains to hide latency;
-    `carry` must then be neutral.
+    Whole vectors run in a loop, `together` a turn, the rest once under a mask (`elements.tail`).
+    With `merge`, which combines two carried states, they are independent chains (`CHAINS` unless
+    `together` says otherwise), which hides latency; `carry` must then be neutral.
     """
     code, lanes = elements.code, elements.lanes
+    together = together or (1 if merge is None else CHAINS)
     middle, left = _split(code, low, high, lanes)
-    if merge is not None and not _known_short(low, middle, lanes):
-        low, carry = _chained(elements, low, middle, body, carry, merge)
+    if together > 1 and not _known_short(low, middle, 2 * together * lanes):
+        low, carry = _together(elements, low, middle, body, carry, merge, together)
     if low != middle:
         with code.loop(low, middle, lanes, carry) as vectors, elements.scope():
             vectors.next = list(body(Index(vectors.i, 1), vectors.carried))
@@ -182,22 +189,22 @@ def _split(code: Code, low: Val | int, high: Val | int, lanes: int) -> tuple[Val
     return code.binary("arith.subi", last, left), left
 
 
-def _known_short(low: Val | int, middle: Val | int, lanes: int) -> bool:
-    known = isinstance(low, int) and isinstance(middle, int)
-    return known and middle - low < 2 * CHAINS * lanes  # type: ignore[operator]
+def _known_short(low: Val | int, middle: Val | int, least: int) -> bool:
+    return isinstance(low, int) and isinstance(middle, int) and middle - low < least
 
 
-def _chained(
+def _together(
     elements: Elements,
     low: Val | int,
     middle: Val | int,
     body: Body,
     carry: Sequence[Val],
-    merge: Merge,
+    merge: Merge | None,
+    together: int,
 ) -> tuple[Val | int, Sequence[Val]]:
-    """The part of a sweep that fills `CHAINS` vectors a turn; returns where it ended."""
+    """The part of a sweep that takes several vectors a turn; returns where it ended."""
     code, lanes, count = elements.code, elements.lanes, len(carry)
-    step = CHAINS * lanes
+    chains, step = together if merge is not None else 1, together * lanes
     if isinstance(low, int) and isinstance(middle, int):
         end: Val | int = low + (middle - low) // step * step
     else:
@@ -206,15 +213,15 @@ def _chained(
         room = code.binary("arith.subi", last, first)
         rest = code.binary("arith.remui", room, code.i64(step))
         end = code.binary("arith.subi", last, rest)
-    with code.loop(low, end, step, list(carry) * CHAINS) as loop:
-        following: list[Val] = []
-        for chain in range(CHAINS):
+    with code.loop(low, end, step, list(carry) * chains) as loop:
+        states = [loop.carried[c * count : (c + 1) * count] for c in range(chains)]
+        for number in range(together):
             with elements.scope():
-                position = Index(code.add(loop.i, chain * lanes), 1)
-                state = loop.carried[chain * count : (chain + 1) * count]
-                following += body(position, state)
-        loop.next = following
-    states = [loop.results[c * count : (c + 1) * count] for c in range(CHAINS)]
-    while len(states) > 1:
+                position = Index(code.add(loop.i, number * lanes), 1)
+                chain = number % chains
+                states[chain] = list(body(position, states[chain]))
+        loop.next = [value for state in states for value in state]
+    states = [loop.results[c * count : (c + 1) * count] for c in range(chains)]
+    while len(states) > 1 and merge is not None:
         states = [list(merge(a, b)) for a, b in zip(states[::2], states[1::2], strict=True)]
     return end, states[0]

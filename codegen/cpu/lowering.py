@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from hashlib import sha256
 from importlib import import_module
 
 import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.schedule import Choices
 from graphmill.ir.builder import Builder
 from graphmill.ir.cost import cost
 from graphmill.ir.dims import DimLike
@@ -94,6 +96,17 @@ def structure(block: Block) -> Hashable:
             numbers[result] = len(numbers)
         rows.append((op.name, attrs, operands, tuple(str(r.type) for r in op.results)))
     return tuple(rows)
+
+
+def choices_of(host: Host, op: Op, block: Block) -> Choices:
+    """The choices of a fused kernel, named by what it computes and how its operands lie."""
+
+    def name() -> str:
+        strided = [host.buffers[v].strides is not None for v in op.operands]
+        content = sha256(repr((structure(block), strided)).encode()).hexdigest()
+        return f"{label(op)} {op.results[0].type} {content[:16]}"
+
+    return host.target.choices(name)
 
 
 def _plain_attr(value: object) -> Hashable:

@@ -16,6 +16,7 @@ from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.column_slices import emit_column_slices, wants_slices
 from graphmill.codegen.cpu.columns import emit_columns
 from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.lowering import choices_of
 from graphmill.codegen.cpu.rows import emit_rows
 from graphmill.codegen.cpu.stages import Plan, plan_of
 from graphmill.codegen.cpu.unrolled import emit_unrolled, unrolled_form
@@ -47,7 +48,7 @@ def emit_reduce(
     if plan is not None and wants_slices(plan):
         emit_column_slices(host, op, plan, operands, outputs, label, info)
         return
-    kernel = host.kernel(label)
+    kernel = host.kernel(label, choices_of(host, op, block))
     sources = {
         arg: host.source(kernel, arg, buffer)
         for arg, buffer in zip(block.args, operands, strict=True)

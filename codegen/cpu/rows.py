@@ -11,7 +11,14 @@ from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.index import Index, Indices, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
-from graphmill.codegen.cpu.loops import Merge, outer_positions, sweep, sweep_until
+from graphmill.codegen.cpu.loops import (
+    CHAINS,
+    UNROLLS,
+    Merge,
+    outer_positions,
+    sweep,
+    sweep_until,
+)
 from graphmill.codegen.cpu.stages import Accumulator, Plan, absorbed, absorbing, merged, unpack
 from graphmill.ir.dims import product
 from graphmill.ir.graph import Op, Value
@@ -44,7 +51,8 @@ class _Rows:
         self.kernel, self.plan, self.elements = kernel, plan, elements
         self.outputs = outputs
         self.code = kernel.code
-        self.spilled = {v: self._row_buffer(v) for v in plan.kept if self._fits(v)}
+        keep = bool(plan.kept) and kernel.choices.pick("keep", True, (True, False))
+        self.spilled = {v: self._row_buffer(v) for v in plan.kept if keep and self._fits(v)}
         self.written: set[Value] = set()
 
     def _fits(self, value: Value) -> bool:
@@ -103,9 +111,8 @@ class _Rows:
                 result += accumulate(self.elements, op, state, index, known)
             return result
 
-        final = self._over_row(
-            at, body, carry, self._merge(reduces, accumulators), self._done(accumulators, store)
-        )
+        done = self._done(accumulators, store)
+        final = self._over_row(at, body, carry, *self._merge(reduces, accumulators), done)
         for value in store:
             self.written.add(value)
             self.elements.overrides[value] = self._reload(value)
@@ -121,12 +128,19 @@ class _Rows:
             return None
         return lambda states: absorbed(self.code, accumulators, states)
 
-    def _merge(self, reduces: Sequence[Op], accumulators: Sequence[Accumulator]) -> Merge | None:
-        """How to combine two states, if the sweep is cheap enough to run in several chains."""
+    def _merge(
+        self, reduces: Sequence[Op], accumulators: Sequence[Accumulator]
+    ) -> tuple[Merge | None, int]:
+        """How to combine two states, and how many chains there are: one if a step is long."""
+        if len(self.plan.reduced) > 1:
+            return None, 1
         work = sum(_work(op.operands[0]) for op in reduces)
-        if work > CHEAP or len(self.plan.reduced) > 1:
-            return None
-        return lambda a, b: merged(self.kernel, accumulators, a, b)
+        number = self.plan.sweeps.index(tuple(reduces))
+        model = CHAINS if work <= CHEAP else 1
+        chains = self.kernel.choices.pick(f"chains{number or ''}", model, (1, 2, 4, 8))
+        if chains == 1:
+            return None, 1
+        return (lambda a, b: merged(self.kernel, accumulators, a, b)), chains
 
     def _over_row(
         self,
@@ -134,6 +148,7 @@ class _Rows:
         body: Callable[[Indices, Sequence[Val]], Sequence[Val]],
         carry: Sequence[Val],
         merge: Merge | None = None,
+        together: int = 0,
         done: Done | None = None,
     ) -> Sequence[Val]:
         """Run `body(full index, carried)` over all positions of the reduced axes."""
@@ -148,7 +163,7 @@ class _Rows:
             size = self.kernel.size(plan.shape[-1])
             if done is not None and not outer:
                 return sweep_until(self.elements, size, step, carried, merge, done)
-            return sweep(self.elements, 0, size, step, carried, merge=merge)
+            return sweep(self.elements, 0, size, step, carried, merge=merge, together=together)
 
         if not outer:
             return inner({}, carry)
@@ -170,7 +185,8 @@ class _Rows:
                 self.elements.store(self.outputs[i], index, result)
             return carried
 
-        self._over_row(at, body, [])
+        together = self.kernel.choices.pick("unroll", 1, UNROLLS)
+        self._over_row(at, body, [], together=together)
 
     # ---- values kept from one sweep to the next
 

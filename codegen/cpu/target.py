@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Callable
+from dataclasses import field
 
-from graphmill.codegen.cpu.schedule import Schedule
+from graphmill.codegen.cpu.schedule import UNMEASURED, Choices, Notes, Schedule
 from graphmill.records import record
 
 
@@ -19,7 +21,8 @@ class Target:
 
     `vector_bits` is the width of one vector register, `registers` their number; cache sizes are
     bytes per core (L1 data, L2) and the share of the last level. `schedules` are what measuring
-    there found to be better than the machine model's choices, by kernel.
+    there found to be better than the machine model's choices, by kernel; `notes` are taken of the
+    choices made.
     """
 
     name: str
@@ -32,10 +35,15 @@ class Target:
     l2: int = 512 << 10
     l3: int = 4 << 20
     schedules: tuple[tuple[str, Schedule], ...] = ()
+    notes: Notes | None = field(default=None, compare=False, repr=False)
 
-    def schedule(self, kernel: str) -> Schedule:
-        """What was measured for a kernel; nothing chosen where nothing was."""
-        return next((s for name, s in self.schedules if name == kernel), Schedule())
+    def choices(self, name: Callable[[], str]) -> Choices:
+        """The choices of the kernel of that name, as they were measured."""
+        if not self.schedules and self.notes is None:
+            return UNMEASURED
+        kernel = name()
+        measured = next((s for own, s in self.schedules if own == kernel), Schedule())
+        return Choices(kernel, measured, self.notes)
 
     def lanes(self, bits: int = 32) -> int:
         """Vector lanes of elements of `bits` bits in one register."""

@@ -120,13 +120,15 @@ class _Tiles:
         self.block, self.outputs, self.across = block, outputs, across
         self.shape, self.axis = outputs[0].shape, across.axis
         largest = max(elements.sources[v].dtype.itemsize for v in across.arrays)
-        self.rows = max(elements.lanes, ROW_BYTES // largest)
+        piece = kernel.choices.pick("piece", ROW_BYTES, (64, 128, 256, 512))
+        self.rows = max(elements.lanes, piece // largest)
+        self.columns = kernel.choices.pick("columns", COLUMNS, (32, 64, 128, 256))
         self.buffers = {value: self._buffer(elements.sources[value]) for value in across.arrays}
 
     def _buffer(self, source: Source) -> Source:
-        pitch = COLUMNS + PADDING
+        pitch = self.columns + PADDING
         pointer = self.code.alloca(memory_type(source.dtype), self.rows * pitch)
-        return Source(pointer, source.dtype, (self.rows, COLUMNS), (pitch, 1))
+        return Source(pointer, source.dtype, (self.rows, self.columns), (pitch, 1))
 
     def strip(self, place: Sequence[Val]) -> None:
         """All tiles of one strip; `place` is its number along each outer axis."""
@@ -134,8 +136,8 @@ class _Tiles:
         outer = [Index(p) for p in place]
         top = code.mul(place[self.axis], self.rows)
         bottom = self._end(top, self.rows, self.shape[self.axis])
-        with code.loop(0, self.kernel.dim(self.shape[-1]), COLUMNS) as tile:
-            right = self._end(tile.i, COLUMNS, self.shape[-1])
+        with code.loop(0, self.kernel.dim(self.shape[-1]), self.columns) as tile:
+            right = self._end(tile.i, self.columns, self.shape[-1])
             for value in self.across.arrays:
                 self._stage(value, outer, (top, bottom), (tile.i, right))
             with self.elements.scope():
@@ -156,7 +158,7 @@ class _Tiles:
         code, lanes = self.code, self.elements.lanes
         (top, bottom), (left, right) = rows, columns
         low = self._whole(top, bottom, self.shape[self.axis], self.rows)
-        middle = self._whole(left, right, self.shape[-1], COLUMNS)
+        middle = self._whole(left, right, self.shape[-1], self.columns)
         with code.loop(left, middle, lanes) as column, code.loop(top, low, lanes) as row:
             self._square(value, outer, (top, left), row.i, column.i)
         if low is not bottom:

@@ -1,8 +1,12 @@
-"""Tuning: what wins is kept, used by later compilations, and never wrong."""
+"""Tuning: what wins beyond noise is kept and used; nothing a candidate does harms the user."""
 
 from __future__ import annotations
 
-import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +16,15 @@ import pytest
 import graphmill as gm
 from graphmill import driver, schedules, tuning
 from graphmill.cli import main
-from graphmill.codegen.cpu.contract.plan import make_plan
 from graphmill.codegen.cpu.schedule import Schedule
 from graphmill.codegen.cpu.target import native
 from graphmill.driver import Options
 from graphmill.frontend.trace import trace
 from graphmill.ir.graph import Function
-from graphmill.runtime import cache as disk
+from graphmill.tuning import process, search, timing
+from graphmill.tuning.kernels import Kernel, kernels
+from graphmill.tuning.search import Point, Search
+from graphmill.tuning.timing import Duel
 
 W = np.random.default_rng(0).standard_normal((33, 64), dtype=np.float32)
 X = np.random.default_rng(1).standard_normal((21, 33), dtype=np.float32)
@@ -34,130 +40,301 @@ def traced(function: Any = layer, *arrays: Any) -> Function:
     return trace(function, arrays or (X,), {}).function
 
 
+def the_kernel(function: Any = layer, *arrays: Any) -> Kernel:
+    (kernel,) = kernels(traced(function, *arrays), Options(), native(), {})
+    return kernel
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRAPHMILL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("GRAPHMILL_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(schedules, "_known", {})
 
 
-@pytest.fixture
-def favourite(monkeypatch: pytest.MonkeyPatch) -> Schedule:
-    """The schedule that alone seems quicker than the model's."""
-    wanted = Schedule(rows=8, vectors=1)
-    compiled = tuning.Kernel.compiled
-    made: dict[int, Schedule] = {}
-
-    def remembered(kernel: Any, target: Any, schedule: Schedule) -> Any:
-        executable = compiled(kernel, target, schedule)
-        made[id(executable)] = schedule
-        return executable
-
-    def turns(one: Any, other: Any, arrays: Any) -> tuple[float, float]:
-        first, second = (1.0 if made[id(e)] == wanted else 2.0 for e in (one, other))
-        return first, second
-
-    monkeypatch.setattr(tuning.Kernel, "compiled", remembered)
-    monkeypatch.setattr(tuning, "_turns", turns)
-    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.DEPTHS", (256,))
-    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.ROWS", (6, 8))
-    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.VECTORS", (1, 2))
-    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.BLOCKS", (48,))
-    return wanted
+# ---- kernels
 
 
-def test_the_best_is_kept_and_used(favourite: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[tuning.Step] = []
-    (found,) = tuning.tune(traced(), Options(), 60, steps.append)
-    assert found.schedule == favourite and found.best == 1.0 and found.default == 2.0
-    assert found.place.startswith("test_tuning.py:") and 0 < steps[-1].done <= 1
-    monkeypatch.setattr(schedules, "_known", {})  # as in another process
-    assert schedules.known(native()) == {found.kernel: favourite}
-    (kernel,) = tuning.kernels(traced(), Options(), native())
-    spec = kernel.product.spec
-    assert make_plan(spec, driver.target(Options())).tile.rows == 8
-    np.testing.assert_allclose(gm.jit(layer)(X), layer(X), rtol=1e-4, atol=1e-5)
-    assert tuning.tune(traced(), Options(), 60) == []
-
-
-def test_noise_is_no_gain(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([(0.5, 1.0), (1.0, 1.0)])
-    monkeypatch.setattr(tuning, "_turns", lambda *_: next(answers, (1.0, 1.0)))
-    monkeypatch.setattr(
-        "graphmill.codegen.cpu.contract.space.coordinates",
-        lambda *_: iter([(Schedule(rows=8, vectors=1),)]),
-    )
-    (found,) = tuning.tune(traced(), Options(), 60)
-    assert found.schedule == Schedule()
-
-
-def test_without_time_the_model_stands() -> None:
-    (found,) = tuning.tune(traced(), Options(), 0)
-    assert found.schedule == Schedule() and found.best == found.default > 0
-
-
-def test_convolutions_and_loops_have_kernels() -> None:
+def test_kernels_of_every_kind_are_found() -> None:
     def body(x: Any) -> Any:
         def step(i: Any, y: Any) -> Any:
             return np.tanh(y @ W[:, :33])
 
-        return gm.fori_loop(0, 3, step, x), gm.nn.conv2d(IMAGE * x[0, 0], KERNEL, padding=1)
+        image = gm.nn.conv2d(IMAGE * x[0, 0], KERNEL, padding=1)
+        return gm.fori_loop(0, 3, step, x), image, gm.nn.softmax(x), (x * x).sum(0)
 
-    found = tuning.kernels(traced(body), Options(), native())
-    assert any(not k.product.tile_only for k in found)
+    found = kernels(traced(body), Options(), native(), {})
+    kinds = {name.split()[0].split("_")[0] for kernel in found for name in kernel.names}
+    assert {"gemm", "conv", "reduce", "mul"} <= kinds
+    assert all(kernel.place.startswith("test_tuning.py:") for kernel in found)
+    assert [k.estimate for k in found] == sorted((k.estimate for k in found), reverse=True)
 
 
-def test_symbolic_sizes_have_none() -> None:
+def test_equal_kernels_are_one() -> None:
+    def twice(x: Any) -> Any:
+        return layer(layer(x)[:, :33])
+
+    counts = [
+        k.count for k in kernels(traced(twice), Options(), native(), {}) if "gemm" in k.names[0]
+    ]
+    assert counts == [2]
+
+
+def test_symbolic_sizes_are_those_of_the_call() -> None:
     function = trace(layer, (gm.spec("f32[n, 33]"),), {}).function
-    assert tuning.kernels(function, Options(), native()) == []
-    assert tuning.tune(function, Options(), 1) == []
+    assert kernels(function, Options(), native(), {}) == []
+    (kernel,) = kernels(function, Options(), native(), {"n": 21})
+    assert list(kernel.function.dims) == ["n"]
+    assert tuning.sizes_of(function, [X]) == {"n": 21}
+    found = Search(kernel.function, native(), 1, {"n": 21}, {})
+    assert found.arrays[0].shape == (21, 33)
 
 
-def test_a_wrong_candidate_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "agree", lambda *_: False)
-    monkeypatch.setattr(
-        "graphmill.codegen.cpu.contract.space.coordinates",
-        lambda *_: iter([(Schedule(rows=8, vectors=1),)]),
-    )
-    with pytest.warns(tuning.TuningWarning, match="wrong with rows=8, vectors=1"):
-        (found,) = tuning.tune(traced(), Options(), 60)
-    assert found.schedule == Schedule()
+# ---- the search
+
+
+@dataclass
+class Favourite:
+    """Timing in which one value of one choice is twice as quick as all others."""
+
+    name: str
+    value: Any
+
+    def seconds(self, point: Point) -> float:
+        chosen = [schedule.get(self.name) for schedule in point.schedules.values()]
+        return 1.0 if self.value in chosen else 2.0
+
+    def duel(self, one: Any, other: Any) -> Duel:
+        first, second = (self.seconds(call.__closure__[0].cell_contents) for call in (one, other))
+        return Duel((first,) * 7, (second,) * 7)
+
+
+@pytest.fixture
+def favourite(monkeypatch: pytest.MonkeyPatch) -> Favourite:
+    wanted = Favourite("tile", (8, 1))
+    monkeypatch.setattr(search, "duel", wanted.duel)
+    monkeypatch.setattr(search, "_loaded", lambda point, arrays: lambda: point)
+    monkeypatch.setattr(search, "quickest", lambda call: 2.0)
+    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.DEPTHS", (256,))
+    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.ROWS", (6, 8))
+    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.VECTORS", (1, 4))
+    monkeypatch.setattr("graphmill.codegen.cpu.contract.space.BLOCKS", (48,))
+    return wanted
+
+
+def never() -> float:
+    return float("inf")
+
+
+def test_the_best_is_found(favourite: Favourite) -> None:
+    found = Search(the_kernel().function, native(), 1, {}, {})
+    tried = list(found.steps(never))
+    (schedule,) = found.best.schedules.values()
+    assert schedule.get("tile") == (8, 1) and found.is_done
+    assert (found.model.seconds, found.best.seconds) == (2.0, 1.0)
+    assert 0.5 in [step.ratio for step in tried] and len(tried) > 1
+
+
+def test_what_is_known_is_where_it_starts(favourite: Favourite) -> None:
+    kernel = the_kernel()
+    start = {kernel.names[0]: Schedule((("tile", (8, 1)),))}
+    found = Search(kernel.function, native(), 1, {}, start)
+    assert found.best.schedules == start and found.best.seconds == 1.0
+
+
+def test_noise_is_no_gain(monkeypatch: pytest.MonkeyPatch, favourite: Favourite) -> None:
+    answers = iter([Duel((1.0,) * 7, (2.0,) * 7), Duel((1.99,) * 7, (2.0,) * 7)])
+    monkeypatch.setattr(search, "duel", lambda *_: next(answers, Duel((3.0,), (2.0,))))
+    found = Search(the_kernel().function, native(), 1, {}, {})
+    list(found.steps(never))
+    assert found.best is found.model
+
+
+def test_a_wrong_candidate_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, favourite: Favourite
+) -> None:
+    monkeypatch.setattr(search, "agree", lambda *_: False)
+    found = Search(the_kernel().function, native(), 1, {}, {})
+    assert {step.ratio == step.ratio for step in found.steps(never)} == {False}
+    assert found.best is found.model
+
+
+def test_what_is_banned_is_not_tried(favourite: Favourite) -> None:
+    found = Search(the_kernel().function, native(), 1, {}, {}, banned=lambda schedules: True)
+    assert list(found.steps(never)) == [] and found.is_done
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff", b"[1]", b'{"k": 3}', b'{"k": {"rows": "many"}}', b'{"k": {"x": 1}}']
+    ("one", "other", "gain"),
+    [
+        ([0.9] * 7, [1.0] * 7, True),
+        ([0.99] * 7, [1.0] * 7, False),  # too little
+        ([0.9] * 5 + [1.1] * 2, [1.0] * 7, False),  # not in nearly all turns
+        ([0.9] * 6 + [1.1], [1.0] * 7, True),
+        ([0.9] * 7, [1.0] * 6 + [0.9], False),  # not at best
+        ([2.0], [1.0], False),  # given up after a turn
+    ],
 )
-def test_an_entry_that_makes_no_sense_is_nothing(content: bytes) -> None:
-    store = disk.default()
-    assert store is not None
-    store.put(schedules.machine_key(native()), content)
-    assert schedules.known(native()) == {}
+def test_a_gain_is_more_than_noise(
+    one: Sequence[float], other: Sequence[float], gain: bool
+) -> None:
+    assert Duel(tuple(one), tuple(other)).is_gain is gain
 
 
-def test_another_process_adds_meanwhile() -> None:
-    one, two = Schedule(rows=8, vectors=1), Schedule(depth=128)
-    schedules.remember(native(), {"a": one})
-    store = disk.default()
-    assert store is not None
-    text = json.dumps({"b": two.as_dict()}).encode()
-    store.put(schedules.machine_key(native()), text)
-    schedules.remember(native(), {"c": one})
-    schedules._known.clear()
-    assert schedules.known(native()) == {"a": one, "b": two, "c": one}
+def test_a_duel_ends_where_there_is_no_hope() -> None:
+    assert len(timing.duel(lambda: time.sleep(0.01), lambda: None).one) == 1
+    assert len(timing.duel(lambda: None, lambda: None).one) == timing.TURNS
 
 
-def test_without_a_cache_it_holds_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRAPHMILL_CACHE", "0")
-    schedules.remember(native(), {"a": Schedule(depth=128)})
-    assert schedules.known(native()) == {"a": Schedule(depth=128)}
+def test_agreement() -> None:
+    x = np.array([1.0, np.nan, np.inf], np.float32)
+    assert timing.agree([x], [x.copy()], 8)
+    assert not timing.agree([x + np.float32(1e-3)], [x], 8)
+    assert not timing.agree([np.array([1, 2])], [np.array([1, 3])], 8)
+    assert timing.agree([x.astype(np.complex64)], [x.astype(np.complex64)], 8)
+
+
+# ---- the process
+
+
+class Running:
+    """Seconds in which this process may run: without those for which the machine holds it up."""
+
+    def __enter__(self) -> Running:
+        self.seconds, self.over = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self.count)
+        self.thread.start()
+        return self
+
+    def count(self) -> None:
+        before = time.monotonic()
+        while not self.over.wait(0.02):
+            now = time.monotonic()
+            self.seconds += min(now - before, 0.2)
+            before = now
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def test_a_real_search_keeps_its_time() -> None:
+    steps: list[tuning.Step] = []
+    with Running() as running:
+        tuned = tuning.tune(traced(), Options(), 4, progress=steps.append)
+    assert running.seconds < 4 + 1 + process.GRACE
+    assert not tuned.interrupted and set(tuned.found) <= {the_kernel().names[0]}
+    assert all(step.place.startswith("test_tuning.py:") and step.done <= 1 for step in steps)
+    np.testing.assert_allclose(gm.jit(layer)(X), layer(X), rtol=1e-4, atol=1e-5)
+
+
+SCRIPT = """
+import json, os, pathlib, sys, time
+job = json.loads((pathlib.Path(sys.argv[1]) / "job.json").read_text())
+def tell(event, **what):
+    print(json.dumps({"event": event, "kernel": 0, **what}), flush=True)
+schedules = {NAME: {"tile": [8, 1]}}
+best = dict(schedules=schedules, default=2.0, best=1.0, done=True)
+"""
+
+
+def worker_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a script of these lines take the worker's part."""
+    script = folder / "worker.py"
+    script.write_text(SCRIPT.replace("NAME", repr(the_kernel().names[0])) + does)
+    monkeypatch.setattr(process, "COMMAND", [sys.executable, str(script)])
+
+
+def test_what_the_worker_finds_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that('tell("best", **best)', tmp_path, monkeypatch)
+    tuned = tuning.tune(traced(), Options(), 10)
+    (name,) = tuned.found
+    assert driver.target(Options()).schedules == ((name, Schedule((("tile", (8, 1)),))),)
+    np.testing.assert_allclose(gm.jit(layer)(X), layer(X), rtol=1e-4, atol=1e-5)
+    assert tuning.tune(traced(), Options(), 10).found == {}  # it is done
+
+
+CRASH = """
+tell("try", schedules=schedules)
+if not job["banned"]:
+    sys.stderr.write("LLVM ERROR: no\\n"); sys.stderr.flush()
+    os.abort()
+assert job["banned"] == [[0, schedules]]
+tell("best", **(best | {"schedules": {}, "best": 2.0}))
+"""
+
+
+def test_a_crash_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that(CRASH, tmp_path, monkeypatch)
+    with pytest.warns(tuning.TuningWarning, match=r"tile=8x1 ended by signal 6: LLVM ERROR: no"):
+        tuned = tuning.tune(traced(), Options(), 10)
+    (found,) = tuned.found.values()
+    assert found.schedule == Schedule() and found.done
+
+
+def test_what_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that(CRASH.replace("os.abort()", "time.sleep(100)"), tmp_path, monkeypatch)
+    monkeypatch.setattr(process, "SILENCE", 0.3)
+    with pytest.warns(tuning.TuningWarning, match="tile=8x1 hangs"):
+        assert len(tuning.tune(traced(), Options(), 10).found) == 1
+
+
+def test_a_worker_that_fails_at_once_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_that('sys.exit("no memory")', tmp_path, monkeypatch)
+    with pytest.warns(tuning.TuningWarning, match="exit code 1: no memory") as warned:
+        assert tuning.tune(traced(), Options(), 10).found == {}
+    assert len(warned) == 1
+
+
+def test_time_is_over_though_the_worker_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_that('tell("best", **best); time.sleep(100)', tmp_path, monkeypatch)
+    with Running() as running:
+        assert len(tuning.tune(traced(), Options(), 2).found) == 1
+    assert running.seconds < 2 + process.GRACE + 1
+
+
+INTERRUPT = """
+tell("tried", schedules=schedules, ratio=0.9)
+sys.stdin.read()
+tell("best", **best)
+"""
+
+
+def test_ctrl_c_keeps_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that(INTERRUPT, tmp_path, monkeypatch)
+
+    def interrupt(step: tuning.Step) -> None:
+        raise KeyboardInterrupt
+
+    tuned = tuning.tune(traced(), Options(), 60, progress=interrupt)
+    assert tuned.interrupted and len(tuned.found) == 1
+    assert schedules.known(native()) == tuned.found
+
+
+def test_a_wrong_result_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that('tell("tried", schedules=schedules, ratio=None)', tmp_path, monkeypatch)
+    with pytest.warns(tuning.TuningWarning, match="is wrong with tile=8x1"):
+        tuning.tune(traced(), Options(), 10)
+
+
+# ---- the faces
 
 
 def test_jit_tunes_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
-    monkeypatch.setattr(tuning, "tune", lambda function, options, seconds: asked.append(seconds))
+    asked: list[Any] = []
+
+    def tune(function: Any, options: Any, seconds: float, sizes: Any) -> tuning.Tuned:
+        asked.append((seconds, sizes))
+        return tuning.Tuned()
+
+    monkeypatch.setattr(tuning, "tune", tune)
     for _ in range(2):
-        compiled = gm.jit(layer, tune=0.5)
+        compiled = gm.jit(layer, tune=0.5, dynamic={"x": ("n", None)})
         np.testing.assert_allclose(compiled(X), layer(X), rtol=1e-4, atol=1e-5)
-    assert asked == [0.5]
+    assert asked == [(0.5, {"n": 21})]
 
 
 @pytest.mark.parametrize("wrong", [-1, float("inf"), float("nan"), "long"])
@@ -172,17 +349,32 @@ def test_other_targets_are_not_measured() -> None:
     assert driver.target(Options(target="x86-64-v3")).schedules == ()
 
 
-def test_command(capsys: pytest.CaptureFixture[str], favourite: Schedule) -> None:
-    arguments = ["tune", f"{__file__}:layer", "--spec", "f32[21,33]", "--seconds", "60"]
+def test_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_that('tell("best", **best)', tmp_path, monkeypatch)
+    arguments = ["tune", f"{__file__}:layer", "--spec", "f32[21,33]", "--seconds", "10"]
     main(arguments)
-    out = capsys.readouterr().out
-    assert "rows=8, vectors=1" in out and "2.00" in out
+    row = next(line for line in capsys.readouterr().out.splitlines() if "gemm" in line)
+    assert "2.00 s" in row and "1.00 s" in row and "tile=8x1" in row
     main(arguments)
-    assert "all were tuned before" in capsys.readouterr().out
+    assert "nothing to show" in capsys.readouterr().out
+    main(["tune", "--show"])
+    assert "tile=8x1" in capsys.readouterr().out
+    main(["tune", "--clear"])
+    assert "forgotten: 1" in capsys.readouterr().out
 
 
-def test_agreement() -> None:
-    x = np.array([1.0, np.nan, np.inf], np.float32)
-    assert tuning.agree([x], [x.copy()], 8)
-    assert not tuning.agree([x + np.float32(1e-3)], [x], 8)
-    assert not tuning.agree([np.array([1, 2])], [np.array([1, 3])], 8)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune"], "tune needs a function"),
+        (["tune", f"{__file__}:layer", "--spec", "f32[n,33]"], "dim n has no size"),
+    ],
+)
+def test_command_says_what_is_missing(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err

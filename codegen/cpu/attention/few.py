@@ -33,6 +33,7 @@ from graphmill.codegen.cpu.memory import load_strided, tail_mask
 from graphmill.ir.dims import DimLike, floordiv, product
 
 CHUNK = 512  # keys of one work item
+CHUNKS = (128, 256, 512, 1024, 2048)
 DOTS = 2  # queries up to which products are summed key by key, from keys as they lie
 LARGEST, TOTAL, START = 0, 1, 16  # a row of partial results: where its parts begin
 
@@ -45,23 +46,24 @@ def emit_few(
 ) -> None:
     """Write and launch the kernel, and the merging one; `begin` begins one of a given name."""
     first = begin("")
-    few = _Few(host, first, rows)
+    chunk = first.kernel.choices.pick("chunk", CHUNK, CHUNKS)
+    few = _Few(host, first, rows, chunk)
     heads = product(first.items)
     with few.each() as item:
-        head, chunk = unravel(few.code, item, [0, few.count])
-        few.item(head, chunk)
+        head, number = unravel(few.code, item, [0, few.count])
+        few.item(head, number)
         if few.chunks == 1:
             few.merge(head)
-    work = min(few.typical, CHUNK) * (first.depth + first.width) * few.rows
+    work = min(few.typical, chunk) * (first.depth + first.width) * few.rows
     if few.tiles is not None:
         work //= few.tile.lanes  # in tiles a vector of products takes one operation
     host.launch(first.kernel, Launch(heads * few.chunks, grain(work)), info(first.kernel.name))
     if few.chunks == 1:
         return
-    last = _Few(host, begin("_merge"), rows)
+    last = _Few(host, begin("_merge"), rows, chunk)
     with last.each() as head:
         last.merge(head)
-    work = first.width * few.rows * few.typical // CHUNK
+    work = first.width * few.rows * few.typical // chunk
     name = last.problem.kernel.name
     host.launch(last.problem.kernel, Launch(heads, grain(work)), KernelInfo(name))
 
@@ -69,16 +71,17 @@ def emit_few(
 class _Few:
     """One kernel: its scratch memory and the parts of its items."""
 
-    def __init__(self, host: Host, problem: Problem, rows: int) -> None:
+    def __init__(self, host: Host, problem: Problem, rows: int, chunk: int) -> None:
+        self.chunk = chunk
         self.host, self.problem, self.code = host, problem, problem.code
         self.tile, self.found = problem.tile, problem.found
         self.shifted = problem.found.softmax.shifted
         self.scope = Scope.of(self.code, problem.kernel.target)
         keys = problem.keys
-        self.rows, self.typical = rows, keys if isinstance(keys, int) else 2 * CHUNK
+        self.rows, self.typical = rows, keys if isinstance(keys, int) else 2 * chunk
         self.chunks: DimLike = 1
-        if not isinstance(keys, int) or keys > CHUNK:
-            self.chunks = floordiv(keys + CHUNK - 1, CHUNK)
+        if not isinstance(keys, int) or keys > chunk:
+            self.chunks = floordiv(keys + chunk - 1, chunk)
         self.count = problem.kernel.size(self.chunks)
         lanes = self.tile.lanes
         self.vectors = -(-problem.width // lanes)
@@ -88,10 +91,10 @@ class _Few:
         self.depth = -(-problem.depth // lanes) * lanes
         self.queries = self.scratch.take(rows * self.depth * self.tile.bytes)
         slack = self.tile.columns
-        self.span = CHUNK + slack
+        self.span = chunk + slack
         scores = self.scratch.take((rows * self.span + slack) * self.tile.bytes)
         self.scores = self.code.at(scores, slack, self.tile.element)
-        self.tiles = Tiles(problem, self.scratch, rows, CHUNK) if rows > DOTS else None
+        self.tiles = Tiles(problem, self.scratch, rows, chunk) if rows > DOTS else None
 
     @contextmanager
     def each(self) -> Iterator[Val]:
@@ -115,8 +118,8 @@ class _Few:
         """The partial results of one head and chunk of keys, those hidden from all left out."""
         code, at = self.code, self._at(head)
         keys = self.problem.kernel.dim(self.problem.keys)
-        low = code.mul(chunk, CHUNK)
-        high = least(code, code.add(low, CHUNK), keys)
+        low = code.mul(chunk, self.chunk)
+        high = least(code, code.add(low, self.chunk), keys)
         if not all_keys and self.problem.bounds:
             seen = self._ranges(at)
             low, high = most(code, low, seen.low), least(code, high, seen.high)

@@ -35,6 +35,7 @@ from graphmill.codegen.cpu.memory import tail_mask
 from graphmill.ir.dims import DimLike, floordiv, product
 
 BLOCK = 132  # keys of a block: their scores stay in the first levels of cache
+BLOCKS = (48, 66, 96, 132, 192, 264, 384, 528)
 TYPICAL = 256  # keys where their number is known at run time only
 
 
@@ -52,12 +53,12 @@ def emit_panels(host: Host, problem: Problem) -> Launch:
     return Launch(product([*problem.items, count]), grain(work))
 
 
-def _block(keys: DimLike, rows: int) -> tuple[int, int]:
+def _block(keys: DimLike, rows: int, most: int) -> tuple[int, int]:
     """Keys of a block, all about equally many, and of a tile."""
     if not isinstance(keys, int):
-        return BLOCK // rows * rows, rows
+        return most // rows * rows, rows
     rows = max(1, min(rows, keys))
-    even = -(-keys // max(1, -(-keys // BLOCK)))
+    even = -(-keys // max(1, -(-keys // most)))
     return max(1, min(-(-even // rows) * rows, keys)), rows
 
 
@@ -72,7 +73,8 @@ class _Panels:
         scale = problem.scale()
         self.scale = 1.0 if scale is None else scale
         self.factor = None if scale is None else scale * LOG2E
-        self.block, self.height = _block(problem.keys, self.tile.rows)
+        most = problem.kernel.choices.pick("block", BLOCK, BLOCKS)
+        self.block, self.height = _block(problem.keys, self.tile.rows, most)
         tile, slack, columns = self.tile, self.height, self.tile.columns
         self.scratch = Scratch(problem.kernel)
         self.queries = self._array(problem.depth * columns)

@@ -14,16 +14,30 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.artifact import Step
+from graphmill.codegen.cpu.contract.blocking import Tile, register_tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, most
 from graphmill.codegen.cpu.contract.grid import cells, grid_of
 from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import panel_dtype, panel_steps
-from graphmill.codegen.cpu.contract.phases import Count, kernel_of, nothing
+from graphmill.codegen.cpu.contract.phases import (
+    GRAINS,
+    WORTH_A_THREAD,
+    Count,
+    kernel_of,
+    nothing,
+)
 from graphmill.codegen.cpu.contract.plan import Plan, make_plan
 from graphmill.codegen.cpu.contract.simple import emit_simple
-from graphmill.codegen.cpu.contract.skinny import Skinny, emit_skinny, scratch_elements, skinny
+from graphmill.codegen.cpu.contract.skinny import (
+    Skinny,
+    chosen,
+    emit_skinny,
+    scratch_elements,
+    skinny,
+)
 from graphmill.codegen.cpu.contract.slices import emit_sliced, slices_of
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
+from graphmill.codegen.cpu.contract.space import choices_of
 from graphmill.codegen.cpu.contract.spec import (
     SLOTS,
     Epilogue,
@@ -53,23 +67,25 @@ def emit_gemm(
     prologue: Prologue | None = None,
 ) -> GemmKernel:  # fmt: skip
     """Write the kernels of `spec` into `unit`; see `GemmKernel` for how they are run."""
-    shape = skinny(spec)
-    plan = make_plan(spec, target, units=shape is None)
     if spec.acc.is_complex:
         emit_simple(unit, symbol, spec, epilogue)
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
-    if shape is not None:
-        emit_skinny(unit, symbol, spec, plan.tile, shape, epilogue, prologue)
-        return _skinny_kernel(symbol, plan, shape)
+    choices = choices_of(spec, target)
+    if (shape := chosen(spec, choices)) is not None:
+        worth = choices.pick("grain", WORTH_A_THREAD, GRAINS)
+        tile = register_tile(target, spec.acc)
+        emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologue)
+        return _skinny_kernel(symbol, tile, shape, worth)
+    plan = make_plan(spec, target, choices, units=True)
     if (count := slices_of(spec, plan)) > 1:
         return emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
     many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
     one = replace(spec, m=1)
     if spec.m is not None or (shape := skinny(one)) is None:
         return many
-    name, tile = f"{symbol}_row", make_plan(one, target).tile
+    name, tile = f"{symbol}_row", register_tile(target, spec.acc)
     emit_skinny(unit, name, one, tile, shape, epilogue, prologue)
-    return _by_rows(_skinny_kernel(name, plan, shape), many)
+    return _by_rows(_skinny_kernel(name, tile, shape, WORTH_A_THREAD), many)
 
 
 def _tiled_kernel(
@@ -121,15 +137,15 @@ def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
     )  # fmt: skip
 
 
-def _skinny_kernel(symbol: str, plan: Plan, shape: Skinny) -> GemmKernel:
+def _skinny_kernel(symbol: str, tile: Tile, shape: Skinny, worth: int) -> GemmKernel:
     def per_matrix(code: Code, sizes: Sizes) -> Val:
         return ceil_div(code, shape.count(sizes), shape.unit)
 
     def scratch(code: Code, sizes: Sizes) -> Val:
-        size = code.add(code.mul(scratch_elements(code, shape, sizes), plan.tile.bytes), 63)
+        size = code.add(code.mul(scratch_elements(code, shape, sizes), tile.bytes), 63)
         return code.op(f"arith.andi {size}, {code.i64(-64)} : i64", "i64")
 
-    return kernel_of((), symbol, per_matrix, nothing, scratch)
+    return kernel_of((), symbol, per_matrix, nothing, scratch, worth)
 
 
 def _pack_phase(

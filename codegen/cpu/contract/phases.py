@@ -9,6 +9,7 @@ from graphmill.codegen.cpu.contract.spec import GemmKernel, Phase, Sizes
 from graphmill.codegen.cpu.emit import Code, Val
 
 WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, well above a fork and join
+GRAINS = (1 << 17, 1 << 19, 1 << 21)
 
 Count = Callable[[Code, Sizes], Val]
 
@@ -19,9 +20,13 @@ def nothing(code: Code, sizes: Sizes) -> Val:
 
 
 def kernel_of(
-    phases: tuple[Phase, ...], symbol: str, per_matrix: Count, shared: Count, scratch: Count
-) -> GemmKernel:
-    """A kernel of `per_matrix` items for each matrix of the batch, none when C is empty."""
+    phases: tuple[Phase, ...], symbol: str, per_matrix: Count, shared: Count, scratch: Count,
+    worth: int = WORTH_A_THREAD,
+) -> GemmKernel:  # fmt: skip
+    """A kernel of `per_matrix` items for each matrix of the batch, none when C is empty.
+
+    A thread takes items of `worth` multiply-adds at least.
+    """
 
     def items(code: Code, sizes: Sizes) -> Val:
         empty = code.compare("arith.cmpi", "eq", code.mul(sizes.m, sizes.n), code.i64(0))
@@ -31,6 +36,6 @@ def kernel_of(
     def grain(code: Code, sizes: Sizes) -> Val:
         work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
         each = code.binary("arith.divui", work, most(code, items(code, sizes), 1))
-        return ceil_div(code, code.i64(WORTH_A_THREAD), most(code, each, 1))
+        return ceil_div(code, code.i64(worth), most(code, each, 1))
 
     return GemmKernel((*phases, Phase(symbol, items, grain)), shared, scratch)

@@ -7,13 +7,22 @@ from functools import partial
 
 from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
 from graphmill.codegen.cpu.contract.elements import is_plain
-from graphmill.codegen.cpu.contract.space import FEWEST_SUMS, name_of, scheduled, tiles
+from graphmill.codegen.cpu.contract.space import (
+    BLOCKS,
+    DEPTHS,
+    FEWEST_SUMS,
+    b_modes,
+    choices_of,
+    packs_of_a,
+    tiles,
+)
 from graphmill.codegen.cpu.contract.spec import GemmSpec
-from graphmill.codegen.cpu.schedule import Schedule
+from graphmill.codegen.cpu.schedule import Choices
 from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
 
 FEW_TILES = 8  # beyond, an odd number of tiles is made even, so that two threads get half each
+IN_PLACE = 24  # tiles of rows up to which packing B costs more than it saves
 WIDE = 2  # panels side by side in memory that are read as well as packed ones
 FITTING_ROWS = 8  # taller tiles need more addresses than there are registers
 WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads best
@@ -44,27 +53,41 @@ class Plan:
     pitch: int = 0  # of a group packed row by row instead of panel by panel
 
 
-def make_plan(spec: GemmSpec, target: Target, *, units: bool = False) -> Plan:
+def make_plan(
+    spec: GemmSpec, target: Target, choices: Choices | None = None, *, units: bool = False
+) -> Plan:
     """The plan for `spec`, from its static sizes and the caches of `target`, or as measured there.
 
     `units`: the caller packs operands in the units of `dots` where the target has them.
     """
+    choices = choices_of(spec, target) if choices is None else choices
+    plan = tile_plan(spec, target, choices, units=units)
+    tile, blocks = plan.tile, plan.blocks
+    b_mode = choices.pick("b_mode", _b_mode(spec, tile, blocks, target), b_modes(spec, tile))
+    pack_a = choices.pick("pack_a", packs_a(spec, tile, target), packs_of_a(spec, tile))
+    first = not pack_a and b_mode != "direct" and _fits(spec, tile, target)
+    first = choices.pick("panels_first", first, (True, False))
+    return replace(plan, b_mode=b_mode, pack_a=pack_a, panels_first=first)
+
+
+def tile_plan(spec: GemmSpec, target: Target, choices: Choices, *, units: bool = False) -> Plan:
+    """A plan that leaves to the caller how operands are read: both are packed."""
     units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
     types = (spec.a, spec.b) if units else (None, None)
     tile = fitted(spec, register_tile(target, spec.acc, *types), target)
-    blocks = cache_blocks(target, tile)
-    measured = target.schedule(name_of(spec)) if target.schedules else Schedule()
-    tile, blocks, measured = scheduled(measured, spec, target, tile, blocks)
-    pack_a, b_mode = measured.pack_a, measured.b_mode
-    if pack_a is None:
-        pack_a = _pack_a(spec, tile, target)
-    if b_mode is None:
-        b_mode = _b_mode(spec, tile, blocks, target)
+    rows, vectors = choices.pick("tile", (tile.rows, tile.vectors), tiles(target))
+    tile = replace(tile, rows=rows, vectors=vectors)
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
-    heights = _heights(spec, tile)
-    first = not pack_a and b_mode != "direct" and _fits(spec, tile, target)
-    return Plan(tile, blocks, pack_a, b_mode, heights, direct_c, split_k, first)
+    blocks = picked_blocks(choices, tile, target)
+    return Plan(tile, blocks, True, "group", _heights(spec, tile), direct_c, split_k)
+
+
+def picked_blocks(choices: Choices, tile: Tile, target: Target) -> Blocks:
+    """The cache blocks, of whole tiles."""
+    model = cache_blocks(target, tile)
+    rows = choices.pick("block", model.rows, BLOCKS)
+    return Blocks(choices.pick("depth", model.k, DEPTHS), max(rows // tile.rows, 1) * tile.rows)
 
 
 def fitted(spec: GemmSpec, tile: Tile, target: Target) -> Tile:
@@ -111,7 +134,7 @@ def count_of_tiles(m: int, tile: Tile) -> int:
     return count + count % 2 if count > FEW_TILES else count
 
 
-def _pack_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
+def packs_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     """A is read directly where that costs nothing: few panels, or a matrix that L2 holds."""
     if spec.a_order == "strided" or not is_plain(spec.a, tile.element):
         return True
@@ -138,7 +161,7 @@ def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
         packed = "group"  # one pass over B: its panels need not outlive their use
     if spec.b_order != "row" or spec.b_computed or not is_plain(spec.b, tile.element):
         return packed
-    if spec.m is not None and spec.m <= 2 * tile.rows:
+    if spec.m is not None and spec.m <= IN_PLACE * tile.rows:
         return "direct"
     if spec.n and spec.n % tile.columns == 0 and spec.n <= WIDE * tile.columns:
         return "direct"  # rows are panels already

@@ -32,9 +32,11 @@ from graphmill.codegen.cpu.contract.spec import (
     Spot,
 )
 from graphmill.codegen.cpu.emit import Code, Loop, Unit, Val
+from graphmill.codegen.cpu.schedule import Choices
 from graphmill.records import record
 
 FEW = 4  # rows or columns that count as skinny
+MOST = 8  # that may run so: more sums than registers hold
 COLUMNS = 64  # columns of one work item of `emit_sums`
 PAGE = 4096  # bytes, after which addresses look alike to a core that compares loads and stores
 CHUNK = 4096  # columns summed together: long streams through the large operand
@@ -63,21 +65,31 @@ def group(few: int) -> int:
     return 4 if few < 4 else 2
 
 
-def is_few(size: object) -> bool:
+def is_few(size: object, few: int = FEW) -> bool:
     """Whether so few rows read B once, in place, rather than in packed panels."""
-    return isinstance(size, int) and 0 < size <= FEW
+    return isinstance(size, int) and 0 < size <= few
 
 
-def skinny(spec: GemmSpec) -> Skinny | None:
-    """How `spec` runs as a skinny product; None if it is none."""
+def chosen(spec: GemmSpec, choices: Choices) -> Skinny | None:
+    """How `spec` runs as a skinny product, by the model or as measured; None for a tiled one."""
+    model = skinny(spec)
+    shape = model or skinny(spec, MOST)
+    few = model is not None
+    if shape is not None and not spec.acc.is_complex:
+        few = choices.pick("skinny", few, (True, False))
+    return shape if few else None
+
+
+def skinny(spec: GemmSpec, few: int = FEW) -> Skinny | None:
+    """How `spec` runs as a skinny product of up to `few` rows or columns; None if it is none."""
     if spec.b_packed:
         return None
-    if spec.b_computed and not is_few(spec.m):
+    if spec.b_computed and not is_few(spec.m, few):
         return None
     large_a = not spec.b_computed
-    if large_a and spec.n is not None and is_few(spec.n) and spec.a_order == "row":
+    if large_a and spec.n is not None and is_few(spec.n, few) and spec.a_order == "row":
         return Skinny("dots", spec.n, False)
-    if spec.m is not None and is_few(spec.m) and spec.b_order in ("row", "col"):
+    if spec.m is not None and is_few(spec.m, few) and spec.b_order in ("row", "col"):
         return Skinny("sums" if spec.b_order == "row" else "dots", spec.m, True)
     if large_a and spec.n == 1 and spec.a_order == "col":
         return Skinny("sums", 1, False)

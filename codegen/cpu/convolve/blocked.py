@@ -20,6 +20,7 @@ from graphmill.codegen.cpu.convolve.blocked_spec import (
     BlockedSpec,
     Run,
     Tiling,
+    choices_of,
     runs,
     shape_of,
     tiling,
@@ -37,6 +38,7 @@ from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
 
 _WORTH_A_THREAD = 1 << 20  # multiply-adds
+_GRAINS = (1 << 18, 1 << 20, 1 << 22)
 Make = Callable[[Code, BlockedSpec, Target, Epilogue | None], "Loops"]
 
 
@@ -50,6 +52,7 @@ def emit_blocked(
     plain result those of one channel at neighbouring places. `make` gives loops of another
     algorithm.
     """
+    worth = choices_of(spec, target).pick("grain", _WORTH_A_THREAD, _GRAINS)
     code = Code(unit, symbol, BODY, internal=False)
     loops = (make or Loops)(code, spec, target, epilogue)
     if loops.items:
@@ -63,7 +66,7 @@ def emit_blocked(
         return into.mul(sizes.batch, into.i64(loops.items))
 
     def grain(into: Code, sizes: Sizes) -> Val:
-        return into.i64(max(1, _WORTH_A_THREAD // max(1, each)))
+        return into.i64(max(1, worth // max(1, each)))
 
     def scratch(into: Code, sizes: Sizes) -> Val:
         return into.i64(loops.scratch)

@@ -8,11 +8,13 @@ from functools import cache
 from graphmill.codegen.cpu.contract.blocking import Tile, compute_element
 from graphmill.codegen.cpu.contract.dots import PLAIN, Dot
 from graphmill.codegen.cpu.emit import vector
+from graphmill.codegen.cpu.schedule import Choices, described
 from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
 from graphmill.ir.ops.blocked import blocks
 from graphmill.records import record
 
+_PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 28, 56)
 _LATENCY = 8  # accumulators that keep two FMA units of latency 4 busy
 _STEP = 4.0  # what a turn of the innermost loop costs besides, in multiply-adds
 _LOAD = 0.1  # what a load costs that the multiply-adds do not hide
@@ -224,30 +226,75 @@ class Tiling:
     parts_outside: bool
 
 
-@cache
+def choices_of(spec: BlockedSpec, target: Target) -> Choices:
+    """The choices of a convolution on blocked channels."""
+    return target.choices(lambda: f"blocked {described(spec)}")
+
+
 def tiling(spec: BlockedSpec, target: Target) -> Tiling:
+    """The cut of the machine model, or the one that was measured to be better."""
+    choices, model = choices_of(spec, target), _model(spec, target)
+    cut = choices.pick("tile", (model.tiles, model.parts), _by_cost(spec, target))
+    if cut != (model.tiles, model.parts):
+        model = _sized(spec, target, *cut)
+    depth = model.depth
+    if not spec.lanewise:
+        depth = choices.pick("depth", depth, _even(spec.channels, spec.x_block))
+    lines = choices.pick("lines", model.lines, _even(spec.out_sizes[0]))
+    outside = choices.pick("parts_outside", model.parts_outside, (True, False))
+    return Tiling(*cut, lines, depth, outside)
+
+
+def _even(size: int, unit: int = 1) -> Iterator[int]:
+    """A size in parts of whole units: all of it, half of it, a third …"""
+    count = -(-size // unit)
+    yield from dict.fromkeys(-(-count // n) * unit for n in _PARTS if n <= count)
+
+
+def _by_cost(spec: BlockedSpec, target: Target) -> Iterator[tuple[int, int]]:
+    """All cuts, the quickest by the model first."""
+    shape, width = shape_of(target, spec.acc, spec.w_block), spec.out_sizes[1]
+    cuts = dict.fromkeys(_cuts(spec, target))
+    yield from sorted(cuts, key=lambda cut: _cost(width, cut[0], spec.w_blocks, cut[1], shape))
+
+
+@cache
+def _model(spec: BlockedSpec, target: Target) -> Tiling:
     """The cut with the least estimated time, its slices and chunks sized for the caches."""
     shape = shape_of(target, spec.acc, spec.w_block)
-    width, count = spec.out_sizes[1], spec.w_blocks
+    best: tuple[float, Tiling] | None = None
+    for tiles, parts in _cuts(spec, target):
+        cut = _sized(spec, target, tiles, parts)
+        chunks = -(-spec.out_sizes[0] // cut.lines)
+        cost = _cost(spec.out_sizes[1], tiles, spec.w_blocks, parts, shape)
+        cost *= uneven(parts * spec.groups * chunks)
+        if best is None or cost < best[0]:
+            best = cost, cut
+    return best[1] if best else _sized(spec, target, 0, 1)
+
+
+def _sized(spec: BlockedSpec, target: Target, tiles: int, parts: int) -> Tiling:
+    """A cut with slices and chunks for the caches."""
+    shape = shape_of(target, spec.acc, spec.w_block)
     weights = spec.w_blocks * spec.filter_block * spec.x.itemsize
     outside = not spec.plain and weights > spec.x_blocks * spec.plane * spec.x.itemsize
-    best: tuple[float, Tiling] | None = None
+    depth = _depth(spec, -(-spec.w_blocks // parts), shape, target)
+    return Tiling(tiles, parts, _lines(spec, parts, depth, target, outside), depth, outside)
+
+
+def _cuts(spec: BlockedSpec, target: Target) -> Iterator[tuple[int, int]]:
+    """Tiles of a line and parts of the filters whose sums fit the registers."""
+    shape = shape_of(target, spec.acc, spec.w_block)
+    width, count = spec.out_sizes[1], spec.w_blocks
     for together in range(1, max(1, 4 // shape.parts) + 1):
         vectors = together * shape.parts
         most = max((shape.registers - 2 - vectors) // vectors, 1)
         if spec.lanewise > 1:
             most = shape.registers // 4  # beside the sums, permuted columns are kept
         for parts in {-(-count // together), min(count, 2 * -(-count // (2 * together)))}:
-            depth = _depth(spec, -(-count // parts), shape, target)
-            lines = _lines(spec, parts, depth, target, outside)
-            chunks = -(-spec.out_sizes[0] // lines)
-            share = uneven(parts * spec.groups * chunks)
             fewest = -(-width // most)
             for tiles in range(fewest, min(width, 2 * fewest) + 1):
-                cost = _cost(width, tiles, count, parts, shape) * share
-                if best is None or cost < best[0]:
-                    best = cost, Tiling(tiles, parts, lines, depth, outside)
-    return best[1] if best else Tiling(0, 1, 1, spec.x_block, outside)
+                yield tiles, parts
 
 
 def direct_cost(spec: BlockedSpec, target: Target) -> float:

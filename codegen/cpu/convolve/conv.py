@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from graphmill.codegen.cpu.contract.blocking import register_tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, is_plain, most
-from graphmill.codegen.cpu.contract.phases import kernel_of, nothing
-from graphmill.codegen.cpu.contract.plan import GROUP, make_plan
+from graphmill.codegen.cpu.contract.phases import GRAINS, WORTH_A_THREAD, kernel_of, nothing
+from graphmill.codegen.cpu.contract.plan import GROUP, packs_a, tile_plan
 from graphmill.codegen.cpu.contract.slots import BODY
+from graphmill.codegen.cpu.contract.space import packs_of_a
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Sizes
 from graphmill.codegen.cpu.contract.tiled import Tiled, row_tiles, scratch_layout
 from graphmill.codegen.cpu.convolve.direct import Direct
@@ -15,6 +17,7 @@ from graphmill.codegen.cpu.convolve.patches import PatchProduct
 from graphmill.codegen.cpu.convolve.plain import emit_plain
 from graphmill.codegen.cpu.convolve.spec import ConvSlots, ConvSpec, conv_sizes, slot_names
 from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.schedule import UNMEASURED, Choices, described
 from graphmill.codegen.cpu.target import Target
 
 __all__ = ["ConvSpec", "algorithm", "conv_sizes", "emit_conv", "slot_names"]
@@ -22,21 +25,33 @@ __all__ = ["ConvSpec", "algorithm", "conv_sizes", "emit_conv", "slot_names"]
 _FEW_FILTERS = 2  # per group; below this a register tile is nearly empty
 
 
-def algorithm(spec: ConvSpec) -> str:
-    """`plain` if complex, `direct` for few filters a group, `product` if 1×1, else `patches`."""
+def choices_of(spec: ConvSpec, target: Target) -> Choices:
+    """The choices of a convolution on plain channels."""
+    if spec.acc.is_complex:
+        return UNMEASURED
+    return target.choices(lambda: f"conv {described(spec)}")
+
+
+def algorithm(spec: ConvSpec, choices: Choices = UNMEASURED) -> str:
+    """`plain` if complex, `direct` for few filters a group, `product` if 1×1, else `patches`.
+
+    Patches would do for all but complex ones, and where they were measured to be better they do.
+    """
     if spec.acc.is_complex:
         return "plain"
+    model = "patches"
     if spec.filters // spec.groups <= _FEW_FILTERS:
-        return "direct"
-    plain = (
+        model = "direct"
+    elif (
         all(n == 1 for n in (*spec.window, *spec.strides, *spec.input_dilation))
         and not any(spec.low)
         and spec.groups == 1
         and spec.sizes == spec.out_sizes
         and None not in spec.sizes
         and spec.contiguous
-    )
-    return "product" if plain else "patches"
+    ):
+        model = "product"
+    return choices.pick("algorithm", model, (model, "patches"))
 
 
 def emit_conv(
@@ -47,21 +62,25 @@ def emit_conv(
     The epilogue's row is the channel, its column the position within the channel's results, its
     batch the image.
     """
-    chosen, product = algorithm(spec), spec.product()
-    plan = make_plan(product, target)
+    choices, product = choices_of(spec, target), spec.product()
+    chosen = algorithm(spec, choices)
     code = Code(unit, symbol, BODY, internal=False)
     slots = ConvSlots(code, spec)
     if chosen in ("plain", "direct"):
         if chosen == "plain":
             emit_plain(slots, epilogue)
         else:
-            Direct(slots, plan.tile, epilogue).body()
+            Direct(slots, register_tile(target, spec.acc), epilogue).body()
         code.finish()
         kernel = kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
         return replace(kernel, slots=slot_names(spec.rank))
+    plan = tile_plan(product, target, choices)
     if chosen == "product":
         fits = (product.m or 0) <= plan.blocks.rows
-        plan = replace(plan, b_mode="group" if fits else "worker")
+        mode = choices.pick("b_mode", "group" if fits else "worker", ("group", "worker"))
+        model = packs_a(product, plan.tile, target)
+        pack_a = choices.pick("pack_a", model, packs_of_a(product, plan.tile))
+        plan = replace(plan, b_mode=mode, pack_a=pack_a)
         Tiled(slots, symbol, product, plan, epilogue).body()
     else:
         pitch = GROUP * plan.tile.columns + 64 // plan.tile.bytes  # an odd number of cache lines
@@ -79,5 +98,6 @@ def emit_conv(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, product, plan, sizes).bytes
 
-    kernel = kernel_of((), symbol, items, nothing, scratch)
+    worth = choices.pick("grain", WORTH_A_THREAD, GRAINS)
+    kernel = kernel_of((), symbol, items, nothing, scratch, worth)
     return replace(kernel, slots=slot_names(spec.rank))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphmill.codegen.cpu.contract.plan import make_plan
+from graphmill.codegen.cpu.contract.plan import tile_plan
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, direct_cost, shape_of, tiling
-from graphmill.codegen.cpu.convolve.conv import algorithm
+from graphmill.codegen.cpu.convolve.conv import algorithm, choices_of
 from graphmill.codegen.cpu.convolve.spec import ConvSpec
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, cost, fastest, obstacle, scratch
 from graphmill.codegen.cpu.target import Target
@@ -63,11 +63,12 @@ def _saving(spec: BlockedSpec, target: Target, allowed: int, in_call: bool) -> s
 
 def plain_schedule(spec: ConvSpec, target: Target) -> str:
     """Of a convolution on plain arrays."""
-    chosen = algorithm(spec)
+    choices = choices_of(spec, target)
+    chosen = algorithm(spec, choices)
     if chosen == "plain":
         return "loops over complex numbers"
     if chosen == "direct":
         return "direct on plain arrays: few filters a group"
-    tile = make_plan(spec.product(), target).tile
+    tile = tile_plan(spec.product(), target, choices).tile
     what = "a matrix product" if chosen == "product" else "products with patches of the input"
     return f"{what}, register tile {tile.rows} × {tile.vectors} vectors, on plain arrays"
