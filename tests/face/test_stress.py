@@ -36,7 +36,9 @@ def functions():
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_calls_from_everywhere_stay_right():
     fs = functions()
-    expected = {name: f(*args) for name, (f, args) in fs.items()}
+    # several times: a child that is forked while LLVM loads code in another thread may not load any
+    for _ in range(4):
+        expected = {name: f(*args) for name, (f, args) in fs.items()}
     stop, bad, alarms = time.monotonic() + SECONDS, [], []
 
     def right(name):

@@ -69,10 +69,13 @@ def test_chunks_cover_the_range_once(n, grain, count):
     assert got[0][0] == 0 and got[-1][1] == n
     assert all(a[1] == b[0] for a, b in itertools.pairwise(got))
     lanes = min(count, n // grain)
+    sizes = [end - begin for begin, end in got]
+    if grain > 1:  # how many depends on how long the first took
+        assert 1 <= len(got) <= max(1, 4 * lanes + 1) and min(sizes) >= min(n, grain)
+        return
     assert len(got) == (lanes * min(4, n // grain // lanes) if lanes > 1 else 1)
     if len(got) > 1:
-        sizes = [end - begin for begin, end in got]
-        assert min(sizes) >= grain and max(sizes) - min(sizes) <= 1
+        assert max(sizes) - min(sizes) <= 1
     assert got == chunks(n, grain, count)
 
 
@@ -128,6 +131,29 @@ def test_set_num_threads_ends_workers_and_scope_adds_them():
 def test_workers_take_part():
     together = threading.Barrier(4)
     loop(4, 1, 4, lambda *_: together.wait(20))  # four threads, or it breaks
+
+
+def test_small_loops_wake_workers_only_when_they_come_one_after_the_other():
+    """Items of more than one in a piece are small: the caller's first piece tells how small."""
+
+    def quick(begin, end, place):
+        places.add(place)
+
+    loop(4, 1, 2, lambda *_: None)
+    time.sleep(0.05)  # the worker sleeps
+    places = set()
+    loop(8, 2, 2, quick)
+    assert places == {0}
+    together = threading.Barrier(2)
+    time.sleep(0.05)
+
+    def slow(begin, end, place):
+        if begin == 0:
+            time.sleep(0.01)
+        else:
+            together.wait(20)  # two threads, or it breaks
+
+    loop(6, 2, 2, slow)
 
 
 def test_nested_loops_run_on_their_own_thread():
