@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from graphmill.codegen.aot.library import BuiltLibrary
     from graphmill.runtime.library import Library
 
+KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 CHECKS = ("bounds", "nan")
 BOUNDS, EMPTY = 1, 3  # codes of checks in an error record
 
@@ -97,6 +98,12 @@ class Jit(Dispatcher):
                         "GM044", f"{what}= names {name!r}, which {self.__name__} does not take",
                         hint=f"its parameters are {', '.join(names)}.",
                     )  # fmt: skip
+        rest = next((p.name for p in names.values() if p.kind is p.VAR_POSITIONAL), None)
+        if rest and any(n in names and names[n].kind is not KEYWORD_ONLY for n in self.static):
+            raise error(
+                "GM044", f"{self.__name__} takes *{rest} behind static parameters",
+                hint=f"put the static ones behind *{rest}, to be passed by name.",
+            )  # fmt: skip
 
     # ---- calling
 
@@ -140,6 +147,8 @@ class Jit(Dispatcher):
         bound.apply_defaults()
         static = {name: bound.arguments.pop(name) for name in self.static}
         keywords = dict(bound.kwargs)
+        if any(p.kind is p.VAR_POSITIONAL for p in self._signature.parameters.values()):
+            return bound.args, keywords, static
         traced = [n for n in bound.arguments if n not in keywords]
         for name, value in zip(traced, bound.args, strict=False):
             keywords[name] = value

@@ -8,6 +8,7 @@ V gABI and its supplement for x86-64.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -27,6 +28,7 @@ _INT, _WORD = struct.Struct("<i"), struct.Struct("<Q")
 _SYMTAB, _RELA, _NOBITS = 2, 4, 8
 _WRITE, _ALLOC, _EXECUTE, _TLS = 1, 2, 4, 0x400
 _ABSOLUTE = 0xFFF1
+_LOCAL, _WEAK = 0, 2
 _CODE, _CONSTANT, _VARIABLE = range(3)
 _UNWIND = 0x70000001
 # kinds of relocation, and what they want: a symbol's address; the distance to it, or to a jump to
@@ -64,10 +66,11 @@ class Section:
 
 @record
 class Symbol:
-    """A symbol; `section` 0 says that it is defined elsewhere."""
+    """A symbol; `section` 0 says that it is defined elsewhere, `is_weak` that it may be nowhere."""
 
     name: str
     is_global: bool
+    is_weak: bool
     section: int
     value: int
 
@@ -96,7 +99,10 @@ class Object:
         text = self.sections[table.link].offset
         for at in range(table.offset, table.offset + table.size, _SYMBOL.size):
             name, info, _, section, value, _ = _SYMBOL.unpack_from(self.data, at)
-            yield Symbol(self._text(text + name), bool(info >> 4), section, value)
+            binding = info >> 4
+            yield Symbol(
+                self._text(text + name), binding != _LOCAL, binding == _WEAK, section, value
+            )
 
     def _text(self, start: int) -> str:
         stop = self.data.find(b"\0", start)
@@ -217,7 +223,11 @@ class Linked:
             return symbol.value
         if symbol.section:
             return self._base + self._starts[number][symbol.section] + symbol.value
-        return self.addresses.get(symbol.name) or self._resolve(symbol.name)
+        if symbol.name in self.addresses:
+            return self.addresses[symbol.name]
+        with contextlib.suppress(ArtifactError) if symbol.is_weak else contextlib.nullcontext():
+            return self._resolve(symbol.name)
+        return 0
 
     def _fill_slots(self) -> None:
         """Write the addresses in the slots, and for each a jump there that is near all code."""

@@ -407,3 +407,12 @@ def test_a_dump_block_leaves_the_environment_in_charge(tmp_path, monkeypatch):
         pass
     monkeypatch.setenv("GRAPHMILL_DUMP", str(tmp_path / "two"))
     assert gm.knobs.dump() == tmp_path / "two"
+
+
+def test_static_arguments_by_name_behind_any_number_of_others():
+    f = gm.jit(lambda a, *rest, k: a * k + sum(rest), static="k")
+    x = np.arange(3.0)
+    assert np.array_equal(f(x, x, 2 * x, k=3), 6 * x)
+    assert np.array_equal(f(x, k=2), 2 * x)
+    with pytest.raises(gm.GraphmillError, match="GM044"):
+        gm.jit(lambda k, *rest: rest[0] * k, static="k")
