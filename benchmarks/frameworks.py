@@ -77,6 +77,12 @@ def numba_call(workload: Workload, threads: int) -> Call:
     return partial(written(workload, "numba")(numba), *inputs.values(), *constants)
 
 
+def is_wide(workload: Workload) -> bool:
+    """Whether inputs have 64 bits, which JAX narrows unless it is told not to."""
+    inputs, _ = workload.data()
+    return any(a.dtype.itemsize == 8 for a in inputs.values())
+
+
 def jax_call(workload: Workload, threads: int) -> Call:
     import jax
     import jax.numpy as jnp
@@ -85,7 +91,7 @@ def jax_call(workload: Workload, threads: int) -> Call:
 
     call = function(workload, ("jax", "array"), jnp, with_jax)
     inputs, constants = workload.data()
-    wide = any(a.dtype.itemsize == 8 for a in inputs.values())  # JAX narrows these unless told
+    wide = is_wide(workload)
 
     def run() -> Any:
         with jax.enable_x64(wide) if wide else contextlib.nullcontext():
@@ -211,8 +217,9 @@ def iree_call(workload: Workload, threads: int) -> Call:
 
     call = function(workload, ("jax", "array"), jnp, with_jax)
     inputs, constants = workload.data()
-    arrays = [np.asarray(jnp.asarray(a)) for a in (*inputs.values(), *constants)]
-    traced = str(jax.jit(call).lower(*arrays).compiler_ir("stablehlo"))
+    with jax.enable_x64(is_wide(workload)):
+        arrays = [np.asarray(jnp.asarray(a)) for a in (*inputs.values(), *constants)]
+        traced = str(jax.jit(call).lower(*arrays).compiler_ir("stablehlo"))
     binary = iree.compiler.compile_str(
         traced,
         input_type="stablehlo",
