@@ -17,6 +17,7 @@ from graphmill.codegen.cpu.schedule import Schedule
 from graphmill.codegen.cpu.target import native
 from graphmill.driver import Options
 from graphmill.runtime import cache as disk
+from graphmill.runtime import threads
 from graphmill.schedules import Measured, forget, known, machine_key, remember
 
 ONE = Measured(Schedule((("tile", (8, 1)),)), 2e-3, 1e-3, "f.py:3", True)
@@ -101,7 +102,9 @@ for i in range(20):
 """
 
 
-def test_two_that_write_lose_nothing() -> None:
+def test_two_that_write_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what is known is known for a number of threads, which other tests change
+    monkeypatch.setenv("GRAPHMILL_NUM_THREADS", str(threads.num_threads()))
     both = [subprocess.Popen([sys.executable, "-c", ADD, name]) for name in ("x", "y")]
     assert [process.wait(60) for process in both] == [0, 0]
     assert known(native()).keys() == {f"{name}{i}" for name in "xy" for i in range(20)}
