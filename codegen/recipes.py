@@ -44,11 +44,6 @@ class Recipe(NamedTuple):
         return same and all(a is b for a, b in zip(self.arrays, other.arrays, strict=True))
 
 
-def is_recipe(value: Value) -> bool:
-    """Whether the value is known when code is loaded."""
-    return value.op is not None and value.op.name in ("constant", "prepare")
-
-
 def recipe_of(value: Value) -> Recipe:
     """The recipe of a constant, or of what a `prepare` gives; raises `RecipeError`."""
     op = value.op

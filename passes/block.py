@@ -11,10 +11,11 @@ from graphmill.ir.dims import product
 from graphmill.ir.graph import Block, Function, Op, Value
 from graphmill.ir.ops import blocked
 from graphmill.ir.ops.base import is_known
+from graphmill.ir.ops.control import is_constant
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import constant_of
 from graphmill.passes.manager import register_pass
-from graphmill.passes.prepare import is_constant, prepared
+from graphmill.passes.prepare import prepared
 from graphmill.passes.rewrite import Replacement, rewrite
 from graphmill.passes.statistics import count
 from graphmill.passes.structure import emit_like

@@ -9,16 +9,12 @@ import numpy as np
 
 from graphmill.ir.builder import Builder, region
 from graphmill.ir.graph import Op, Value
+from graphmill.ir.ops.control import is_constant
 
 MOVING = frozenset({"reshape", "transpose", "slice", "reverse", "pad"})
 MOST_GROWTH = 2  # by padding
 
 Array = np.ndarray[Any, Any]
-
-
-def is_constant(value: Value) -> bool:
-    """Whether the value is known when the code is loaded."""
-    return value.op is not None and value.op.name in ("constant", "prepare")
 
 
 def prepared(b: Builder, constants: Sequence[Value], body: Callable[..., Value]) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike
@@ -12,6 +12,7 @@ from graphmill.passes.cse import cse
 from graphmill.passes.fusion_graph import node_kind
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
+from graphmill.records import record
 
 EXTRA_FLOPS = 24.0  # per element: about what writing it to a far cache and reading it back costs
 EXTRA_OPS = 48  # what a kernel can hold beside its own
@@ -55,7 +56,7 @@ def _is_elementwise(op: Op) -> bool:
     return op.definition.fusion == "elementwise" and op.definition.pure
 
 
-@dataclass
+@record(frozen=False)
 class _Chain:
     """An elementwise op that slices read, with the ops above it that nothing else reads."""
 

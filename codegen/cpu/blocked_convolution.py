@@ -30,12 +30,13 @@ from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.kernel import Storage
 from graphmill.codegen.cpu.loops import emit_loop
 from graphmill.codegen.cpu.lowering import structure
-from graphmill.codegen.recipes import is_recipe, recipe_of
+from graphmill.codegen.recipes import recipe_of
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType, f32
 from graphmill.ir.graph import Block, Op, Region, Value
 from graphmill.ir.ops.blocked import block_of, is_plain, lanewise
+from graphmill.ir.ops.control import is_constant
 
 
 def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
@@ -48,7 +49,7 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
     kernel = host.kernel(label)
     bare = all(o is root or o.definition.terminator for o in block.ops)
     work = _BlockedEpilogue(host, kernel.name, block, root, spec, operands)
-    narrow, in_call = x.tensor.dtype.bits < 32, not is_recipe(w)
+    narrow, in_call = x.tensor.dtype.bits < 32, not is_constant(w)
     allowed = 0 if narrow else root.attrs.get("winograd", 0)
     way = fastest(spec, host.target, allowed, in_call) if allowed else None
     made = host.once(
@@ -127,7 +128,7 @@ def _in_registers(spec: BlockedSpec, host: Host, w: Value) -> BlockedSpec:
         return spec
     dot = choose_dot(host.target, spec.x, spec.x, compute_element(spec.acc))
     whole = not (spec.channels % dot.group or spec.x_block % dot.group)
-    if dot is PLAIN or not whole or spec.plain or not is_recipe(w):
+    if dot is PLAIN or not whole or spec.plain or not is_constant(w):
         return replace(spec, x=f32)
     return replace(spec, dot=dot)
 
@@ -151,7 +152,7 @@ def _read_as(host: Host, value: Value, to: DType) -> Val:
     if value.tensor.dtype is to:
         whole = given.strides is None
         return given.pointer if whole else copied(host, value, range(len(value.shape)))
-    if is_recipe(value):
+    if is_constant(value):
         recipe = recipe_of(value)
         return host.constant_buffer(recipe.then((), recipe.shape, to.numpy))[0]
     base = host.reserve(value.tensor.size * to.itemsize)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.columns import Columns, blocks_of, stretch
-from graphmill.codegen.cpu.elem import Elem
-from graphmill.codegen.cpu.element import Elements, Override
+from graphmill.codegen.cpu.element import Elements, fixed
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, unravel
@@ -139,7 +138,7 @@ def _total(
                     place = (Index(code.add(first, line.i)), column)
                     value = elements.load(parts[o.result], place)
                     line.next = a.combine(kernel, line.carried, value)
-                elements.overrides[o.result] = _fixed(unpack(line.results))
+                elements.overrides[o.result] = fixed(unpack(line.results))
             index = (*kept, column)
             for value_, target in zip(plan.block.yielded, targets, strict=True):
                 elements.store(target, index, elements.at(value_, index))
@@ -148,10 +147,6 @@ def _total(
         sweep(elements, start, stop, step)
     host.launch(kernel, Launch(product((product(plan.kept_shape[:-1]), blocks)), 1 << 30),
                 info(op, kernel.name, False))  # fmt: skip
-
-
-def _fixed(value: Elem) -> Override:
-    return lambda index, guard: value
 
 
 def _known(size: DimLike, guess: int) -> int:

@@ -42,6 +42,11 @@ Override = Callable[[Indices, "Val | None"], Elem]
 Memo = dict[tuple[Value, Indices, "Val | None"], Elem]
 
 
+def fixed(value: Elem) -> Override:
+    """What has been computed already, wherever it is asked for."""
+    return lambda index, guard: value
+
+
 class Elements:
     """The values of one fused region. `tail` masks the lanes beyond the end of the row."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphmill.codegen.cpu.accumulate import accumulate
-from graphmill.codegen.cpu.elem import Elem, memory_type
-from graphmill.codegen.cpu.element import Elements, Override
+from graphmill.codegen.cpu.elem import memory_type
+from graphmill.codegen.cpu.element import Elements, Override, fixed
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.index import Index, Indices, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
@@ -82,7 +82,7 @@ class _Rows:
             states = self._sweep(at, reduces)
             for op, state in zip(reduces, states, strict=True):
                 scalar = Accumulator.of(op).across(self.kernel, state)
-                elements.overrides[op.result] = _fixed(unpack(scalar))
+                elements.overrides[op.result] = fixed(unpack(scalar))
         for i in plan.reduced_yields:
             elements.store(self.outputs[i], kept, elements.at(plan.block.yielded[i], kept))
         if plan.full_yields:
@@ -210,7 +210,3 @@ def _work(value: Value) -> float:
     if value.op is None or value.op.name == "reduce":
         return 0.0
     return value.op.definition.flops + sum(_work(v) for v in value.op.operands)
-
-
-def _fixed(value: Elem) -> Override:
-    return lambda index, guard: value

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.accumulate import accumulate
-from graphmill.codegen.cpu.elem import Elem
-from graphmill.codegen.cpu.element import Elements, Override
+from graphmill.codegen.cpu.element import Elements, fixed
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Buffer, Host
-from graphmill.codegen.cpu.index import Index, Indices, unravel
+from graphmill.codegen.cpu.index import Index, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import BLOCK, outer_positions, row_blocks, sweep
@@ -172,15 +171,8 @@ def _finish(
             with code.loop(0, count, 1, a.start(code, 0)) as loop:
                 value = memory.load(code, pointer, code.add(first, loop.i), a.memory, 0)
                 loop.next = a.combine(kernel, loop.carried, value)
-            elements.overrides[o.result] = _fixed(unpack(loop.results))
+            elements.overrides[o.result] = fixed(unpack(loop.results))
         for value_, target in zip(plan.block.yielded, targets, strict=True):
             elements.store(target, kept, elements.at(value_, kept))
     rows = product(plan.kept_shape)
     host.launch(kernel, Launch(rows, 1 << 30), info(op, kernel.name, False))
-
-
-def _fixed(value: Elem) -> Override:
-    def fixed(index: Indices, guard: Val | None) -> Elem:
-        return value
-
-    return fixed

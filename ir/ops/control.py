@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphmill.ir.dtypes import bool_, i32
-from graphmill.ir.graph import Region
+from graphmill.ir.graph import Region, Value
 from graphmill.ir.ops.base import OpDef, TypeRuleError, register
 from graphmill.ir.types import TensorType, Type
 
@@ -165,6 +165,12 @@ PREPARE = register(
         _infer_prepare, None, regions=("body",),
     )
 )  # fmt: skip
+
+
+def is_constant(value: Value) -> bool:
+    """Whether a value is known when the code is loaded: a constant, or a `prepare` of some."""
+    return value.op is not None and value.op.name in ("constant", "prepare")
+
 
 # ops whose regions are no blocks of the program: nothing moves in or out, nothing has a place
 SEALED = frozenset({"fusion", "prepare"})
