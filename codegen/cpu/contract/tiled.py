@@ -345,9 +345,8 @@ class Tiled:
         target = code.at(c, offset, memory_element(self.spec.out))
 
         def buffered() -> None:
-            code.call_pointer(
-                kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0), ahead]
-            )
+            into = self.buffer, code.i64(tile.columns), code.i64(0)
+            code.call_pointer(kernel, [*head, *into, ahead, target, slot["c_m"]])
             shown_row, shown_batch = self.slot.place(row, part.batch)
             rest = [height, valid, earlier, last, shown_row, col, shown_batch, self.slot.data]
             code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
@@ -358,8 +357,9 @@ class Tiled:
         direct = code.compare("arith.cmpi", "eq", valid, code.i64(tile.columns))
         if self.epilogue is not None:
             direct = code.select(part.last, code.const(False, "i1"), direct)
+        where_c = target, slot["c_m"]
         with code.when(direct):
-            code.call_pointer(kernel, [*head, target, slot["c_m"], earlier, ahead])
+            code.call_pointer(kernel, [*head, *where_c, earlier, ahead, *where_c])
         with code.otherwise():
             buffered()
 
