@@ -48,6 +48,7 @@ from graphmill.codegen.cpu.contract.spec import (
     Prologue,
     Sizes,
 )
+from graphmill.codegen.cpu.contract.symmetric import is_worth, mirror_phase
 from graphmill.codegen.cpu.contract.tiled import (
     emit_tiled,
     panel_units,
@@ -76,10 +77,15 @@ def emit_gemm(
         tile = register_tile(target, spec.acc)
         emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologue)
         return _skinny_kernel(symbol, tile, shape, worth)
+    if spec.symmetric and not is_worth(spec.m, spec.k, register_tile(target, spec.acc)):
+        spec = replace(spec, symmetric=False)
     plan = make_plan(spec, target, choices, units=True)
     if (count := slices_of(spec, plan)) > 1:
-        return emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
-    many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
+        many = emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
+    else:
+        many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
+    if spec.symmetric:
+        return replace(many, phases=(*many.phases, mirror_phase(unit, symbol, spec, target)))
     one = replace(spec, m=1)
     if spec.m is not None or (shape := skinny(one)) is None:
         return many
