@@ -8,6 +8,8 @@ from graphmill.codegen.cpu.target import Target
 from graphmill.ir.dtypes import DType
 from graphmill.records import record
 
+LEAST_DEPTH = 256  # of slices of k: shorter ones read and write C too often
+
 
 @record
 class Tile:
@@ -98,6 +100,6 @@ def cache_blocks(target: Target, tile: Tile) -> Blocks:
     """A slice of a B panel fills L1 or a small part of L2 (it is read in order), a block of A most
     of L2. Deep slices read and write C less often."""
     k = max(target.l1, target.l2 // 16) // (tile.columns * tile.bytes)
-    k = max(256, min(512, k // 32 * 32))
+    k = max(LEAST_DEPTH, min(512, k // 32 * 32))
     rows = (target.l2 * 5 // 8) // (k * tile.bytes)
     return Blocks(k, max(tile.rows, min(64 * tile.rows, rows // tile.rows * tile.rows)))

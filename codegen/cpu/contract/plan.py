@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
+from graphmill.codegen.cpu.contract.blocking import (
+    LEAST_DEPTH,
+    Blocks,
+    Tile,
+    cache_blocks,
+    register_tile,
+)
 from graphmill.codegen.cpu.contract.elements import is_plain
 from graphmill.codegen.cpu.contract.space import (
     BLOCKS,
@@ -27,6 +33,8 @@ WIDE = 2  # panels side by side in memory that are read as well as packed ones
 FITTING_ROWS = 8  # taller tiles need more addresses than there are registers
 WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads best
 DELAYED = 0.15  # of the loads
+STREAMED_ROWS = 64  # up to which fetching B from afar keeps the core as busy as the products
+FAR = 1.0  # cycles that a load of B then waits where its slices are too deep for L1
 GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
 
 
@@ -94,16 +102,18 @@ def picked_blocks(choices: Choices, tile: Tile, target: Target) -> Blocks:
 
 def fitted(spec: GemmSpec, tile: Tile, target: Target) -> Tile:
     """The tile, or a narrower one where that computes much less beyond the edges of C."""
-    most = WORTH_FITTING * _cycles(spec, tile)
     others = [replace(tile, rows=r, vectors=v) for r, v in tiles(target) if r <= FITTING_ROWS]
+    if spec.m and spec.m <= STREAMED_ROWS and cache_blocks(target, tile).k > LEAST_DEPTH:
+        return min((tile, *others), key=partial(_cycles, spec, far=FAR))
     best = min(others, key=partial(_cycles, spec))
-    return best if _cycles(spec, best) < most else tile
+    return best if _cycles(spec, best) < WORTH_FITTING * _cycles(spec, tile) else tile
 
 
-def _cycles(spec: GemmSpec, tile: Tile) -> float:
+def _cycles(spec: GemmSpec, tile: Tile, far: float = 0) -> float:
     """A row's share of the cycles for one value of k: multiply-adds, or loads where they are more.
 
-    Some of the loads delay a multiply-add. Sizes that are not known are taken as large.
+    Some of the loads delay a multiply-add, those of B by `far` more. Sizes that are not known are
+    taken as large.
     """
     panels = -(-spec.n // tile.columns) if spec.n else 1 / tile.columns
     count = 1
@@ -114,7 +124,8 @@ def _cycles(spec: GemmSpec, tile: Tile) -> float:
 
     def cycles(rows: int) -> float:
         loads = rows + tile.vectors
-        return max(rows * tile.vectors, loads, FEWEST_SUMS) + DELAYED * loads
+        most = max(rows * tile.vectors, loads, FEWEST_SUMS)
+        return most + DELAYED * loads + far * tile.vectors
 
     total = (count - high) * cycles(heights[0]) + high * cycles(heights[-1])
     return panels * total / (spec.m or tile.rows)
