@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill import driver
+from graphmill import driver, recall
 from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
 from graphmill.forms import Way, call
@@ -25,6 +25,8 @@ from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import NONE, Tree, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
+from graphmill.keys import Contents
+from graphmill.keys import settings as key_settings
 from graphmill.passes.winograd import TILES
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
@@ -188,22 +190,50 @@ class Jit(Dispatcher):
 
     def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
         tree, static, key = self._pending.call
+        options, contents = self.options, Contents()
+        if profiler.active() is not None:
+            options = replace(options, profiled=True)
+        ask = functools.partial(self._question, args, tree, static, options, contents)
+        asked = ask() if stays is not None and not self.tune else None
+        self.watch_values(static.values())
+        answer = recall.find(asked) if asked is not None else None
+        if answer is not None:
+            self._out_trees[key] = answer.out_tree
+            return Loaded(answer.artifact, threads=self.threads)
         traced = self._trace(args, tree, static, stays)
         if traced.multiples:
             problem = misfit(traced.specs, [np.shape(x) for x in args], traced.multiples)
             if problem is not None:
                 raise problem
         self.watch_arrays(traced.captured)
-        self.watch_values(static.values())
         self._out_trees[key] = traced.out_tree
-        options = self.options
-        if profiler.active() is not None:
-            options = replace(options, profiled=True)
         if self.tune:
             from graphmill.tuning import sizes_of, tune_once
 
             tune_once(traced.function, options, self.tune, sizes_of(traced.function, args))
-        return load_compiled(traced.function, traced.variables, options, self.threads)
+        if traced.variables:
+            return load_compiled(traced.function, traced.variables, options, self.threads)
+        artifact, name = driver.compiled(traced.function, options, contents)
+        # a trace that has changed what it depends on would do so again
+        if asked is not None and name is not None and self.undisturbed():
+            again = ask()
+            if again is not None and again.key == asked.key:
+                recall.keep(asked, traced, name)
+        return Loaded(artifact, threads=self.threads)
+
+    def _question(
+        self,
+        leaves: Sequence[Any],
+        tree: Tree,
+        static: Mapping[str, Any],
+        options: Options,
+        contents: Contents,
+    ) -> recall.Question | None:
+        """What to ask the compile cache before tracing."""
+        specs, _ = self._specs(leaves, tree, static)
+        settings = key_settings(options, driver.target(options))
+        call = (tree, static, self.donate)
+        return recall.question(self.function, call, specs, settings, contents, self.watch_arrays)
 
     def _trace(
         self,

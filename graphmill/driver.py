@@ -79,10 +79,15 @@ _provide_native()
 
 def compile_function(function: Function, options: Options) -> Artifact:
     """The artifact of a traced function, from the disk cache when it is there."""
+    return compiled(function, options, Contents())[0]
+
+
+def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifact, str | None]:
+    """The same, with its key in the cache, if there is one; `of` tells contents."""
     store = disk.default() if knobs.dump() is None else None
     if store is None:
-        return build(function, options)
-    arrays, of = sources(function), Contents()
+        return build(function, options), None
+    arrays = sources(function)
     with Workers(threads.num_threads()) as workers:
         for array in arrays:
             workers.start(partial(of, array))
@@ -90,10 +95,10 @@ def compile_function(function: Function, options: Options) -> Artifact:
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, arrays, threads.num_threads(), contents)
+        return complete(found, arrays, threads.num_threads(), contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
-    return artifact
+    return artifact, key
 
 
 def build(function: Function, options: Options, contents: Sequence[str] = ()) -> Artifact:
