@@ -15,8 +15,6 @@ from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
-from graphmill.ir.graph import Function
-from graphmill.ir.printer import print_function
 from graphmill.keys import Contents, cache_key, version
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
@@ -27,6 +25,7 @@ from graphmill.schedules import noted
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
     from graphmill.dumping import Recorder
+    from graphmill.ir.graph import Function
 
 
 @record
@@ -205,4 +204,6 @@ def _kernel_text(artifact: Artifact) -> str:
 
 
 def _text(function: Function) -> str:
+    from graphmill.ir.printer import print_function
+
     return print_function(function, locations=True)

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill.ir.graph import Function
-from graphmill.ir.literals import digest
-from graphmill.ir.printer import print_function
 from graphmill.runtime import native
 from graphmill.runtime.cache import key_of
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
     from graphmill.driver import Options
+    from graphmill.ir.graph import Function
 
 FORMAT = "2"  # raise it when generated code changes its meaning
 COMPILERS = ("llvmlite", "torch_mlir", "mlir", "numpy")
@@ -49,6 +47,8 @@ def cache_key(
     function: Function, options: Options, target: Target, contents: Contents | None = None
 ) -> str:
     """The key of a traced function's artifact: IR with constants, options, CPU, compiler."""
+    from graphmill.ir.printer import print_function
+
     text = print_function(function, locations=True, content=contents or content)
     return key_of(text, *settings(options, target))
 
@@ -62,6 +62,8 @@ def content(array: np.ndarray[Any, Any]) -> str:
     """A text that differs when the elements, dtype or shape of an array do."""
     fast = native.digest() if array.nbytes >= _MANY_BYTES and array.flags.c_contiguous else None
     if fast is None:
+        from graphmill.ir.literals import digest
+
         return digest(array)
     number = fast(array.__array_interface__["data"][0], array.nbytes)
     return f"{array.dtype}{array.shape}:{number:x}"

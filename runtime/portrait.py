@@ -23,7 +23,7 @@ from graphmill.runtime.guards import names_in
 
 Array = np.ndarray[Any, Any]
 
-_MAX_PARTS = 50_000
+_MAX_PARTS = 20_000
 _PLAIN = frozenset(
     (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), range)
 )
@@ -146,7 +146,7 @@ class Portrait:
         if not self._first_time(value, "dict"):
             return
         self._say(len(value))
-        for key, item in value.items():
+        for key, item in list(value.items()):
             self._value(key)
             self._value(item)
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import graphmill as gm
-from graphmill import api, keys, recall
+from graphmill import keys, recall
+from graphmill.frontend import trace as tracing
 from graphmill.runtime import cache, knobs
 from graphmill.runtime.portrait import Portrait, Unclear
 
@@ -159,14 +160,14 @@ def own_cache(tmp_path):
 def traces(monkeypatch):
     """The names of functions traced since, but for what they call."""
     names: list[str] = []
-    trace = api.trace
+    trace = tracing.trace
 
     def counted(function, *arguments, **options):
         if function.__name__ != "inner":
             names.append(function.__name__)
         return trace(function, *arguments, **options)
 
-    monkeypatch.setattr(api, "trace", counted)
+    monkeypatch.setattr(tracing, "trace", counted)
     return names
 
 
