@@ -21,7 +21,7 @@ from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import panel_dtype, panel_steps
 from graphmill.codegen.cpu.contract.phases import (
     GRAINS,
-    WORTH_A_THREAD,
+    PIECE,
     Count,
     kernel_of,
     nothing,
@@ -72,7 +72,7 @@ def emit_gemm(
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
     choices = choices_of(spec, target)
     if (shape := chosen(spec, choices)) is not None:
-        worth = choices.pick("grain", WORTH_A_THREAD, GRAINS)
+        worth = choices.pick("grain", PIECE, GRAINS)
         tile = register_tile(target, spec.acc)
         emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologue)
         return _skinny_kernel(symbol, tile, shape, worth)
@@ -85,7 +85,7 @@ def emit_gemm(
         return many
     name, tile = f"{symbol}_row", register_tile(target, spec.acc)
     emit_skinny(unit, name, one, tile, shape, epilogue, prologue)
-    return _by_rows(_skinny_kernel(name, tile, shape, WORTH_A_THREAD), many)
+    return _by_rows(_skinny_kernel(name, tile, shape, PIECE), many)
 
 
 def _tiled_kernel(
