@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, most
 from graphmill.codegen.cpu.contract.spec import GemmKernel, Phase, Sizes
 from graphmill.codegen.cpu.emit import Code, Val
 
 WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, well above a fork and join
+AMX_WORTH = WORTH_A_THREAD << 3  # the same for tiles
 GRAINS = (1 << 17, 1 << 19, 1 << 21)
 
 Count = Callable[[Code, Sizes], Val]
+
+
+def worth_a_thread(tile: Tile) -> int:
+    """Multiply-adds that are worth a thread."""
+    return AMX_WORTH if tile.dot.amx else WORTH_A_THREAD
 
 
 def nothing(code: Code, sizes: Sizes) -> Val:
