@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from graphmill.codegen.cpu.target import Target
+from graphmill.codegen.cpu.target import Target, machine, permitted
 from graphmill.codegen.cpu.target import target as named
 from graphmill.keys import build_id
 from graphmill.runtime import cache as disk
@@ -22,18 +22,18 @@ def target(name: str) -> Target:
 @cache
 def _native() -> Target:
     """This machine. LLVM is asked once for as long as it runs: to load LLVM takes its time."""
-    store, machine = disk.default(), _machine()
-    if store is None or machine is None:
+    store, text = disk.default(), _machine()
+    if store is None or text is None:
         return named("native")
-    key = disk.key_of("target", machine, build_id())
+    key = disk.key_of("target", text, build_id())
     kept = store.get(key, counted=False)
     if kept is not None:
-        return Target(**json.loads(kept))
-    found = named("native")
+        return permitted(Target(**json.loads(kept)))
+    found = machine()
     fields = asdict(found)
     del fields["schedules"], fields["notes"]
     store.put(key, json.dumps(fields).encode())
-    return found
+    return permitted(found)
 
 
 def _machine() -> str | None:
