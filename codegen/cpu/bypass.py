@@ -7,36 +7,37 @@ the size and the machine, and is measured there (`Target.bypass`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.ir.dims import product
 
+Bypass = Mapping[Source, Val]  # arrays that may be stored past the caches, and whether they are
 
-def bypassing(kernel: Kernel, outputs: Sequence[Source]) -> Val | None:
-    """Whether stores to the `final` outputs bypass the caches (i1); None where they never do.
+
+def bypassing(kernel: Kernel, outputs: Sequence[Source]) -> Bypass:
+    """Which outputs are stored past the caches where the flag (i1) holds: those that are `final`.
 
     Such a store wants a vector's alignment, which is looked at when the kernel runs. The kernel
     ends with a `fence`.
     """
     final = [output for output in outputs if output.final]
     sizes = [product(output.shape) for output in final]
-    if not final or not all(isinstance(size, int) for size in sizes):
-        return None
     total = sum(n * o.dtype.itemsize for n, o in zip(sizes, final, strict=True) if type(n) is int)
+    whole, known = kernel.target.vector_bits // 8, all(isinstance(size, int) for size in sizes)
+    if not known or total < kernel.target.l2 or any(_row_bytes(o) % whole for o in final):
+        return {}
     model = 0 < kernel.target.bypass <= total
-    whole = kernel.target.vector_bits // 8
-    if total < kernel.target.l2 or not kernel.choices.pick("bypass", model, (True, False)):
-        return None
-    if any(_row_bytes(output) % whole for output in final):
-        return None
+    if not kernel.choices.pick("bypass", model, (True, False)):
+        return {}
     code, bits = kernel.code, kernel.code.i64(0)
     for output in final:
         at = code.op(f"llvm.ptrtoint {output.pointer} : !llvm.ptr to i64", "i64")
         bits = code.binary("arith.ori", bits, at)
     low = code.binary("arith.andi", bits, code.i64(whole - 1))
-    return code.compare("arith.cmpi", "eq", low, code.i64(0))
+    flag = code.compare("arith.cmpi", "eq", low, code.i64(0))
+    return dict.fromkeys(final, flag)
 
 
 def _row_bytes(output: Source) -> int:
@@ -46,7 +47,7 @@ def _row_bytes(output: Source) -> int:
     return 0 if one or not isinstance(last, int) else last * output.dtype.itemsize
 
 
-def fence(kernel: Kernel, flag: Val | None) -> None:
+def fence(kernel: Kernel, bypass: Bypass) -> None:
     """Let what went past the caches be in memory before anybody is told that the work is done."""
-    if flag is not None and kernel.target.is_x86:
+    if bypass and kernel.target.is_x86:
         kernel.code.line('llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()')

@@ -50,8 +50,8 @@ def fixed(value: Elem) -> Override:
 class Elements:
     """The values of one fused region. `tail` masks the lanes beyond the end of the row.
 
-    Where `bypass` holds, stores to final results go past the caches. `ahead` says how many bytes
-    behind what is loaded from an array the next is wanted, if that is known.
+    Stores to the arrays in `bypass` go past the caches where its flag holds. `ahead` says how many
+    bytes behind what is loaded from an array the next is wanted, if that is known.
     """
 
     def __init__(self, kernel: Kernel, sources: dict[Value, Source], lanes: int = 0) -> None:
@@ -62,7 +62,7 @@ class Elements:
         self.parts: Mapping[Op, int] = {}  # the part of a concat or pad that the loop is in
         self.lanes = lanes or kernel.lanes
         self.tail: Val | None = None
-        self.bypass: Val | None = None
+        self.bypass: Mapping[Source, Val] = {}
         self.ahead: Callable[[Source], Val | None] = lambda source: None
         self._memo: list[Memo] = [{}]
         self._origins: dict[Elem, Op] = {}  # for dumps: which op a register holds
@@ -162,10 +162,10 @@ class Elements:
         value, mask = splat(code, value, self.lanes), self._mask(None)
         if step is None:
             memory.scatter_store(code, value, source.pointer, offset, source.dtype, mask=mask)
-        elif self.bypass is not None and source.final and step == 1 and mask is None:
+        elif source in self.bypass and step == 1 and mask is None:
             align = min(self.lanes * source.dtype.itemsize, self.kernel.target.vector_bits // 8)
             base, dtype = source.pointer, source.dtype
-            with code.when(self.bypass):
+            with code.when(self.bypass[source]):
                 memory.store(code, value, base, offset, dtype, nontemporal=True, align=align)
             with code.otherwise():
                 memory.store(code, value, base, offset, dtype)

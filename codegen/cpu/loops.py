@@ -36,7 +36,7 @@ def emit_loop(
     long = kernel.choices.pick("block", BLOCK, BLOCKS)
     together = kernel.choices.pick("unroll", 1, UNROLLS)
     blocks, cut = row_blocks(shape[-1], long), segments(block, shape)
-    elements.bypass = bypassing(kernel, outputs) if len(cut) == 1 else None
+    elements.bypass = bypassing(kernel, outputs) if len(cut) == 1 else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         outer, low, high = item_range(kernel, item.i, shape, blocks, long)
 

@@ -37,7 +37,7 @@ def emit_rows(
     elements = Elements(kernel, sources, lanes_for(kernel, plan.block))
     rows = _Rows(kernel, plan, elements, outputs)
     full = [outputs[i] for i in plan.full_yields]
-    elements.bypass = bypassing(kernel, full) if len(plan.reduced) == 1 else None
+    elements.bypass = bypassing(kernel, full) if len(plan.reduced) == 1 else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
         rows.emit(item.i)
     fence(kernel, elements.bypass)
@@ -199,11 +199,11 @@ class _Rows:
         """The distance to the same place of the next row: a later sweep reads warm memory and has
         time to ask for it. Without stores that bypass the caches, which leave them idle, it costs.
         """
-        plan, code, flag = self.plan, self.code, self.elements.bypass
-        if flag is None or (source.shape, source.strides) != (plan.shape, contiguous(plan.shape)):
+        plan, code, bypass = self.plan, self.code, self.elements.bypass
+        if not bypass or (source.shape, source.strides) != (plan.shape, contiguous(plan.shape)):
             return None
         size = self.kernel.dim(plan.shape[-1] * source.dtype.itemsize)
-        return code.select(flag, size, code.i64(0))
+        return code.select(next(iter(bypass.values())), size, code.i64(0))
 
     # ---- values kept from one sweep to the next
 

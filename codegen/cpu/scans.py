@@ -81,7 +81,7 @@ def _cumulative(host: Host, op: Op) -> None:
     source, target = host.source(kernel, operand), host.source(kernel, op.result, output)
     lines = Lines(kernel, operand.shape, op.attrs["axis"])
     elements = Elements(kernel, {})
-    elements.bypass = None if lines.across else bypassing(kernel, [target])
+    elements.bypass = {} if lines.across else bypassing(kernel, [target])
     accumulator = Accumulator(op.attrs["monoid"], operand.tensor.dtype)
     emit = _running_across if lines.across else _running_along
     with kernel.code.loop(kernel.begin, kernel.end) as item:

@@ -36,6 +36,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "rows": softmax,
     "rows of both shapes": lambda x: (softmax(x), x.max(-1)),
     "columns": centred,
+    "columns of both shapes": lambda x: (x.max(0), centred(x), x.mean(0)),
     "tiles": lambda x: x.T + 1,
     "scan": lambda x: np.cumsum(x, -1),
     "scan from the end": lambda x: np.cumsum(x[:, ::-1], -1)[:, ::-1],
