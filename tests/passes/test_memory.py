@@ -151,7 +151,7 @@ def test_updates_one_after_the_other_in_a_loop_are_in_place() -> None:
         %j: i64[] = constant {value=4}
         %b: f32[9] = dynamic_update_slice %a, %v, %i
         %s: f32[2] = slice %b {start=[2], step=[1], stop=[4]}
-        %w: f32[2] = cumulative %s {axis=0, monoid="sum"}
+        %w: f32[2] = cumulative %s {axis=0, monoid="sum", reverse=false}
         %c: f32[9] = dynamic_update_slice %b, %w, %j
         yield %c
       }
