@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from graphmill.codegen.cpu.contract.blocking import register_tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, is_plain, most
-from graphmill.codegen.cpu.contract.phases import GRAINS, WORTH_A_THREAD, kernel_of, nothing
+from graphmill.codegen.cpu.contract.phases import GRAINS, PIECE, kernel_of, nothing
 from graphmill.codegen.cpu.contract.plan import GROUP, packs_a, tile_plan
 from graphmill.codegen.cpu.contract.slots import BODY
 from graphmill.codegen.cpu.contract.space import packs_of_a
@@ -98,6 +98,6 @@ def emit_conv(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, product, plan, sizes).bytes
 
-    worth = choices.pick("grain", WORTH_A_THREAD, GRAINS)
+    worth = choices.pick("grain", PIECE, GRAINS)
     kernel = kernel_of((), symbol, items, nothing, scratch, worth)
     return replace(kernel, slots=slot_names(spec.rank))
