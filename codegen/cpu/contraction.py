@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -98,7 +99,7 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     )
     captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
     _launch(host, gemm, a, b, output, (batch, m, n, k), captured)
-    host.kernels.append(info(op, kernel.name, True))
+    host.kernels.append(replace(info(op, kernel.name, True), schedule=gemm.how))
 
 
 def read_by(value: Value) -> Value:
