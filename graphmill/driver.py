@@ -65,12 +65,17 @@ def _provide_native() -> None:
 
         return digest_object_code()
 
+    def poll(layout: Mapping[str, int]) -> bytes:
+        from graphmill.codegen.cpu.callpath import poll_object_code
+
+        return poll_object_code(layout)
+
     def fingerprint() -> str:
         from graphmill.codegen.cpu.words import fingerprint as of_sources
 
         return f"{of_sources()} {version('llvmlite')}"
 
-    native.provide(pool=pool, call=call, digest=digest, fingerprint=fingerprint)
+    native.provide(pool=pool, call=call, digest=digest, poll=poll, fingerprint=fingerprint)
 
 
 _provide_native()

@@ -89,6 +89,7 @@ class Record(Encoder):
             "FORM": self.form(call.form, always=bool(reads or writes)),
             "VARIABLES": self._variables(),
             "DONATED": self._donated(),
+            "POLLED": executable.poll,
         }
         self.entry = _words([fields[name] for name in ENTRY])
 

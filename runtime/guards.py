@@ -35,6 +35,7 @@ from graphmill.runtime.cpython import (
     list_slots,
     name_loads,
 )
+from graphmill.runtime.forks import renewed
 
 # library code is taken as it is
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtypes", "scipy")) - {
@@ -144,7 +145,7 @@ class Watch:
         # changes whenever there is more or other to look at
         self.version = 0
         self._facts: list[_Fact] = []
-        self._looking = threading.Lock()
+        self._looking = renewed(threading.Lock())
         self.look()
 
     def look(self) -> None:

@@ -28,6 +28,13 @@ MEMORY = [
     "MEMORY_MAPPED",
     "MEMORY_REUSED",
 ]
+# what compiled code is given; in its loops it counts down to a look for signals, and what a
+# handler has raised is in three words from STOPPED on
+CONTEXT = [
+    "PARALLEL_FOR", "WORKERS", "ARENA", "ERROR", "PROFILE", "NOW", "COUNTDOWN", "POLL", "STOPPED",
+    "STOPPED_VALUE", "STOPPED_TRACEBACK", "TURNS", "SEEN", "LOOKED",
+]  # fmt: skip
+CONTEXT_WORDS = 16
 # one signature of one compiled function
 ENTRY = [
     "ARGS",
@@ -51,6 +58,7 @@ ENTRY = [
     "VARIABLES",
     "BUILD",
     "DONATED",
+    "POLLED",
 ]
 # one leaf of the arguments, or a variable's value; ARG_DIMS is the first of ARG_ND triples: a
 # symbol, by how much it is multiplied, what is added (no symbol: the size)
@@ -90,7 +98,7 @@ RESULTS = ["RESULT_SINGLE", "RESULT_TUPLE", "RESULT_TREE", "RESULT_CALL"]
 LAYOUT: dict[str, int] = {
     name: position
     for group in (
-        HOST, MEMORY, ENTRY, ARG, KINDS, OUT, STATE, DIM_MODES, RESULTS,
+        HOST, MEMORY, CONTEXT, ENTRY, ARG, KINDS, OUT, STATE, DIM_MODES, RESULTS,
         FORM, NODE, NODE_KINDS, VARIABLES,
     )
     for position, name in enumerate(group)
