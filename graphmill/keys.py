@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 from collections.abc import Iterator
 from dataclasses import astuple
 from functools import cache
@@ -116,8 +115,12 @@ def version(package: str) -> str:
     if not folders:
         return f"{package}=none"
     place = os.path.dirname(folders[0])
-    named = re.compile(rf"{package}-(.+)\.dist-info", re.IGNORECASE)
-    found = [m[1] for name in os.listdir(place) if (m := named.fullmatch(name))]
+    head, tail = f"{package}-", ".dist-info"
+    found = [
+        name[len(head) : -len(tail)]
+        for name in os.listdir(place)
+        if name.endswith(tail) and name[: len(head)].lower() == head
+    ]
     if found:
         return f"{package}={'|'.join(sorted(found))}"
     from importlib import metadata
