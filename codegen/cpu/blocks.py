@@ -72,12 +72,13 @@ def _iterate(host: Host, op: Op) -> None:
 
 def _loop(host: Host, op: Op) -> None:
     outputs = host.place(op)
-    block = collapse(body_of(op), op.results[0].shape)
+    block, twins = tiles.apart(collapse(body_of(op), op.results[0].shape))
     kernel = host.kernel(label(op), choices_of(host, op, block))
     sources = {
         arg: host.source(kernel, arg, host.buffers[operand])
-        for arg, operand in zip(block.args, op.operands, strict=True)
+        for arg, operand in zip(block.args, op.operands, strict=False)
     }
+    sources |= {twin: sources[arg] for twin, arg in twins.items()}
     targets = [
         host.source(kernel, value, buffer)
         for value, buffer in zip(block.yielded, outputs, strict=True)

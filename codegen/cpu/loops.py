@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import Index, unravel
@@ -11,6 +12,7 @@ from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.memory import tail_mask
 from graphmill.codegen.cpu.segments import Segment, segments
+from graphmill.codegen.cpu.widths import lanes_for
 from graphmill.ir.dims import DimLike, maximum, product
 from graphmill.ir.graph import Block, Value
 
@@ -25,7 +27,7 @@ def emit_loop(
     kernel: Kernel, block: Block, sources: dict[Value, Source], outputs: Sequence[Source]
 ) -> Launch:
     """Write the loop kernel for `block`: its i-th yield is stored to `outputs[i]`."""
-    elements = Elements(kernel, sources)
+    elements = Elements(kernel, sources, lanes_for(kernel, block))
     values, shape = block.yielded, outputs[0].shape
     if not shape:
         for value, output in zip(values, outputs, strict=True):
@@ -34,6 +36,7 @@ def emit_loop(
     long = kernel.choices.pick("block", BLOCK, BLOCKS)
     together = kernel.choices.pick("unroll", 1, UNROLLS)
     blocks, cut = row_blocks(shape[-1], long), segments(block, shape)
+    elements.bypass = bypassing(kernel, outputs) if len(cut) == 1 else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         outer, low, high = item_range(kernel, item.i, shape, blocks, long)
 
@@ -49,6 +52,7 @@ def emit_loop(
                 elements.parts = segment.parts
                 inside = _within(kernel, low, high, segment, shape[-1])
                 sweep(elements, *inside, body, together=together)
+    fence(kernel, elements.bypass)
     per_item = min(shape[-1], long) if isinstance(shape[-1], int) else long
     return Launch(product((*shape[:-1], blocks)), grain(per_item * flops_per_element(block.ops)))
 
