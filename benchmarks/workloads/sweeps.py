@@ -203,10 +203,10 @@ WORKLOADS = (
     ),
     Workload(
         "npb_deriche",
-        "edges by a recursive filter, 400 × 200",
-        uniform(image=(400, 200)),
+        "edges by a recursive filter, 160 × 120",
+        uniform(image=(160, 120)),
         {"numpy": deriche, "graphmill": deriche, "numba": deriche_numba},
-        flops=32.0 * 400 * 200,
+        flops=32.0 * 160 * 120,
         tolerance=1e-10,
     ),
     Workload(
