@@ -86,7 +86,7 @@ def compile_function(function: Function, options: Options) -> Artifact:
     with Workers(threads.num_threads()) as workers:
         for array in arrays:
             workers.start(partial(of, array))
-    key = cache_key(function, options, target(options), of)
+    key = cache_key(function, options, target(options, function), of)
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
@@ -142,7 +142,7 @@ def emit(
     """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
 
-    observer, machine = None, target(options)
+    observer, machine = None, target(options, planned)
     if record is not None and record.active:
         told, machine = record, replace(machine, notes=Notes())
 
@@ -171,16 +171,21 @@ def texts(planned: Function, options: Options) -> dict[str, str]:
     def keep(stage: str, kind: str, text: str, seconds: float) -> None:
         found[kind] = text
 
-    generate(planned, target(options), profiled=options.profiled, observer=keep)
+    generate(planned, target(options, planned), profiled=options.profiled, observer=keep)
     return found
 
 
-def target(options: Options) -> Target:
-    """The CPU that the options name, with what was measured on it, or what the user says."""
+def target(options: Options, function: Function | None = None) -> Target:
+    """The CPU that the options name, with what was measured on it, or what the user says.
+
+    The `function` it is for may want to know more than others.
+    """
     from graphmill.schedules import with_own
     from graphmill.targets import target as named
+    from graphmill.targets import with_bypass
 
-    return with_own(named(options.target), options.schedules)
+    machine = with_own(named(options.target), options.schedules)
+    return machine if function is None else with_bypass(machine, function)
 
 
 def _memory_text(planned: Function) -> str:

@@ -21,12 +21,13 @@ Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = (
-    "inline,state,decompose,fold,simplify,layout,simplify,"
+    "inline,state,roll,decompose,fold,simplify,layout,simplify,"
     "absorb,block,groups,cse,dce,attention,recompute,fuse,memory"
 )
 MODULES = (
     "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "groups",
-    "inline", "layout", "memory", "recompute", "simplify", "specialise", "state", "winograd",
+    "inline", "layout", "memory", "recompute", "roll", "simplify", "specialise", "state",
+    "winograd",
 )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ ENTRY = [
     "FORM",
     "VARIABLES",
     "BUILD",
+    "DONATED",
 ]
 # one leaf of the arguments, or a variable's value; ARG_DIMS is the first of ARG_ND triples: a
 # symbol, by how much it is multiplied, what is added (no symbol: the size)
@@ -79,8 +80,8 @@ NODE_KINDS = [
 # a function's variables: numbers of its tables' rows, then lists that hold the values read, lists
 # that take those assigned, (acquire, release, locked) of their locks
 VARIABLES = ["VARIABLE_READS", "VARIABLE_WRITES", "VARIABLE_LOCKS", "VARIABLE_TABLES"]
-# one output; OUT_DIMS is the first of OUT_ND pairs (mode, value)
-OUT = ["OUT_SIZE", "OUT_DESCR", "OUT_ND", "OUT_ITEM", "OUT_DIMS"]
+# one output; the argument that it is or -1; OUT_DIMS is the first of OUT_ND pairs (mode, value)
+OUT = ["OUT_SIZE", "OUT_DESCR", "OUT_ND", "OUT_ITEM", "OUT_DONATED", "OUT_DIMS"]
 # one function: its records, its guards, whether a guard has failed
 STATE = ["STATE_TABLE", "STATE_GUARDS", "STATE_FAILED"]
 DIM_MODES = ["DIM_STATIC", "DIM_SYMBOL", "DIM_PROGRAM"]

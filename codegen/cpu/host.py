@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -53,6 +53,7 @@ class Buffer:
     pointer: Val
     storage: Storage
     strides: tuple[Hashable, ...] | None = None  # keys of run-time strides; None: contiguous
+    final: bool = False  # a result of the function that nothing in it reads
 
 
 class Buffers(dict[Value, Buffer]):
@@ -168,6 +169,8 @@ class Host:
         placed = []
         for result, where in zip(op.results, plan, strict=True):
             buffer = self.redirected.get(result) or self._buffer(op, where)
+            if where.startswith("out:") and all(user.name == "return" for user in result.users):
+                buffer = replace(buffer, final=True)
             self.buffers[result] = buffer
             placed.append(buffer)
         return placed
@@ -302,7 +305,8 @@ class Host:
         if buffer.strides is not None:
             strides = tuple(kernel.value(key) for key in buffer.strides)
         self._pointers[buffer.storage] = buffer.pointer
-        return Source(kernel.pointer(buffer.storage), type.dtype, type.shape, strides)
+        pointer = kernel.pointer(buffer.storage)
+        return Source(pointer, type.dtype, type.shape, strides, buffer.final)
 
     def launch(self, kernel: Kernel, launch: Launch, info: KernelInfo) -> None:
         """Close the kernel and run it: here, or over the threads when there is enough work."""

@@ -23,7 +23,7 @@ class Target:
     `vector_bits` is the width of one vector register, `registers` their number; cache sizes are
     bytes per core (L1 data, L2) and the share of the last level. `schedules` are what measuring
     there found to be better than the machine model's choices, by kernel; `notes` are taken of the
-    choices made.
+    choices made. From `bypass` bytes on, results are better stored past the caches; 0 is never.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Target:
     l1: int = 32 << 10
     l2: int = 512 << 10
     l3: int = 4 << 20
+    bypass: int = 0
     schedules: tuple[tuple[str, Schedule], ...] = ()
     notes: Notes | None = field(default=None, compare=False, repr=False)
 

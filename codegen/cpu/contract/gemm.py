@@ -22,11 +22,11 @@ from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import panel_dtype, panel_steps
 from graphmill.codegen.cpu.contract.phases import (
     GRAINS,
-    WORTH_A_THREAD,
+    PIECE,
     Count,
     kernel_of,
     nothing,
-    worth_a_thread,
+    piece,
 )
 from graphmill.codegen.cpu.contract.plan import Plan, explained, make_plan
 from graphmill.codegen.cpu.contract.simple import emit_simple
@@ -70,7 +70,7 @@ def emit_gemm(
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
     choices = choices_of(spec, target)
     if (shape := chosen(spec, choices)) is not None:
-        worth = choices.pick("grain", WORTH_A_THREAD, GRAINS)
+        worth = choices.pick("grain", PIECE, GRAINS)
         tile = register_tile(target, spec.acc)
         emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologue)
         how = f"few rows or columns: {shape.kind}"
@@ -86,7 +86,7 @@ def emit_gemm(
         return many
     name, tile = f"{symbol}_row", register_tile(target, spec.acc)
     emit_skinny(unit, name, one, tile, shape, epilogue, prologue)
-    return _by_rows(_skinny_kernel(name, tile, shape, WORTH_A_THREAD), many)
+    return _by_rows(_skinny_kernel(name, tile, shape, PIECE), many)
 
 
 def _tiled_kernel(
@@ -114,8 +114,8 @@ def _tiled_kernel(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, spec, plan, sizes).bytes
 
-    worth = worth_a_thread(plan.tile)
-    return replace(kernel_of(phases, symbol, blocks, shared, scratch, worth), grid=grid)
+    kernel = kernel_of(phases, symbol, blocks, shared, scratch, piece(plan.tile))
+    return replace(kernel, grid=grid)
 
 
 def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:

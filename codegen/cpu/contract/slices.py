@@ -14,7 +14,7 @@ from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.grid import cells, grid_of
 from graphmill.codegen.cpu.contract.microkernel import add
 from graphmill.codegen.cpu.contract.packing import units
-from graphmill.codegen.cpu.contract.phases import kernel_of, worth_a_thread
+from graphmill.codegen.cpu.contract.phases import kernel_of, piece, worth_a_thread
 from graphmill.codegen.cpu.contract.plan import Plan, count_of_tiles
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import (
@@ -114,7 +114,7 @@ def emit_sliced(
 
     row_work = max(1, WORK // max(1, count * (spec.n or 0)))
     total = Phase(symbol, rows, lambda code, sizes: code.i64(row_work))
-    sliced = kernel_of((), name, blocks, shared, scratch, worth_a_thread(tile))
+    sliced = kernel_of((), name, blocks, shared, scratch, piece(tile))
     return replace(sliced, phases=(*sliced.phases, total), grid=grid)
 
 

@@ -8,7 +8,7 @@ from graphmill.codegen.cpu.contract.amx import LINE
 from graphmill.codegen.cpu.contract.amx_tiled import loops_of
 from graphmill.codegen.cpu.contract.blocking import register_tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, is_plain, most
-from graphmill.codegen.cpu.contract.phases import GRAINS, kernel_of, nothing, worth_a_thread
+from graphmill.codegen.cpu.contract.phases import GRAINS, kernel_of, nothing, piece
 from graphmill.codegen.cpu.contract.plan import GROUP, Plan, packs_a, tile_plan
 from graphmill.codegen.cpu.contract.slots import BODY
 from graphmill.codegen.cpu.contract.space import packs_of_a
@@ -108,6 +108,6 @@ def emit_conv(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, product, plan, sizes).bytes
 
-    worth = choices.pick("grain", worth_a_thread(plan.tile), GRAINS)
+    worth = choices.pick("grain", piece(plan.tile), GRAINS)
     kernel = kernel_of((), symbol, items, nothing, scratch, worth)
     return replace(kernel, slots=slot_names(spec.rank))
