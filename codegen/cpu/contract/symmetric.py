@@ -84,9 +84,9 @@ def _mirror(code: Code, slot: Slots, first: Val, lanes: int) -> None:
         for i, row in enumerate(rows):
             code.store(row, code.at(target, code.mul(pitch, i), element), size)
     with (
-        code.loop(first, least(code, past, slot.sizes.m)) as row,
-        code.loop(done, row.i) as column,
+        code.loop(first, least(code, past, slot.sizes.m)) as below,
+        code.loop(done, below.i) as column,
     ):
-        above_one = code.at(slot["c"], code.add(code.mul(column.i, pitch), row.i), element)
-        below = code.at(slot["c"], code.add(code.mul(row.i, pitch), column.i), element)
-        code.store(code.load(above_one, element, size), below, size)
+        mirrored = code.at(slot["c"], code.add(code.mul(column.i, pitch), below.i), element)
+        here = code.at(slot["c"], code.add(code.mul(below.i, pitch), column.i), element)
+        code.store(code.load(mirrored, element, size), here, size)
