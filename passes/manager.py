@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from graphmill.ir.graph import Function, Module
-from graphmill.ir.verifier import verify
 from graphmill.passes.statistics import Statistics, recording
 from graphmill.records import record
 
@@ -170,6 +169,8 @@ def _run(
                 changed = _apply(stage, program)
             seconds = time.perf_counter() - start
             if changed is not program:
+                from graphmill.ir.verifier import verify
+
                 verify(changed)
         except Exception as error:
             error.add_note(f"in pass {stage}, stage {number} of {','.join(map(str, stages))}")

@@ -74,11 +74,13 @@ def choose_amx(target: Target, a: DType, b: DType, element: str) -> Dot | None:
     )
 
 
-def choose_dot(target: Target, a: DType, b: DType, element: str) -> Dot:
+def choose_dot(
+    target: Target, a: DType, b: DType, element: str, *, heads: bool = True
+) -> Dot:  # fmt: skip
     """The fastest instruction of `target` for products of `a` and `b` summed as `element`.
 
     CPUs with AVX512_FP16 do a quarter as many `vdpbf16ps` as f32 multiply-adds, which have half
-    the products (measured: 0.8 against 0.2 ns); others as many.
+    the products (measured: 0.8 against 0.2 ns); others as many. Without `heads`, sums start at 0.
     """
     if not target.triple.startswith("x86_64"):
         return PLAIN
@@ -87,8 +89,9 @@ def choose_dot(target: Target, a: DType, b: DType, element: str) -> Dot:
     if element != "i32" or not {a, b} <= {i8, u8, i16}:
         return PLAIN
     vnni = _wide(target, "avx512vnni") or (target.vector_bits < 512 and target.has("avxvnni"))
-    if vnni and (a, b) in _BYTES:
-        return _BYTES[a, b]
+    dot = _BYTES.get((a, b), PLAIN)
+    if vnni and dot is not PLAIN and (heads or not dot.shifted):
+        return dot
     return Dot("wv" if vnni else "w", 2, "i16", fused=vnni)
 
 

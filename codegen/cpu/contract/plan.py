@@ -85,15 +85,20 @@ def make_plan(
     return replace(plan, b_mode=b_mode, pack_a=pack_a, panels_first=first)
 
 
-def tile_plan(spec: GemmSpec, target: Target, choices: Choices, *, units: bool = False) -> Plan:
-    """A plan that leaves to the caller how operands are read: both are packed."""
+def tile_plan(
+    spec: GemmSpec, target: Target, choices: Choices, *, units: bool = False, heads: bool = True
+) -> Plan:
+    """A plan that leaves to the caller how operands are read: both are packed.
+
+    Without `heads`, panels of B have none.
+    """
     units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
     dot = choose_amx(target, spec.a, spec.b, compute_element(spec.acc)) if units else None
     if dot is not None and choices.pick("amx", worth_amx(spec), (True, False)):
         tile = amx_tile(dot, compute_element(spec.acc))
     else:
         types = (spec.a, spec.b) if units else (None, None)
-        tile = fitted(spec, register_tile(target, spec.acc, *types), target)
+        tile = fitted(spec, register_tile(target, spec.acc, *types, heads=heads), target)
         rows, vectors = choices.pick("tile", (tile.rows, tile.vectors), tiles(target))
         tile = replace(tile, rows=rows, vectors=vectors)
     direct_c = is_plain(spec.out, tile.element)
@@ -119,13 +124,16 @@ def worth_amx(spec: GemmSpec) -> bool:
 
 def explained(plan: Plan) -> str:
     """The plan in words for dumps."""
-    tile = plan.tile
+    a = "packed" if plan.pack_a else "in place"
+    return f"{tile_text(plan.tile)}; A {a}, B {B_MODES[plan.b_mode]}"
+
+
+def tile_text(tile: Tile) -> str:
+    """The register tile in words."""
     if tile.dot.amx:
-        what = f"AMX, {tile.dot.amx} on tiles of {tile.rows} × {tile.columns}"
-    else:
-        unit = f"{tile.dot.group} {tile.dot.part} at a time" if tile.dot.group > 1 else tile.element
-        what = f"register tile {tile.rows} × {tile.vectors} vectors, {unit}"
-    return f"{what}; A {'packed' if plan.pack_a else 'in place'}, B {B_MODES[plan.b_mode]}"
+        return f"AMX, {tile.dot.amx} on tiles of {tile.rows} × {tile.columns}"
+    unit = f", {tile.dot.group} {tile.dot.part} at a time" if tile.dot.group > 1 else ""
+    return f"register tile {tile.rows} × {tile.vectors} vectors{unit}"
 
 
 def picked_blocks(choices: Choices, tile: Tile, target: Target) -> Blocks:
@@ -184,7 +192,9 @@ def count_of_tiles(m: int, tile: Tile) -> int:
 def packs_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     """A is read directly where that costs nothing: few panels, or a matrix that L2 holds."""
     if tile.dot.amx:
-        return spec.a_order != "row" or spec.k is None or spec.k * spec.a.itemsize % LINE != 0
+        if spec.a_order != "row" or spec.k is None or spec.k * spec.a.itemsize % LINE != 0:
+            return True
+        return spec.n is None or spec.n > 4 * tile.columns  # packed lines are whole and together
     if spec.a_order == "strided" or not is_plain(spec.a, tile.element):
         return True
     if spec.n is not None and spec.n <= 4 * tile.columns:
