@@ -19,6 +19,7 @@ from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.fastcall import FastFunction
+from graphmill.runtime.forks import renewed
 from graphmill.runtime.forms import Call, Form, flat, leaves
 from graphmill.runtime.guards import Watch
 
@@ -55,7 +56,7 @@ class Dispatcher:
         self._compile = compile
         self._make_watch = watch
         self._watch: Watch | None = None
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._building: dict[Hashable, _Build] = {}
         self.forget()
 
@@ -201,6 +202,10 @@ class Dispatcher:
         """Compile again, too, when one of these arrays is written to; for `compile` to call."""
         if self._watch is not None:
             self._watch.add_arrays(arrays)
+
+    def digest_of(self, array: Array) -> int | None:
+        """The native digest of a watched array's memory, if it was taken."""
+        return None if self._watch is None else self._watch.digest_of(array)
 
     def watch_values(self, values: Iterable[Any]) -> None:
         """Compile again, too, when what one of these values holds changes; as `watch_arrays`."""

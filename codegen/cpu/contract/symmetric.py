@@ -80,13 +80,13 @@ def _mirror(code: Code, slot: Slots, first: Val, lanes: int) -> None:
         source = code.at(slot["c"], code.add(code.mul(at.i, pitch), first), element)
         target = code.at(slot["c"], code.add(code.mul(first, pitch), at.i), element)
         above = [code.at(source, code.mul(pitch, i), element) for i in range(lanes)]
-        rows = transpose(code, [code.load(address, kind, size) for address in above])
-        for i, values in enumerate(rows):
-            code.store(values, code.at(target, code.mul(pitch, i), element), size)
+        rows = transpose(code, [code.load(row, kind, size) for row in above])
+        for i, row in enumerate(rows):
+            code.store(row, code.at(target, code.mul(pitch, i), element), size)
     with (
-        code.loop(first, least(code, past, slot.sizes.m)) as row,
-        code.loop(done, row.i) as column,
+        code.loop(first, least(code, past, slot.sizes.m)) as below,
+        code.loop(done, below.i) as column,
     ):
-        image = code.at(slot["c"], code.add(code.mul(column.i, pitch), row.i), element)
-        below = code.at(slot["c"], code.add(code.mul(row.i, pitch), column.i), element)
-        code.store(code.load(image, element, size), below, size)
+        mirrored = code.at(slot["c"], code.add(code.mul(column.i, pitch), below.i), element)
+        here = code.at(slot["c"], code.add(code.mul(below.i, pitch), column.i), element)
+        code.store(code.load(mirrored, element, size), here, size)

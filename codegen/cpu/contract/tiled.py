@@ -11,10 +11,10 @@ from graphmill.codegen.cpu.contract.finish import finish_tile
 from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
 from graphmill.codegen.cpu.contract.plan import FEW_TILES, GROUP, Plan
-from graphmill.codegen.cpu.contract.slots import BODY, Slots
+from graphmill.codegen.cpu.contract.slots import Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
 from graphmill.codegen.cpu.contract.symmetric import strip as strip_of_triangle
-from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.records import record
 
 DEPTH = 8  # slices of k are multiples of so many units: packing reads squares, kernels are unrolled
@@ -23,6 +23,8 @@ DEPTH = 8  # slices of k are multiples of so many units: packing reads squares, 
 def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
     """How many tiles cover `m` rows, as `plan.count_of_tiles` says of a known number."""
     count = ceil_div(code, m, tile.rows)
+    if tile.dot.amx:
+        return count
     odd = code.binary("arith.andi", count, code.i64(1))
     many = code.compare("arith.cmpi", "sgt", count, code.i64(FEW_TILES))
     return code.add(count, code.select(many, odd, code.i64(0)))
@@ -79,7 +81,7 @@ class PanelB:
 
 
 _AtTile = Callable[[Val, Val], Val]  # (tile, its first row) -> address in the block of A
-_BlockA = tuple[_AtTile, Val, Val]  # and the strides there
+BlockA = tuple[_AtTile, Val, Val]  # and the strides there
 
 
 @record
@@ -99,7 +101,7 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     k = code.binary("arith.maxsi", units(code, tile, sizes.k), one)
     limit = blocks.rows // tile.rows
     if plan.split_k:
-        depth, tiles = _even_depth(code, k, blocks.k), code.i64(limit)
+        depth, tiles = _even_depth(code, k, blocks.k, max(DEPTH, tile.dot.step)), code.i64(limit)
     else:
         fit = code.binary("arith.divui", code.i64(blocks.rows * blocks.k // tile.rows), k)
         depth, tiles = k, code.binary("arith.maxsi", least(code, fit, code.i64(limit)), one)
@@ -122,20 +124,10 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     return Scratch(depth, tiles, a_size, total)
 
 
-def _even_depth(code: Code, k: Val, most_units: int) -> Val:
+def _even_depth(code: Code, k: Val, most_units: int, step: int) -> Val:
     """Slices of k of about the same depth, as few as may be: a short one pays for C like others."""
     even = ceil_div(code, k, ceil_div(code, k, most_units))
-    return code.op(f"arith.andi {code.add(even, DEPTH - 1)}, {code.i64(-DEPTH)} : i64", "i64")
-
-
-def emit_tiled(
-    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
-    prologue: Prologue | None = None,
-) -> None:  # fmt: skip
-    """Write the kernel that computes the items `begin`..`end` of the product."""
-    code = Code(unit, symbol, BODY, internal=False)
-    Tiled(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
-    code.finish()
+    return code.op(f"arith.andi {code.add(even, step - 1)}, {code.i64(-step)} : i64", "i64")
 
 
 _Parts = tuple[tuple[Val, Val], Val]  # some neighbours among so many
@@ -308,7 +300,7 @@ class Tiled:
             packed = PanelB(out, size, code.i64(tile.columns), from_slice=True)
             self._panels(replace(part, panels=(first.i, end)), block_a, c, packed)
 
-    def _panels(self, part: Slice, block_a: _BlockA, c: Val, panel_b: PanelB) -> None:
+    def _panels(self, part: Slice, block_a: BlockA, c: Val, panel_b: PanelB) -> None:
         code, tile = self.code, self.tile
         a_at, a_m, a_k = block_a
         with code.loop(*part.panels) as panel:
@@ -381,7 +373,7 @@ class Tiled:
         with code.otherwise():
             buffered()
 
-    def _block_a(self, part: Slice, a: Val) -> _BlockA:
+    def _block_a(self, part: Slice, a: Val) -> BlockA:
         """The block of A: packed into this worker's memory, or where it lies."""
         code, slot, tile, spec = self.code, self.slot, self.tile, self.spec
         element = memory_element(spec.a)
