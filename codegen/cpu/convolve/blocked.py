@@ -37,7 +37,7 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
 
-_WORTH_A_THREAD = 1 << 20  # multiply-adds
+_WORTH_A_THREAD = 1 << 18  # multiply-adds
 _GRAINS = (1 << 18, 1 << 20, 1 << 22)
 Make = Callable[[Code, BlockedSpec, Target, Epilogue | None], "Loops"]
 
