@@ -15,8 +15,6 @@ from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
-from graphmill.ir.graph import Function
-from graphmill.ir.printer import print_function
 from graphmill.keys import Contents, cache_key, version
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
@@ -27,6 +25,7 @@ from graphmill.schedules import noted
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
     from graphmill.dumping import Recorder
+    from graphmill.ir.graph import Function
 
 
 @record
@@ -66,12 +65,17 @@ def _provide_native() -> None:
 
         return digest_object_code()
 
+    def poll(layout: Mapping[str, int]) -> bytes:
+        from graphmill.codegen.cpu.callpath import poll_object_code
+
+        return poll_object_code(layout)
+
     def fingerprint() -> str:
         from graphmill.codegen.cpu.words import fingerprint as of_sources
 
         return f"{of_sources()} {version('llvmlite')}"
 
-    native.provide(pool=pool, call=call, digest=digest, fingerprint=fingerprint)
+    native.provide(pool=pool, call=call, digest=digest, poll=poll, fingerprint=fingerprint)
 
 
 _provide_native()
@@ -79,10 +83,15 @@ _provide_native()
 
 def compile_function(function: Function, options: Options) -> Artifact:
     """The artifact of a traced function, from the disk cache when it is there."""
+    return compiled(function, options, Contents())[0]
+
+
+def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifact, str | None]:
+    """The same, with its key in the cache, if there is one; `of` tells contents."""
     store = disk.default() if knobs.dump() is None else None
     if store is None:
-        return build(function, options)
-    arrays, of = sources(function), Contents()
+        return build(function, options), None
+    arrays = sources(function)
     with Workers(threads.num_threads()) as workers:
         for array in arrays:
             workers.start(partial(of, array))
@@ -90,10 +99,10 @@ def compile_function(function: Function, options: Options) -> Artifact:
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, arrays, threads.num_threads(), contents)
+        return complete(found, arrays, threads.num_threads(), contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
-    return artifact
+    return artifact, key
 
 
 def build(function: Function, options: Options, contents: Sequence[str] = ()) -> Artifact:
@@ -205,4 +214,6 @@ def _kernel_text(artifact: Artifact) -> str:
 
 
 def _text(function: Function) -> str:
+    from graphmill.ir.printer import print_function
+
     return print_function(function, locations=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
-from graphmill.codegen.cpu.target import Target
+from graphmill.codegen.cpu.target import Target, machine, permitted
 from graphmill.codegen.cpu.target import target as named
 from graphmill.ir.dims import product
 from graphmill.ir.graph import Function, Value
@@ -23,15 +23,15 @@ def target(name: str) -> Target:
     return with_known(_native()) if name == "native" else named(name)
 
 
-def with_bypass(machine: Target, function: Function) -> Target:
+def with_bypass(found: Target, function: Function) -> Target:
     """The target, for a function with results so large that storing them past the caches may pay.
 
     That is measured here when it is first asked for, and kept like the machine's description.
     """
     sizes = [_bytes(value) for value in function.results]
-    if machine.name != "native" or max(sizes, default=0) <= machine.l2:
-        return machine
-    return replace(machine, bypass=_bypass())
+    if found.name != "native" or max(sizes, default=0) <= found.l2:
+        return found
+    return replace(found, bypass=_bypass())
 
 
 def _bytes(value: Value) -> int:
@@ -49,21 +49,21 @@ def _bypass() -> int:
 @cache
 def _native() -> Target:
     """This machine. LLVM is asked once for as long as it runs: to load LLVM takes its time."""
-    return Target(**json.loads(_kept("target", _described)))
+    return permitted(Target(**json.loads(_kept("target", _described))))
 
 
 def _described() -> bytes:
-    fields = asdict(named("native"))
+    fields = asdict(machine())
     del fields["schedules"], fields["notes"]
     return json.dumps(fields).encode()
 
 
 def _kept(what: str, find: Callable[[], bytes]) -> bytes:
     """What is known of this machine, found once for as long as it runs."""
-    store, machine = disk.default(), _machine()
-    if store is None or machine is None:
+    store, text = disk.default(), _machine()
+    if store is None or text is None:
         return find()
-    key = disk.key_of(what, machine, build_id())
+    key = disk.key_of(what, text, build_id())
     kept = store.get(key, counted=False)
     if kept is None:
         kept = find()

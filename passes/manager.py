@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from graphmill.ir.graph import Function, Module
-from graphmill.ir.verifier import verify
 from graphmill.passes.statistics import Statistics, recording
 from graphmill.records import record
 
@@ -21,12 +20,13 @@ Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = (
-    "inline,state,decompose,fold,simplify,layout,simplify,"
+    "inline,state,roll,decompose,fold,simplify,layout,simplify,"
     "absorb,block,groups,cse,dce,attention,recompute,fuse,memory"
 )
 MODULES = (
     "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "groups",
-    "inline", "layout", "memory", "recompute", "simplify", "specialise", "state", "winograd",
+    "inline", "layout", "memory", "recompute", "roll", "simplify", "specialise", "state",
+    "winograd",
 )  # fmt: skip
 
 
@@ -169,6 +169,8 @@ def _run(
                 changed = _apply(stage, program)
             seconds = time.perf_counter() - start
             if changed is not program:
+                from graphmill.ir.verifier import verify
+
                 verify(changed)
         except Exception as error:
             error.add_note(f"in pass {stage}, stage {number} of {','.join(map(str, stages))}")

@@ -53,7 +53,7 @@ def emitter_of(op: Op) -> Emitter:
 def _fusion(host: Host, op: Op) -> None:
     kinds: dict[str, Emitter] = {
         "loop": _loop, "reduce": _reduce, "contract": _contract, "attention": _attention,
-        "update": _update,
+        "update": _update, "iterate": _iterate,
     }  # fmt: skip
     kinds[op.attrs["kind"]](host, op)
 
@@ -62,6 +62,12 @@ def _update(host: Host, op: Op) -> None:
     emit = emitter("dynamic_update_slice")
     assert emit is not None
     emit(host, op)
+
+
+def _iterate(host: Host, op: Op) -> None:
+    from graphmill.codegen.cpu.iterated import emit_iterated
+
+    emit_iterated(host, op)
 
 
 def _loop(host: Host, op: Op) -> None:

@@ -183,6 +183,7 @@ def _artifact(
         profiled=host.profiled,
         constants=constants,
         donated=tuple(function.attrs.get("donated", ())),
+        loops=host.loops,
     )
 
 

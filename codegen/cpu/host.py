@@ -34,7 +34,8 @@ T = TypeVar("T")
 # writes into the given code, with a function for dims: bytes once, bytes for each worker
 Need = Callable[[Code, Callable[[DimLike], Val]], tuple[Val, Val]]
 
-PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW = range(6)  # slots of the context
+# slots of the context
+PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW, COUNTDOWN, POLL, STOPPED = range(9)
 
 
 class CodegenError(RuntimeError):
@@ -81,6 +82,7 @@ class Host:
     code: Code
     profiled: bool = False
     checked: bool = False
+    loops: bool = False  # whether `turn` is used
     buffers: Buffers = field(init=False)
     constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
@@ -364,6 +366,20 @@ class Host:
             return self.code.const(0, "i32")
         code = self.code.load(self.context(ERROR), "i64", 8)
         return self.code.op(f"arith.trunci {code} : i64 to i32", "i32")
+
+    # ---- loops
+
+    def turn(self) -> Val:
+        """Whether one more turn of a loop may run, or something has ended the call meanwhile."""
+        self.loops = True
+        code = self.code
+        place = code.at(self.ctx, COUNTDOWN, "i64")
+        left = code.add(code.load(place, "i64", 8), -1)
+        code.store(left, place, 8)
+        zero = code.i64(0)
+        with code.when(code.compare("arith.cmpi", "slt", left, zero)):
+            code.call_pointer(self.context(POLL), [self.ctx], "i64")
+        return code.compare("arith.cmpi", "eq", self.context(STOPPED, "i64"), zero)
 
     # ---- profile
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 import time
 from typing import Any
 
 from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
-
-_LOCK = threading.Lock()
 
 
 class LLVMError(RuntimeError):
@@ -43,8 +40,7 @@ def machine(target: Target, level: int) -> Any:
     """An LLVM target machine (position-independent code) for `target`."""
     import llvmlite.binding as llvm
 
-    with _LOCK:
-        _initialise()
+    _initialise()
     chosen = llvm.Target.from_triple(target.triple)
     return chosen.create_target_machine(
         cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="small"

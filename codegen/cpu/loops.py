@@ -136,7 +136,7 @@ def sweep(
     """
     code, lanes = elements.code, elements.lanes
     together = together or (1 if merge is None else CHAINS)
-    middle, left = _split(code, low, high, lanes)
+    middle, left = split_lanes(code, low, high, lanes)
     if together > 1 and not _known_short(low, middle, 2 * together * lanes):
         low, carry = _together(elements, low, middle, body, carry, merge, together)
     if low != middle:
@@ -181,7 +181,9 @@ def sweep_until(
     return pieces.results
 
 
-def _split(code: Code, low: Val | int, high: Val | int, lanes: int) -> tuple[Val | int, Val | int]:
+def split_lanes(
+    code: Code, low: Val | int, high: Val | int, lanes: int
+) -> tuple[Val | int, Val | int]:
     """Where the whole vectors end, and how many elements are left after them."""
     if isinstance(low, int) and isinstance(high, int):
         rest = (high - low) % lanes
@@ -191,6 +193,15 @@ def _split(code: Code, low: Val | int, high: Val | int, lanes: int) -> tuple[Val
     count = code.binary("arith.subi", last, first)
     left = code.binary("arith.andi", count, code.i64(lanes - 1))
     return code.binary("arith.subi", last, left), left
+
+
+def whole_turns(code: Code, low: Val | int, high: Val | int, step: int) -> Val | int:
+    """Where the turns of `step` elements from `low` on end that do not pass `high`."""
+    if isinstance(low, int) and isinstance(high, int):
+        return low + (high - low) // step * step
+    first, last = _word(code, low), _word(code, high)
+    rest = code.binary("arith.remui", code.binary("arith.subi", last, first), code.i64(step))
+    return code.binary("arith.subi", last, rest)
 
 
 def _known_short(low: Val | int, middle: Val | int, least: int) -> bool:
@@ -209,14 +220,7 @@ def _together(
     """The part of a sweep that takes several vectors a turn; returns where it ended."""
     code, lanes, count = elements.code, elements.lanes, len(carry)
     chains, step = together if merge is not None else 1, together * lanes
-    if isinstance(low, int) and isinstance(middle, int):
-        end: Val | int = low + (middle - low) // step * step
-    else:
-        first = code.i64(low) if isinstance(low, int) else low
-        last = code.i64(middle) if isinstance(middle, int) else middle
-        room = code.binary("arith.subi", last, first)
-        rest = code.binary("arith.remui", room, code.i64(step))
-        end = code.binary("arith.subi", last, rest)
+    end = whole_turns(code, low, middle, step)
     with code.loop(low, end, step, list(carry) * chains) as loop:
         states = [loop.carried[c * count : (c + 1) * count] for c in range(chains)]
         for number in range(together):
