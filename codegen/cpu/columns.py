@@ -7,7 +7,7 @@ block, or as few as their state has room for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.bypass import bypassing, fence
@@ -92,10 +92,14 @@ def _rows(kernel: Kernel, plan: Plan) -> int:
 
 
 class Columns:
-    """Writing the sweeps over one block of columns."""
+    """Writing the sweeps over one block of columns; `outputs` are by the number of the yield."""
 
     def __init__(
-        self, kernel: Kernel, plan: Plan, elements: Elements, outputs: Sequence[Source]
+        self,
+        kernel: Kernel,
+        plan: Plan,
+        elements: Elements,
+        outputs: Sequence[Source] | Mapping[int, Source],
     ) -> None:
         self.kernel, self.plan, self.elements = kernel, plan, elements
         self.outputs = outputs
@@ -128,6 +132,10 @@ class Columns:
             self._store_reduced(tuple(at.values()), start, stop)
         if plan.full_yields:
             self._over_rows(at, start, stop, rows, self._store_full)
+
+    def store_full(self, outer: Val, start: Val, stop: Val, rows: tuple[Val, Val]) -> None:
+        """Store the results of the full shape from `rows[0]` to `rows[1]`."""
+        self._over_rows(self.place(outer), start, stop, rows, self._store_full)
 
     def place(self, outer: Val) -> dict[int, Index]:
         """The positions along the kept axes but the last."""

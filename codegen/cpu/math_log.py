@@ -31,17 +31,13 @@ class Reduced:
     tail: Num
 
 
-def split_exponent(x: Num, *, normal: bool = False) -> tuple[Num, Num]:
-    """(k, m) with x = 2^k m and sqrt(1/2) <= m < sqrt(2), for positive finite x; k is a float.
-
-    `normal` promises that x is no subnormal number.
-    """
+def split_exponent(x: Num) -> tuple[Num, Num]:
+    """(k, m) with x = 2^k m and sqrt(1/2) <= m < sqrt(2), for positive finite x; k is a float."""
     width = SIGNIFICAND[x.bits]
     offset = x.const(2.0**width + BIAS[x.bits])
-    if not normal:
-        small = x < _LEAST_NORMAL[x.bits]
-        x = where(small, x * 2.0**54, x)
-        offset = where(small, offset.const(2.0**width + BIAS[x.bits] + 54), offset)
+    small = x < _LEAST_NORMAL[x.bits]
+    x = where(small, x * 2.0**54, x)
+    offset = where(small, offset.const(2.0**width + BIAS[x.bits] + 54), offset)
     one = BIAS[x.bits] << width
     bits = x.as_int() + (one - _SQRT_HALF[x.bits])
     mantissa = (bits & ((1 << width) - 1)) + _SQRT_HALF[x.bits]
@@ -49,9 +45,9 @@ def split_exponent(x: Num, *, normal: bool = False) -> tuple[Num, Num]:
     return (bits.shr(width) | unit).as_float() - offset, mantissa.as_float()
 
 
-def reduce(x: Num, *, normal: bool = False) -> Reduced:
+def reduce(x: Num) -> Reduced:
     """Reduce positive finite `x`; anything else gives garbage without trapping."""
-    k, mantissa = split_exponent(x, normal=normal)
+    k, mantissa = split_exponent(x)
     f = mantissa - 1.0
     square = f * f
     half_square = square * 0.5
@@ -80,11 +76,6 @@ def _natural(r: Reduced, correction: Num | None = None) -> Num:
 def log(x: Num) -> Num:
     """Natural logarithm within 1 ulp."""
     return _with_limits(x, _natural(reduce(x)))
-
-
-def log_normal(x: Num) -> Num:
-    """Natural logarithm of a positive finite number that is not subnormal."""
-    return _natural(reduce(x, normal=True))
 
 
 def _in_base(x: Num, base: tuple[float, float], exponent: tuple[float, float]) -> Num:

@@ -16,8 +16,8 @@ from graphmill.codegen.cpu.expr import (
     two_sum,
     where,
 )
-from graphmill.codegen.cpu.math_exp import exp_normal, exp_of_sum
-from graphmill.codegen.cpu.math_log import log_normal, split_exponent
+from graphmill.codegen.cpu.math_exp import exp_of_sum
+from graphmill.codegen.cpu.math_log import split_exponent
 from graphmill.codegen.cpu.math_root import root_for_half, root_of_sum
 from graphmill.codegen.cpu.reals import maximum, minimum
 
@@ -42,6 +42,33 @@ _ROOT = (
     0.7007377576444599,
     -0.10806408712320585,
 )
+# log2(1+f) / f, sqrt(1/2) <= 1+f < sqrt(2): interpolated at Chebyshev's nodes, 2^-35
+_LOG2 = (
+    1.4426950408708794,
+    -0.7213475209631551,
+    0.4808983601762459,
+    -0.3606736553159396,
+    0.28853739437873954,
+    -0.24045433696411997,
+    0.20617283226751987,
+    -0.1802710257711494,
+    0.15878356832510718,
+    -0.14349039375280995,
+    0.14495052999815844,
+    -0.1414478821058739,
+    0.07553790398013412,
+)
+# (2^r - 1) / r, |r| <= 1/2: the same, 2^-33
+_EXP2 = (
+    0.6931471805599453,
+    0.24022650922288757,
+    0.055504108839096185,
+    0.009618056678524637,
+    0.001333350238616277,
+    0.0001546144469856913,
+    1.5297323760701075e-05,
+)
+_WHOLE = 1.5 * 2.0**52  # added to a number, leaves the nearest whole one in the low bits
 _TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 _LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
 
@@ -75,13 +102,23 @@ def _log_pair(x: Num) -> Pair:
 def _magnitude(x: Num, y: Num) -> Num:
     """|x|^y without the special cases."""
     if x.bits == 32:
-        wide_x, wide_y = (v.convert("arith.extf", "f64") for v in (x.abs(), y))
-        exponent = (wide_y * log_normal(wide_x)).clamp(-200.0, 200.0)
-        return exp_normal(exponent).convert("arith.truncf", "f32")
+        return _short_power(*split_exponent(x.abs()), y)
     high, low = _log_pair(x.abs())
     power, error = two_product(high, y)
     error = where(power.abs() < 2000.0, fma(low, y, error), 0.0)
     return exp_of_sum(power, error)
+
+
+def _short_power(k: Num, mantissa: Num, y: Num) -> Num:
+    """(2^k mantissa)^y of f32 within 0.51 ulp: 2^(y log2 x) in f64, to what f32 can tell."""
+    k, mantissa, y = (v.convert("arith.extf", "f64") for v in (k, mantissa, y))
+    f = mantissa - 1.0
+    exponent = (y * fma(poly(f, _LOG2), f, k)).clamp(-200.0, 200.0)
+    shifted = exponent + _WHOLE
+    r = exponent - (shifted - _WHOLE)
+    fraction = fma(poly(r, _EXP2), r, 1.0)
+    result = (fraction.as_int() + (shifted.as_int() << 52)).as_float()
+    return result.convert("arith.truncf", "f32")
 
 
 def power(x: Num, y: Num) -> Num:

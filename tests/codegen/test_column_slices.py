@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import graphmill as gm
+from graphmill.codegen.cpu import column_slices
 
 SHAPES = [(70_001, 5), (1030, 2049), (3, 9000, 70), (20, 700, 33), (600, 500)]
 REDUCTIONS = {
@@ -62,3 +63,48 @@ def test_strided() -> None:
     x = values((40_000, 34), "f4")[::2, ::-3]
     result = gm.jit(lambda x: (x * x).sum(axis=0))(x)
     np.testing.assert_allclose(result, (x.astype("f8") ** 2).sum(axis=0), rtol=1e-4)
+
+
+def standardised(x: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(-2, keepdims=True)
+    return centred / np.sqrt((centred * centred).mean(-2, keepdims=True) + 1)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x - x.max(-2, keepdims=True))
+    return powers / powers.sum(-2, keepdims=True)
+
+
+STAGES = {
+    "standardised": standardised,
+    "softmax": softmax,
+    "moments": lambda x: (x.mean(-2), x.var(-2)),
+    "all of it": lambda x: (x.mean(-2), standardised(x), softmax(x) * x.max(-2, keepdims=True)),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2", "bf16"])
+def test_reductions_that_need_others(
+    name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(column_slices, "WORTH_STAGES", 1)
+    monkeypatch.setenv("GRAPHMILL_CACHE", "0")
+    kind = ml_dtypes.bfloat16 if dtype == "bf16" else np.dtype(dtype)
+    for shape in ((2000, 5), (513, 70), (3, 700, 33), (2, 3, 520, 16)):
+        x = values(shape, "f4").astype(kind)
+        expected = STAGES[name](x.astype("f8"))
+        results = [gm.jit(STAGES[name], threads=n)(x) for n in (1, 2)]
+        if not isinstance(expected, tuple):
+            expected, results = (expected,), [(result,) for result in results]
+        tolerance = {"f8": 1e-9, "f4": 1e-5}.get(dtype, 0.05)
+        for one, two, wide in zip(*results, expected, strict=True):
+            assert one.tobytes() == two.tobytes()
+            np.testing.assert_allclose(one.astype("f8"), wide, rtol=tolerance, atol=tolerance)
+
+
+def test_their_slices_run_in_parallel() -> None:
+    f = gm.jit(lambda x: standardised(x))
+    text = f.lower(np.ones((8192, 64), "f4")).mlir()
+    assert all(f"{part}_body" in text for part in ("partial", "total", "full"))
+    assert "_full_body" not in f.lower(np.ones((300, 64), "f4")).mlir()

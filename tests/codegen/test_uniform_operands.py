@@ -34,7 +34,8 @@ def test_division_by_one_number(dtype):
     divide = gm.jit(lambda x, d: x / d)
     x = numbers(dtype, 3000)
     least = np.finfo(dtype).tiny * 2.0**24
-    for divisor in numbers(dtype, 40):
+    powers = 2.0 ** np.arange(-60, 61, 7, dtype=dtype)  # whose reciprocal is one word
+    for divisor in (*numbers(dtype, 40), *powers, -powers[3]):
         with np.errstate(all="ignore"):
             want = x / divisor
         error = distance(divide(x, np.asarray(divisor)), want)
