@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill import driver
+from graphmill.collector import no_collections
 from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
 from graphmill.forms import Way, call
@@ -182,9 +183,10 @@ class Jit(Dispatcher):
     # ---- compiling
 
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
-        loaded = self._compile_once(args, self.covers)
-        # an array that was read in place has been written to meanwhile: read copies instead
-        return loaded if self.undisturbed() else self._compile_once(args, None)
+        with no_collections():
+            loaded = self._compile_once(args, self.covers)
+            # an array that was read in place has been written to meanwhile: read copies instead
+            return loaded if self.undisturbed() else self._compile_once(args, None)
 
     def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
         tree, static, key = self._pending.call

@@ -15,6 +15,7 @@ from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
+from graphmill.collector import no_collections
 from graphmill.ir.graph import Function
 from graphmill.ir.printer import print_function
 from graphmill.keys import Contents, cache_key, version
@@ -77,6 +78,7 @@ def _provide_native() -> None:
 _provide_native()
 
 
+@no_collections()
 def compile_function(function: Function, options: Options) -> Artifact:
     """The artifact of a traced function, from the disk cache when it is there."""
     store = disk.default() if knobs.dump() is None else None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
+from graphmill.collector import no_collections
 from graphmill.ir.graph import Function, Module
 from graphmill.ir.verifier import verify
 from graphmill.passes.statistics import Statistics, recording
@@ -142,20 +141,8 @@ def run_pipeline(
     if stop_after is not None and not any(stop_after in _names(stage) for stage in stages):
         known = ", ".join(dict.fromkeys(stage.of.name for stage in stages))
         raise PipelineError(f"there is no stage {stop_after!r} to end with; there are {known}")
-    with _no_collections():
+    with no_collections():
         return _run(program, stages, observer, stop_after)
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Pause the garbage collector, which would walk the growing graph over and over."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _run(

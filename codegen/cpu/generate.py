@@ -58,16 +58,16 @@ def generate(
 
 
 class _Job:
-    """A piece on its way: lowered here by MLIR, while workers have LLVM compile those before it."""
+    """A piece that workers have MLIR lower and LLVM compile."""
 
     def __init__(self, piece: Piece, target: Target, workers: Workers) -> None:
         self.compiled = llvm.Compiled(b"")
-        self._llvm_ir = mlir.lower(piece.text)
-        self._target, self._straight = target, piece.straight
+        self._piece, self._target = piece, target
         workers.start(self._compile)
 
     def _compile(self) -> None:
-        self.compiled = llvm.compile_ir(self._llvm_ir, self._target, straight=self._straight)
+        llvm_ir = mlir.lower(self._piece.text)
+        self.compiled = llvm.compile_ir(llvm_ir, self._target, straight=self._piece.straight)
 
 
 def _compile_observed(unit: Unit, target: Target, writing: float, observer: Observer) -> bytes:

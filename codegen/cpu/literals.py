@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from graphmill.ir.dtypes import dtype
+
 
 def literal(value: bool | int | float, element: str) -> str:
     """`value` as an MLIR attribute of scalar type `element` (floats by their exact bits)."""
@@ -19,14 +21,9 @@ def literal(value: bool | int | float, element: str) -> str:
 def _float_literal(value: float, element: str) -> str:
     if element == "f64":
         return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-    import ml_dtypes
     import numpy as np
 
-    dtype, word = {
-        "f32": (np.dtype(np.float32), np.uint32),
-        "f16": (np.dtype(np.float16), np.uint16),
-        "bf16": (np.dtype(ml_dtypes.bfloat16), np.uint16),
-    }[element]
+    kind = dtype(element).numpy
     with np.errstate(over="ignore", invalid="ignore"):
-        bits = int(np.array(value).astype(dtype).view(word))
-    return f"0x{bits:0{dtype.itemsize * 2}X}"
+        bits = int(np.array(value).astype(kind).view(f"u{kind.itemsize}"))
+    return f"0x{bits:0{kind.itemsize * 2}X}"
