@@ -26,7 +26,6 @@ from graphmill.frontend.trace import Traced, argument_paths, trace
 from graphmill.frontend.trees import NONE, Tree, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
-from graphmill.passes.winograd import TILES
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.donation import DonationError
@@ -349,6 +348,8 @@ def jit(
             raise error("GM025", f"check= has {name!r}", hint='it takes "bounds", "nan" or both.')
     if not isinstance(tune, int | float) or not 0 <= tune < float("inf"):
         raise error("GM025", f"tune={tune!r}", hint="it takes seconds, such as tune=10.")
+    from graphmill.passes.manager import WINOGRAD_TILES as TILES
+
     if winograd not in (False, True, *TILES):
         raise error("GM025", f"winograd={winograd!r}", hint="it takes False, 2, 4 or True.")
     tile = max(TILES) if winograd is True else int(winograd)

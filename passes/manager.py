@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,21 @@ MODULES = (
     "inline", "layout", "memory", "recompute", "simplify", "specialise", "state", "winograd",
 )  # fmt: skip
 
+# passes that leave a function as it is when it has none of these ops: they are not even loaded then
+NEEDS: Mapping[str, frozenset[str]] = {
+    "inline": frozenset({"call"}),
+    "state": frozenset({"variable.read", "variable.assign"}),
+    "decompose": frozenset({"conv", "dot_general"}),
+    "layout": frozenset({"transpose", "dot_general"}),
+    "absorb": frozenset({"conv"}),
+    "block": frozenset({"conv"}),
+    "groups": frozenset({"dot_general"}),
+    "attention": frozenset({"dot_general"}),
+    "recompute": frozenset({"slice"}),
+}
+
+WINOGRAD_TILES = (2, 4)  # what the pass takes
+
 
 @record
 class Pass:
@@ -44,12 +58,17 @@ class Pass:
 class Stage:
     """A pass with its options, one step of a pipeline."""
 
-    of: Pass
+    name: str
     options: Mapping[str, Any]
+
+    @property
+    def of(self) -> Pass:
+        """The pass, which is loaded now."""
+        return _load(self.name)
 
     def __str__(self) -> str:
         given = ", ".join(f"{k}={_text(v)}" for k, v in sorted(self.options.items()))
-        return f"{self.of.name}{{{given}}}" if given else self.of.name
+        return f"{self.name}{{{given}}}" if given else self.name
 
 
 class PipelineError(ValueError):
@@ -65,9 +84,8 @@ def register_pass(name: str, on_modules: bool = False) -> Callable[[Registered],
 
     def enter(run: Registered) -> Registered:
         assert name not in _PASSES, f"pass {name} is registered twice"
-        parameters = inspect.signature(run).parameters.values()
-        options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        doc = (inspect.getdoc(run) or "").split("\n", 1)[0]
+        options: Mapping[str, Any] = getattr(run, "__kwdefaults__", None) or {}
+        doc = (run.__doc__ or "").strip().split("\n", 1)[0]
         _PASSES[name] = Pass(name, run, doc, options, on_modules)
         return run
 
@@ -76,9 +94,15 @@ def register_pass(name: str, on_modules: bool = False) -> Callable[[Registered],
 
 def all_passes() -> Mapping[str, Pass]:
     """Every pass by name."""
-    for module in MODULES:
-        import_module(f"graphmill.passes.{module}")
+    for name in MODULES:
+        _load(name)
     return dict(sorted(_PASSES.items()))
+
+
+def _load(name: str) -> Pass:
+    if name not in _PASSES and name in MODULES:
+        import_module(f"graphmill.passes.{name}")
+    return _PASSES[name]
 
 
 _STAGE = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
@@ -97,17 +121,17 @@ def parse_pipeline(text: str) -> tuple[Stage, ...]:
 
 
 def _stage(name: str, options: str) -> Stage:
-    passes = all_passes()
-    if name not in passes:
-        raise PipelineError(f"there is no pass {name!r}; there are {', '.join(passes)}")
+    if name not in _PASSES and name not in MODULES:
+        raise PipelineError(f"there is no pass {name!r}; there are {', '.join(all_passes())}")
     given = {}
     for part in filter(None, (part.strip() for part in options.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or key not in passes[name].options:
-            known = ", ".join(passes[name].options) or "none"
+        accepted = _load(name).options
+        if not equals or key not in accepted:
+            known = ", ".join(accepted) or "none"
             raise PipelineError(f"{name} has no option {key!r}; it has {known}")
-        given[key] = _value(f"{name}.{key}", passes[name].options[key], value)
-    return Stage(passes[name], given)
+        given[key] = _value(f"{name}.{key}", accepted[key], value)
+    return Stage(name, given)
 
 
 def _value(option: str, default: object, text: str) -> object:
@@ -139,7 +163,7 @@ def run_pipeline(
     """
     stages = parse_pipeline(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
     if stop_after is not None and not any(stop_after in _names(stage) for stage in stages):
-        known = ", ".join(dict.fromkeys(stage.of.name for stage in stages))
+        known = ", ".join(dict.fromkeys(stage.name for stage in stages))
         raise PipelineError(f"there is no stage {stop_after!r} to end with; there are {known}")
     with no_collections():
         return _run(program, stages, observer, stop_after)
@@ -171,11 +195,14 @@ def _run(
 
 
 def _names(stage: Stage) -> tuple[str, str]:
-    return stage.of.name, str(stage)
+    return stage.name, str(stage)
 
 
 def _apply(stage: Stage, program: Program) -> Program:
     if isinstance(program, Function):
+        needed = NEEDS.get(stage.name)
+        if needed is not None and not any(op.name in needed for op in program.walk()):
+            return program
         if not stage.of.on_modules:
             return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
         changed = stage.of.run(Module({program.name: program}), **stage.options)

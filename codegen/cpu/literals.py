@@ -1,10 +1,18 @@
-"""Python numbers as MLIR attributes."""
+"""Python numbers as MLIR attributes, and marks in MLIR text."""
 
 from __future__ import annotations
 
+import re
 import struct
 
 from graphmill.ir.dtypes import dtype
+
+MARK = r" loc\(#p(\d+)\)"  # the place that a line is written for, by its number
+
+
+def plain(text: str) -> str:
+    """MLIR text without places."""
+    return re.sub(MARK, "", text)
 
 
 def literal(value: bool | int | float, element: str) -> str:
