@@ -224,7 +224,11 @@ def iree_call(workload: Workload, threads: int) -> Call:
         traced,
         input_type="stablehlo",
         target_backends=["llvm-cpu"],
-        extra_args=["--iree-llvmcpu-target-cpu=host"],
+        extra_args=[
+            "--iree-llvmcpu-target-cpu=host",
+            "--iree-input-demote-f64-to-f32=false",
+            "--iree-input-demote-i64-to-i32=false",
+        ],
     )
     iree.runtime.flags.parse_flags(f"--task_topology_group_count={threads}")
     config = iree.runtime.Config("local-sync" if threads == 1 else "local-task")

@@ -17,7 +17,7 @@ from typing import Any
 from graphmill.records import record
 
 MAGIC = b"GMARTFCT"
-VERSION = 4
+VERSION = 5
 MAX_HEADER = 16 << 20
 MAX_OBJECT = 4 << 30
 # magic, version, header bytes, bytes of object and constants, sha256 of all that
@@ -99,7 +99,8 @@ class Artifact:
     """Object code of one graph with all that a caller must know (`arena_bytes=None`: ask it).
 
     `parts` are further objects, which the first one is linked with. `donated` has for each output
-    the number of the input whose memory it is written into, -1 where it has its own.
+    the number of the input whose memory it is written into, -1 where it has its own. Code with
+    `loops` calls the context's poll.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Artifact:
     constants: tuple[Constant, ...] = ()
     parts: tuple[bytes, ...] = ()
     donated: tuple[int, ...] = ()
+    loops: bool = False
 
     @property
     def arena_entry(self) -> str:
@@ -176,7 +178,7 @@ class Artifact:
         return _artifact(fields, code)
 
 
-_PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled", "donated")
+_PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled", "donated", "loops")
 
 
 def _digest(*pieces: bytes | memoryview) -> bytes:
@@ -213,6 +215,7 @@ def _artifact(fields: Any, code: memoryview) -> Artifact:
         profiled=read.bool("profiled"),
         constants=constants,
         donated=tuple(_expect(x, int, "donated") for x in read.list("donated")),
+        loops=read.bool("loops"),
     )
     read.done()
     if artifact.donated:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -19,7 +19,9 @@ from graphmill.codegen.artifact import Artifact, Constant, Step
 from graphmill.codegen.toom_cook import transformed
 from graphmill.codegen.workers import Workers
 from graphmill.ir.dtypes import dtype
-from graphmill.ir.graph import Function
+
+if TYPE_CHECKING:
+    from graphmill.ir.graph import Function
 
 Array = np.ndarray[Any, Any]
 Key = tuple[str, tuple[Step, ...], str, tuple[int, ...]]

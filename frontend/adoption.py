@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ NAMES = (
 # where each is looked up when user code calls it
 PLACES: tuple[tuple[Any, str], ...] = (*((np, name) for name in NAMES), (builtins, "len"))
 _lock = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 _active = 0
 _adopted: dict[str, Any] = {}
 _originals: dict[str, Any] = {}

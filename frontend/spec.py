@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from graphmill.frontend.errors import GraphmillError, error
-from graphmill.frontend.sizes import Size
 from graphmill.frontend.trees import treat_as_leaf
 from graphmill.ir.dims import Dim, DimLike, DimSyntaxError, parse_dim
 from graphmill.ir.dtypes import DTypeError, dtype, of_scalar
@@ -134,8 +133,14 @@ def array_type(of: Any) -> TensorType | None:
             element = dtype(name)
         except DTypeError as problem:
             raise error("GM019", str(problem), hint="convert with .astype first.") from None
-    dims = tuple(d.dim if isinstance(d, Size) else int(d) for d in shape)  # type: ignore[union-attr]
+    dims = tuple([d if type(d) is int else _dim(d) for d in shape])  # type: ignore[union-attr]
     return TensorType(element, dims)
+
+
+def _dim(given: Any) -> DimLike:
+    from graphmill.frontend.sizes import Size
+
+    return given.dim if isinstance(given, Size) else int(given)
 
 
 def not_an_array(of: Any, what: str) -> Exception:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill.frontend.errors import GraphmillError, error
-from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Block, Bounds, Value
 from graphmill.ir.types import TensorType
 
@@ -67,6 +66,8 @@ class Frame:
     """A block being filled, inside `parent` where it is a region's."""
 
     def __init__(self, trace: Trace, block: Block, parent: Frame | None = None) -> None:
+        from graphmill.ir.builder import Builder
+
         self.trace = trace
         self.block = block
         self.parent = parent

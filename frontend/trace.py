@@ -16,7 +16,7 @@ from graphmill.frontend.multiples import Multiple
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.spec import Spec, merge_bounds, spec
 from graphmill.frontend.state import Frame, Trace, entered, tracing
-from graphmill.frontend.trees import Tree, flatten
+from graphmill.frontend.trees import Tree, argument_paths, flatten
 from graphmill.frontend.variable import Variable
 from graphmill.ir.graph import Function, Location, Value
 from graphmill.records import record
@@ -173,36 +173,6 @@ def _result(leaf: Any, path: str) -> Tracer:
         "dataclasses of them, and None).",
         hint="return only arrays; compute the rest outside of the function.",
     )
-
-
-def argument_paths(function: Callable[..., Any], in_tree: Tree) -> tuple[str, ...]:
-    """How the user would write each leaf of `(args, kwargs)`: `x`, `params['w']`."""
-    given, keywords = in_tree.parts
-    names = positional_names(function, len(given.parts))
-    found: list[str] = []
-    for name, part in zip(names, given.parts, strict=True):
-        found += part.paths(name)
-    for name, part in zip(keywords.keys, keywords.parts, strict=True):
-        found += part.paths(str(name))
-    return tuple(found)
-
-
-def positional_names(function: Callable[..., Any], count: int) -> list[str]:
-    """The names of the first `count` positional parameters; `args[0]`, … beyond them."""
-    import inspect
-
-    names: list[str] = []
-    extra = "arg"
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        parameters = {}.values()
-    for parameter in parameters:
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            names.append(parameter.name)
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            extra = parameter.name
-    return [*names[:count], *(f"{extra}[{i}]" for i in range(max(count - len(names), 0)))]
 
 
 def _identifier(path: str) -> str:

@@ -200,6 +200,36 @@ def _paths(tree: Tree, root: str) -> Iterator[str]:
         yield from _paths(part, root + step)
 
 
+def argument_paths(function: Callable[..., Any], in_tree: Tree) -> tuple[str, ...]:
+    """How the user would write each leaf of `(args, kwargs)`: `x`, `params['w']`."""
+    given, keywords = in_tree.parts
+    names = positional_names(function, len(given.parts))
+    found: list[str] = []
+    for name, part in zip(names, given.parts, strict=True):
+        found += part.paths(name)
+    for name, part in zip(keywords.keys, keywords.parts, strict=True):
+        found += part.paths(str(name))
+    return tuple(found)
+
+
+def positional_names(function: Callable[..., Any], count: int) -> list[str]:
+    """The names of the first `count` positional parameters; `args[0]`, … beyond them."""
+    import inspect
+
+    names: list[str] = []
+    extra = "arg"
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        parameters = {}.values()
+    for parameter in parameters:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            extra = parameter.name
+    return [*names[:count], *(f"{extra}[{i}]" for i in range(max(count - len(names), 0)))]
+
+
 def same_structure(wanted: Tree, given: Tree, what: str) -> None:
     """Raise GM046 where two structures differ, naming the first place."""
     if wanted != given:

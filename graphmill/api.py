@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill import driver
+from graphmill import driver, recall
 from graphmill.collector import no_collections
 from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
 from graphmill.forms import Way, call
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
-from graphmill.frontend.multiples import misfit
 from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
 from graphmill.frontend.state import tracing
-from graphmill.frontend.trace import Traced, argument_paths, trace
-from graphmill.frontend.trees import NONE, Tree, flatten
+from graphmill.frontend.trees import NONE, Tree, argument_paths, flatten
 from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
+from graphmill.keys import Contents
+from graphmill.keys import settings as key_settings
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.donation import DonationError
@@ -33,12 +33,12 @@ from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
 from graphmill.runtime.forms import Call
 from graphmill.runtime.guards import Watch
-from graphmill.stages import Executable, Graph, Lowered
-from graphmill.stages import load as load_compiled
 
 if TYPE_CHECKING:
     from graphmill.codegen.aot.library import BuiltLibrary
+    from graphmill.frontend.trace import Traced
     from graphmill.runtime.library import Library
+    from graphmill.stages import Executable, Graph, Lowered
 
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 CHECKS = ("bounds", "nan")
@@ -189,22 +189,54 @@ class Jit(Dispatcher):
 
     def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
         tree, static, key = self._pending.call
+        options, contents = self.options, Contents()
+        if profiler.active() is not None:
+            options = replace(options, profiled=True)
+        ask = functools.partial(self._question, args, tree, static, options, contents)
+        asked = ask() if stays is not None and not self.tune else None
+        self.watch_values(static.values())
+        answer = recall.find(asked) if asked is not None else None
+        if answer is not None:
+            self._out_trees[key] = answer.out_tree
+            return Loaded(answer.artifact, threads=self.threads)
         traced = self._trace(args, tree, static, stays)
         if traced.multiples:
+            from graphmill.frontend.multiples import misfit
+
             problem = misfit(traced.specs, [np.shape(x) for x in args], traced.multiples)
             if problem is not None:
                 raise problem
         self.watch_arrays(traced.captured)
-        self.watch_values(static.values())
         self._out_trees[key] = traced.out_tree
-        options = self.options
-        if profiler.active() is not None:
-            options = replace(options, profiled=True)
         if self.tune:
             from graphmill.tuning import sizes_of, tune_once
 
             tune_once(traced.function, options, self.tune, sizes_of(traced.function, args))
-        return load_compiled(traced.function, traced.variables, options, self.threads)
+        if traced.variables:
+            from graphmill.stages import load as load_compiled
+
+            return load_compiled(traced.function, traced.variables, options, self.threads)
+        artifact, name = driver.compiled(traced.function, options, contents)
+        # a trace that has changed what it depends on would do so again
+        if asked is not None and name is not None and self.undisturbed():
+            again = ask()
+            if again is not None and again.key == asked.key:
+                recall.keep(asked, traced, name)
+        return Loaded(artifact, threads=self.threads)
+
+    def _question(
+        self,
+        leaves: Sequence[Any],
+        tree: Tree,
+        static: Mapping[str, Any],
+        options: Options,
+        contents: Contents,
+    ) -> recall.Question | None:
+        """What to ask the compile cache before tracing."""
+        specs, _ = self._specs(leaves, tree, static)
+        settings = key_settings(options, driver.target(options))
+        call = (tree, static, self.donate)
+        return recall.question(self.function, call, specs, settings, contents, self.watch_arrays)
 
     def _trace(
         self,
@@ -215,6 +247,9 @@ class Jit(Dispatcher):
     ) -> Traced:
         specs, paths = self._specs(leaves, tree, static)
         args, kwargs = tree.unflatten(specs)
+        # only where no earlier process has traced it
+        from graphmill.frontend.trace import trace
+
         traced = trace(self.function, args, kwargs, static=static, paths=paths, stays=stays)
         return with_donated(traced, self.donate)
 
@@ -235,11 +270,15 @@ class Jit(Dispatcher):
 
     def trace(self, *args: Any, **kwargs: Any) -> Graph:
         """The traced IR for these arguments (arrays, specs or spec texts)."""
+        from graphmill.stages import Graph
+
         traced = self._traced(args, kwargs)
         return Graph(traced.function, self.options, traced.variables)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The function in every form on its way to machine code."""
+        from graphmill.stages import Lowered
+
         traced = self._traced(args, kwargs)
         return Lowered(traced.function, self.options, traced.variables)
 
@@ -348,11 +387,7 @@ def jit(
             raise error("GM025", f"check= has {name!r}", hint='it takes "bounds", "nan" or both.')
     if not isinstance(tune, int | float) or not 0 <= tune < float("inf"):
         raise error("GM025", f"tune={tune!r}", hint="it takes seconds, such as tune=10.")
-    from graphmill.passes.manager import WINOGRAD_TILES as TILES
-
-    if winograd not in (False, True, *TILES):
-        raise error("GM025", f"winograd={winograd!r}", hint="it takes False, 2, 4 or True.")
-    tile = max(TILES) if winograd is True else int(winograd)
+    tile = _tile(winograd)
     statics = (static,) if isinstance(static, str) else tuple(static)
     options: dict[str, Any] = {
         "static": statics, "dynamic": dynamic, "check": names, "threads": threads,
@@ -362,6 +397,17 @@ def jit(
     if function is None:
         return lambda f: Jit(f, **options)
     return Jit(function, **options)
+
+
+def _tile(winograd: bool | int) -> int:
+    """The largest tile that may be used; 0 for none."""
+    if winograd in (False,):
+        return 0
+    from graphmill.passes.winograd import TILES
+
+    if winograd not in (True, *TILES):
+        raise error("GM025", f"winograd={winograd!r}", hint="it takes False, 2, 4 or True.")
+    return max(TILES) if winograd is True else int(winograd)
 
 
 Buildable = Callable[..., Any]
@@ -388,6 +434,7 @@ def build(
     `linker`.
     """
     from graphmill.codegen.aot.library import build_library
+    from graphmill.frontend.trace import trace
     from graphmill.passes.state import state
     from graphmill.schedules import read_file
 
@@ -444,4 +491,4 @@ def load(
     return load_library(path, weights=weights, verify=verify)
 
 
-__all__ = ["NONE", "Graph", "Jit", "build", "jit", "load", "spec"]
+__all__ = ["NONE", "Jit", "build", "jit", "load", "spec"]

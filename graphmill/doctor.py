@@ -76,15 +76,17 @@ def _cpu() -> Finding:
 
 
 def _vectors() -> Finding:
-    from graphmill.codegen.cpu.target import native
+    from graphmill.codegen.cpu.target import machine, native
 
     target = native()
     known = ("avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512vnni", "avx512bf16", "amx-tile",
-             "neon", "sve", "dotprod", "bf16")  # fmt: skip
+             "amx-int8", "amx-bf16", "neon", "sve", "dotprod", "bf16")  # fmt: skip
     has = [name for name in known if target.has(name)]
+    denied = machine().has_tiles and not target.has_tiles
     return Finding(
         "vectors", "ok", f"{target.vector_bits} bits × {target.registers} registers, "
-        f"{target.cpu}: {' '.join(has) or 'baseline'}",
+        f"{target.cpu}: {' '.join(has) or 'baseline'}"
+        f"{', AMX not permitted to this process' if denied else ''}",
     )  # fmt: skip
 
 

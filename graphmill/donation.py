@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphmill.frontend.errors import GraphmillError, error
-from graphmill.frontend.trace import Traced
-from graphmill.passes.donate import donate
 from graphmill.runtime.donation import DonationError
+
+if TYPE_CHECKING:
+    from graphmill.frontend.trace import Traced
 
 
 def root(path: str) -> str:
@@ -27,6 +28,8 @@ def with_donated(traced: Traced, names: Sequence[str]) -> Traced:
     numbers = [i for i, path in enumerate(traced.paths) if root(path) in names]
     if not numbers:
         return traced
+    from graphmill.passes.donate import donate
+
     function, unused = donate(traced.function, numbers)
     if unused:
         path, spec = traced.paths[unused[0]], traced.specs[unused[0]]

@@ -16,8 +16,6 @@ from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
 from graphmill.collector import no_collections
-from graphmill.ir.graph import Function
-from graphmill.ir.printer import print_function
 from graphmill.keys import Contents, cache_key, version
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
@@ -28,6 +26,7 @@ from graphmill.schedules import noted
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
     from graphmill.dumping import Recorder
+    from graphmill.ir.graph import Function
 
 
 @record
@@ -67,12 +66,17 @@ def _provide_native() -> None:
 
         return digest_object_code()
 
+    def poll(layout: Mapping[str, int]) -> bytes:
+        from graphmill.codegen.cpu.callpath import poll_object_code
+
+        return poll_object_code(layout)
+
     def fingerprint() -> str:
         from graphmill.codegen.cpu.words import fingerprint as of_sources
 
         return f"{of_sources()} {version('llvmlite')}"
 
-    native.provide(pool=pool, call=call, digest=digest, fingerprint=fingerprint)
+    native.provide(pool=pool, call=call, digest=digest, poll=poll, fingerprint=fingerprint)
 
 
 _provide_native()
@@ -81,21 +85,26 @@ _provide_native()
 @no_collections()
 def compile_function(function: Function, options: Options) -> Artifact:
     """The artifact of a traced function, from the disk cache when it is there."""
+    return compiled(function, options, Contents())[0]
+
+
+def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifact, str | None]:
+    """The same, with its key in the cache, if there is one; `of` tells contents."""
     store = disk.default() if knobs.dump() is None else None
     if store is None:
-        return build(function, options)
-    arrays, of = sources(function), Contents()
+        return build(function, options), None
+    arrays = sources(function)
     with Workers(threads.num_threads()) as workers:
         for array in arrays:
             workers.start(partial(of, array))
-    key = cache_key(function, options, target(options), of)
+    key = cache_key(function, options, target(options, function), of)
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, arrays, threads.num_threads(), contents)
+        return complete(found, arrays, threads.num_threads(), contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
-    return artifact
+    return artifact, key
 
 
 def build(function: Function, options: Options, contents: Sequence[str] = ()) -> Artifact:
@@ -144,7 +153,7 @@ def emit(
     """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
 
-    observer, machine = None, target(options)
+    observer, machine = None, target(options, planned)
     if record is not None and record.active:
         told, machine = record, replace(machine, notes=Notes())
 
@@ -173,16 +182,21 @@ def texts(planned: Function, options: Options) -> dict[str, str]:
     def keep(stage: str, kind: str, text: str, seconds: float) -> None:
         found[kind] = text
 
-    generate(planned, target(options), profiled=options.profiled, observer=keep)
+    generate(planned, target(options, planned), profiled=options.profiled, observer=keep)
     return found
 
 
-def target(options: Options) -> Target:
-    """The CPU that the options name, with what was measured on it, or what the user says."""
+def target(options: Options, function: Function | None = None) -> Target:
+    """The CPU that the options name, with what was measured on it, or what the user says.
+
+    The `function` it is for may want to know more than others.
+    """
     from graphmill.schedules import with_own
     from graphmill.targets import target as named
+    from graphmill.targets import with_bypass
 
-    return with_own(named(options.target), options.schedules)
+    machine = with_own(named(options.target), options.schedules)
+    return machine if function is None else with_bypass(machine, function)
 
 
 def _memory_text(planned: Function) -> str:
@@ -202,4 +216,6 @@ def _kernel_text(artifact: Artifact) -> str:
 
 
 def _text(function: Function) -> str:
+    from graphmill.ir.printer import print_function
+
     return print_function(function, locations=True)

@@ -14,19 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill.ir.graph import Function
-from graphmill.ir.literals import digest
-from graphmill.ir.printer import print_function
 from graphmill.runtime import native
 from graphmill.runtime.cache import key_of
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
     from graphmill.driver import Options
+    from graphmill.ir.graph import Function
 
 FORMAT = "2"  # raise it when generated code changes its meaning
 COMPILERS = ("llvmlite", "torch_mlir", "mlir", "numpy")
-LAYERS = ("ir", "passes", "codegen", "graphmill")
+LAYERS = ("ir", "frontend", "passes", "codegen", "runtime", "graphmill")
 _MANY_BYTES = 1 << 16  # from here on the content of a constant is read at memory's speed
 
 
@@ -34,12 +32,14 @@ class Contents:
     """What `content` says of the arrays of one function, looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[np.ndarray[Any, Any], str]] = {}
+        self._known: dict[object, tuple[np.ndarray[Any, Any], str]] = {}
 
     def __call__(self, array: np.ndarray[Any, Any]) -> str:
-        known = self._known.get(id(array))
+        # the same memory, seen in the same way; it is kept, so that no other gets its address
+        place = array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
+        known = self._known.get(place)
         if known is None:
-            known = self._known[id(array)] = array, content(array)
+            known = self._known[place] = array, content(array)
         return known[1]
 
 
@@ -47,16 +47,23 @@ def cache_key(
     function: Function, options: Options, target: Target, contents: Contents | None = None
 ) -> str:
     """The key of a traced function's artifact: IR with constants, options, CPU, compiler."""
+    from graphmill.ir.printer import print_function
+
     text = print_function(function, locations=True, content=contents or content)
-    return key_of(
-        FORMAT, text, options.passes, str(options.profiled), str(astuple(target)), build_id()
-    )
+    return key_of(text, *settings(options, target))
+
+
+def settings(options: Options, target: Target) -> tuple[str, ...]:
+    """What an artifact depends on beside the function: options, CPU, compiler."""
+    return FORMAT, options.passes, str(options.profiled), str(astuple(target)), build_id()
 
 
 def content(array: np.ndarray[Any, Any]) -> str:
     """A text that differs when the elements, dtype or shape of an array do."""
     fast = native.digest() if array.nbytes >= _MANY_BYTES and array.flags.c_contiguous else None
     if fast is None:
+        from graphmill.ir.literals import digest
+
         return digest(array)
     number = fast(array.__array_interface__["data"][0], array.nbytes)
     return f"{array.dtype}{array.shape}:{number:x}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 
 import numpy as np
 
 from graphmill.ir.builder import Builder
-from graphmill.ir.dims import product
+from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Function, Op, Value
 from graphmill.ir.ops import blocked
 from graphmill.ir.ops.base import is_known
@@ -22,6 +23,8 @@ from graphmill.passes.structure import emit_like
 from graphmill.records import record
 
 MOST_TAPS = 128  # of a window: the code for the edges of a line grows with it
+SMALL = 256  # places of an image whose channels are read as they lie, without packing any,
+DEEP = 96  # from so many channels on: the sums still have to be transposed
 WORTH_PACKING = 2048  # places of a result from which weights are packed at run time
 
 
@@ -100,6 +103,14 @@ def _is_product(op: Op) -> bool:
     """Whether a window of one element makes it a matrix product on plain arrays."""
     plain = (1,) * len(op.attrs["strides"])
     return tuple(op.operands[1].shape[2:]) == tuple(op.attrs["strides"]) == plain
+
+
+def _small(channels: DimLike, spatial: Sequence[DimLike]) -> bool:
+    """Whether a product alone is quicker with filters in lanes than with places."""
+    places = product(spatial)
+    if not isinstance(places, int) or not isinstance(channels, int):
+        return False
+    return places <= SMALL and channels >= DEEP
 
 
 def _over_places(op: Op) -> bool:
@@ -182,7 +193,7 @@ class _Blocks:
         if not obstacle and twin is None and not wanted:
             if _lanewise(op, self.line) == 1:
                 obstacle = "depthwise alone"
-            elif _is_product(op):
+            elif _is_product(op) and not _small(x.shape[1], op.result.shape[2:]):
                 obstacle = "a product alone"
         if obstacle:
             count(f"plain convolutions: {obstacle}")

@@ -50,12 +50,13 @@ def op_key(op: Op) -> Hashable | None:
     operands: list[Value] = op.operands
     if definition.name in COMMUTATIVE:
         operands = sorted(operands, key=id)
-    attrs = tuple((name, _frozen(value)) for name, value in sorted(op.attrs.items()))
+    attrs = tuple((name, frozen(value)) for name, value in sorted(op.attrs.items()))
     types = tuple(result.type for result in op.results)
     return (definition.name, tuple(map(id, operands)), attrs, types)
 
 
-def _frozen(value: Any) -> Hashable:
+def frozen(value: Any) -> Hashable:
+    """An attribute's value as a key: equal for values that are."""
     if isinstance(value, np.ndarray):
         if value.nbytes > LARGE:
             return ("array", id(value))
@@ -64,7 +65,7 @@ def _frozen(value: Any) -> Hashable:
             content = hashlib.blake2b(content, digest_size=16).digest()
         return (value.dtype.str, value.shape, content)
     if isinstance(value, list | tuple):
-        return tuple(_frozen(item) for item in value)
+        return tuple(frozen(item) for item in value)
     if isinstance(value, float):
         return ("float", np.float64(value).tobytes())  # -0.0 is not 0.0, NaN is NaN
     return (type(value).__name__, value)

@@ -19,6 +19,7 @@ from graphmill.passes.fusion_graph import (
 )
 from graphmill.passes.fusion_groups import Group, Grouping, Limits
 from graphmill.passes.fusion_updates import absorb_updates
+from graphmill.passes.iterate import iterate_elements
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
@@ -32,7 +33,8 @@ def fuse(function: Function, *, max_ops: int = 64, max_buffers: int = 24) -> Fun
     `loop` fusions yield values of one shape; `reduce` fusions reduce one shape along one set of
     axes and may use the reduced values for further full ones; `contract` fusions are a
     contraction with what computes its operands (`prologue`) and what follows it elementwise;
-    `update` fusions compute a window of an array where it goes. Ops left bare are kernels of
+    `update` fusions compute a window of an array where it goes; `iterate` fusions are a `scan`
+    whose elements do not meet, with what computes their start. Ops left bare are kernels of
     their own. Cheap ops are recomputed in every kernel that needs them rather than stored.
     """
     function = function.clone()
@@ -43,6 +45,7 @@ def fuse(function: Function, *, max_ops: int = 64, max_buffers: int = 24) -> Fun
 
 
 def _fuse_block(block: Block, limits: Limits) -> None:
+    iterate_elements(block)
     for op in block.ops:
         if op.name not in SEALED:
             for region in op.regions:

@@ -19,7 +19,7 @@ def reusable_operand(op: Op) -> Iterator[int]:
         k = written(block).operands[0].index
         if op.operands.count(op.operands[k]) == 1 and writes_in_place(block):
             yield k
-    elif op.name == "fusion" and op.attrs["kind"] == "loop":
+    elif op.name == "fusion" and op.attrs["kind"] in ("loop", "iterate"):
         block = op.regions[0].block
         for k, arg in enumerate(block.args):
             type = arg.tensor
@@ -43,8 +43,18 @@ def _read_in_place(value: Value) -> bool:
             and value not in (user.operands[0], *user.operands[2:])
         )
         or (user.definition.fusion == "elementwise" and _read_in_place(user.result))
+        or (user.name == "scan" and _turned_in_place(user, value))
         for user in value.users
     )
+
+
+def _turned_in_place(scan: Op, value: Value) -> bool:
+    """The same of a scan inside a kernel, which keeps what it carries in registers."""
+    first, body = scan.attrs["carry"], scan.regions[0].block
+    if value in scan.operands[first : first + scan.attrs["xs"]]:
+        return False
+    taken = [arg for arg, v in zip(body.args, scan.operands, strict=True) if v is value]
+    return all(arg.index < first or _read_in_place(arg) for arg in taken)
 
 
 def written(block: Block) -> Op:

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from graphmill.collector import no_collections
 from graphmill.ir.graph import Function, Module
-from graphmill.ir.verifier import verify
 from graphmill.passes.statistics import Statistics, recording
 from graphmill.records import record
 
@@ -19,12 +18,13 @@ Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = (
-    "inline,state,decompose,fold,simplify,layout,simplify,"
+    "inline,state,roll,decompose,fold,simplify,layout,simplify,"
     "absorb,block,groups,cse,dce,attention,recompute,fuse,memory"
 )
 MODULES = (
     "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "groups",
-    "inline", "layout", "memory", "recompute", "simplify", "specialise", "state", "winograd",
+    "inline", "layout", "memory", "recompute", "roll", "simplify", "specialise", "state",
+    "winograd",
 )  # fmt: skip
 
 # passes that leave a function as it is when it has none of these ops: they are not even loaded then
@@ -39,8 +39,6 @@ NEEDS: Mapping[str, frozenset[str]] = {
     "attention": frozenset({"dot_general"}),
     "recompute": frozenset({"slice"}),
 }
-
-WINOGRAD_TILES = (2, 4)  # what the pass takes
 
 
 @record
@@ -180,6 +178,8 @@ def _run(
                 changed = _apply(stage, program)
             seconds = time.perf_counter() - start
             if changed is not program:
+                from graphmill.ir.verifier import verify
+
                 verify(changed)
         except Exception as error:
             error.add_note(f"in pass {stage}, stage {number} of {','.join(map(str, stages))}")

@@ -175,13 +175,17 @@ class _Planner:
                 self.storage[origin(value)] = storage
         self._time(self.function.block)
         for time, op in reversed(self.order):
-            if any(self.storage[r].find() in self.donated for r in op.results if r in self.storage):
+            if any(self._is_bound(self.storage[r]) for r in op.results if r in self.storage):
                 self._reuse(time, op)
         for time, op in self.order:
             self._reuse(time, op)
         self.arena = allocate(self._roots())
         for _, op in self.order:
             self._write(op)
+
+    def _is_bound(self, storage: Storage) -> bool:
+        """Whether a value has a place that what it is made of can be made in, too."""
+        return storage.find() in self.donated or storage.find().turns is not None
 
     def clashing(self) -> list[int]:
         """The results that would be written into donated memory before it has been read."""
@@ -313,17 +317,22 @@ class _Planner:
                 self._start_in_result(op, number, k)
             return
         turning = own.turns is not None and own.turns == other.turns
-        if (other.fixed or own.turns is not None) and not turning:
+        if own.turns is not None and not turning:
+            self._start_in_result(op, number, k)
+            return
+        if other.fixed and not turning:
             return
         own.merged, other.end = other, max(other.end, own.end)
         self.alias[op.results[number]] = k
         count("in place")
 
     def _start_in_result(self, op: Op, number: int, k: int) -> None:
-        """Let an operand be made where the function's result will be, which nobody else uses."""
+        """Let an operand be made where a result of the function or of a turn of a loop will be,
+        which nobody else uses."""
         own = self.storage[op.results[number]].find()
         other = self.storage[op.operands[k]].find()
-        if own.fixed.startswith("out") and not (other.fixed or other.held or other.turns):
+        ours = own.fixed.startswith("out") or own.turns is not None
+        if ours and not (other.fixed or other.held or other.turns):
             other.merged = own
             self.alias[op.results[number]] = k
             count("in place")

@@ -1,8 +1,9 @@
 """Which ops a product evaluates while it packs an operand, so that the result is never stored.
 
-A widening cast that only products read is evaluated by each of them: it costs nothing beside the
-loads. More than that, as the dequantisation `(q.astype(f32) - zero) * scale`, is evaluated for the
-right operand, whose elements are packed once, and reads one array of the operand's size.
+A widening cast that only products (of integers also convolutions) read is evaluated by each of
+them: it costs nothing beside the loads. More than that, as the dequantisation
+`(q.astype(f32) - zero) * scale`, is evaluated for the right operand, whose elements are packed
+once, and reads one array of the operand's size.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ def prologue_ops(block: Block) -> set[Op]:
 
 
 def is_operand_cast(op: Op) -> bool:
-    """Whether this cast widens, losing nothing, and only matrix products read the result."""
+    """Whether this cast widens, losing nothing, and only products read the result.
+
+    Products are those of matrices and, of integers, convolutions.
+    """
     if op.name != "cast" or not op.result.uses:
         return False
-    if any(user.name != "dot_general" for user in op.result.users):
-        return False
     narrow, wide = op.operands[0].tensor.dtype, op.result.tensor.dtype
+    products = ("dot_general",) if wide.is_float else ("dot_general", "conv")
+    if any(user.name not in products for user in op.result.users):
+        return False
     alike = narrow.is_float == wide.is_float and not (narrow.kind == "b" or wide.is_complex)
     return alike and narrow is not wide and holds(wide, narrow)
 

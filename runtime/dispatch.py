@@ -19,6 +19,7 @@ from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.fastcall import FastFunction
+from graphmill.runtime.forks import renewed
 from graphmill.runtime.forms import Call, Form, flat, leaves
 from graphmill.runtime.guards import Watch
 
@@ -55,7 +56,7 @@ class Dispatcher:
         self._compile = compile
         self._make_watch = watch
         self._watch: Watch | None = None
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._building: dict[Hashable, _Build] = {}
         self.forget()
 

@@ -21,6 +21,7 @@ from graphmill.runtime import buffers, native, profiler
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
 from graphmill.runtime.donation import check_donated
+from graphmill.runtime.layout import CONTEXT_WORDS, LAYOUT
 from graphmill.runtime.loader import LoadedObject
 from graphmill.runtime.threads import num_threads
 
@@ -29,7 +30,7 @@ _ARENA = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 _ALIGN = 64  # bytes: a cache line, the widest vector
 _WORD = ctypes.c_int64
 _BYTE = np.dtype(np.uint8)
-_CONTEXT_WORDS = 8
+_FOREVER = 1 << 62
 _ERROR_WORDS = 8
 # NumPy's flags C_CONTIGUOUS and ALIGNED
 _READY = 0x101
@@ -129,9 +130,10 @@ class Executable:
         self.constants = _placed(artifact.constants)
         self.donated = [(i, n) for i, n in enumerate(artifact.donated) if n >= 0]
         self._names = [spec.name for spec in artifact.inputs]
+        self.poll = native.poll() if artifact.loops else 0
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._called = False
-        first = _CONTEXT_WORDS + _ERROR_WORDS
+        first = CONTEXT_WORDS + _ERROR_WORDS
         slots = len(self.inputs) + len(artifact.outputs)
         self._block_words = first + slots + len(self.constants)
         self._positions = range(first, first + slots)
@@ -229,7 +231,8 @@ class Executable:
         """Outputs for these arguments, as a tuple of new arrays and of donated arguments.
 
         Raises TypeError for a wrong number or dtype, ValueError for a wrong shape, `DonationError`,
-        `CheckError` from a checked executable, MemoryError.
+        `CheckError` from a checked executable, MemoryError, and what a signal's handler raises:
+        long loops look for signals.
         """
         arrays = self._arrays(args)
         workers = self.threads or num_threads()
@@ -292,8 +295,10 @@ class Executable:
         base = ctypes.addressof(block)
         block[0] = pool.parallel_for
         block[1] = workers
-        block[3] = base + 8 * _CONTEXT_WORDS
+        block[3] = base + 8 * CONTEXT_WORDS
         block[5] = pool.now
+        block[LAYOUT["COUNTDOWN"]] = 0 if self.poll else _FOREVER
+        block[LAYOUT["POLL"]] = self.poll
         scratch = None
         if plan.arena:
             scratch = buffers.empty((plan.arena + 64,), _BYTE)
@@ -302,7 +307,7 @@ class Executable:
             block[position] = pointer
         for position, array in zip(self._positions, (*arrays, *outputs), strict=True):
             block[position] = address(array)
-        pointers = base + 8 * (_CONTEXT_WORDS + _ERROR_WORDS)
+        pointers = base + 8 * (CONTEXT_WORDS + _ERROR_WORDS)
         recorder = profiler.active()
         if recorder is None:
             unread = (_WORD * (2 * len(self.artifact.kernels)))()
@@ -312,8 +317,11 @@ class Executable:
             with recorder.call(self.artifact, plan.dims) as times:
                 block[4] = times if self.artifact.profiled else 0
                 status = self._entry(base, pointers, ctypes.addressof(dims))
+        raised = block[LAYOUT["STOPPED"] : LAYOUT["STOPPED_TRACEBACK"] + 1]
+        if raised[0]:
+            _raise(*raised)
         if status:
-            raise self._error(status, block[_CONTEXT_WORDS : _CONTEXT_WORDS + _ERROR_WORDS])
+            raise self._error(status, block[CONTEXT_WORDS : CONTEXT_WORDS + _ERROR_WORDS])
 
     def _error(self, status: int, record: Sequence[int]) -> Exception:
         code, location, index, bad_index, bound, bits = record[:6]
@@ -331,7 +339,14 @@ class Executable:
             if isinstance(kernel.flops, str) or isinstance(kernel.bytes, str):
                 return False
             work += kernel.flops + kernel.bytes
-        return bool(self.artifact.kernels) and work < _SMALL_WORK
+        few = bool(self.artifact.kernels) and not self.artifact.loops
+        return few and work < _SMALL_WORK
+
+
+# raises in the caller what a signal's handler has raised in compiled code
+_raise = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
+    ("PyErr_Restore", ctypes.pythonapi)
+)
 
 
 def _bytes(constant: Constant) -> Array:

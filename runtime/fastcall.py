@@ -88,6 +88,8 @@ class Record(Encoder):
             "BOUND_INPUTS": self.words(self._bound_inputs()),
             "FORM": self.form(call.form, always=bool(reads or writes)),
             "VARIABLES": self._variables(),
+            "DONATED": self._donated(),
+            "POLLED": executable.poll,
         }
         self.entry = _words([fields[name] for name in ENTRY])
 
@@ -125,12 +127,14 @@ class Record(Encoder):
 
     def _outputs(self) -> list[int]:
         words: list[int] = []
-        for dtype, codes in self.executable.output_codes:
+        donated = dict(self.executable.donated)
+        for number, (dtype, codes) in enumerate(self.executable.output_codes):
             fields = {
                 "OUT_SIZE": len(OUT) - 1 + 2 * len(codes),
                 "OUT_DESCR": id(dtype),
                 "OUT_ND": len(codes),
                 "OUT_ITEM": dtype.itemsize,
+                "OUT_DONATED": donated.get(number, -1),
             }
             words += [fields[name] for name in OUT[:-1]]
             for code in codes:
@@ -160,6 +164,11 @@ class Record(Encoder):
             for word in (position, int(array.__array_interface__["data"][0]))
         ]
         return [len(pairs) // 2, *pairs]
+
+    def _donated(self) -> int:
+        """The numbers of the arguments that results take over; 0 without any."""
+        numbers = [n for _, n in self.executable.donated]
+        return self.words([len(numbers), *numbers]) if numbers else 0
 
     def _variables(self) -> int:
         """The record of the state that the code reads and assigns; 0 without any."""
@@ -219,7 +228,8 @@ def record_for(executable: Executable, args: Sequence[Any], call: Call) -> Recor
     given = [*args, *[state.value for state in executable.reads]]
     if (
         artifact.profiled
-        or executable.donated  # a call that fails on the way cannot be tried again
+        # a checked call that fails on the way has overwritten them, and cannot be tried again
+        or (executable.donated and artifact.locations)
         or len(given) != len(artifact.inputs)
         or len(artifact.outputs) > LAYOUT["MAX_OUTPUTS"]
         or pointers > LAYOUT["POINTERS"]

@@ -35,6 +35,7 @@ from graphmill.runtime.cpython import (
     list_slots,
     name_loads,
 )
+from graphmill.runtime.forks import renewed
 
 # library code is taken as it is
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtypes", "scipy")) - {
@@ -144,7 +145,7 @@ class Watch:
         # changes whenever there is more or other to look at
         self.version = 0
         self._facts: list[_Fact] = []
-        self._looking = threading.Lock()
+        self._looking = renewed(threading.Lock())
         self.look()
 
     def look(self) -> None:
@@ -269,7 +270,7 @@ class Watch:
         if hasattr(value, "__wrapped__"):
             self._visit(value.__wrapped__)
         self._found.append(_Function(value, tuple(getattr(value, f) for f in FUNCTION_FIELDS)))
-        names = _names(value.__code__)
+        names = names_in(value.__code__)
         for default in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
             self._visit(default)
         for cell in value.__closure__ or ():
@@ -337,7 +338,7 @@ class _Names:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> _Names:
+def names_in(code: types.CodeType) -> _Names:
     """The names in code and in the code inside of it."""
     found: dict[str, dict[str, None]] = {"global": {}, "attribute": {}, "import": {}}
     codes = [code]

@@ -28,6 +28,13 @@ MEMORY = [
     "MEMORY_MAPPED",
     "MEMORY_REUSED",
 ]
+# what compiled code is given; in its loops it counts down to a look for signals, and what a
+# handler has raised is in three words from STOPPED on
+CONTEXT = [
+    "PARALLEL_FOR", "WORKERS", "ARENA", "ERROR", "PROFILE", "NOW", "COUNTDOWN", "POLL", "STOPPED",
+    "STOPPED_VALUE", "STOPPED_TRACEBACK", "TURNS", "SEEN", "LOOKED",
+]  # fmt: skip
+CONTEXT_WORDS = 16
 # one signature of one compiled function
 ENTRY = [
     "ARGS",
@@ -50,6 +57,8 @@ ENTRY = [
     "FORM",
     "VARIABLES",
     "BUILD",
+    "DONATED",
+    "POLLED",
 ]
 # one leaf of the arguments, or a variable's value; ARG_DIMS is the first of ARG_ND triples: a
 # symbol, by how much it is multiplied, what is added (no symbol: the size)
@@ -79,8 +88,8 @@ NODE_KINDS = [
 # a function's variables: numbers of its tables' rows, then lists that hold the values read, lists
 # that take those assigned, (acquire, release, locked) of their locks
 VARIABLES = ["VARIABLE_READS", "VARIABLE_WRITES", "VARIABLE_LOCKS", "VARIABLE_TABLES"]
-# one output; OUT_DIMS is the first of OUT_ND pairs (mode, value)
-OUT = ["OUT_SIZE", "OUT_DESCR", "OUT_ND", "OUT_ITEM", "OUT_DIMS"]
+# one output; the argument that it is or -1; OUT_DIMS is the first of OUT_ND pairs (mode, value)
+OUT = ["OUT_SIZE", "OUT_DESCR", "OUT_ND", "OUT_ITEM", "OUT_DONATED", "OUT_DIMS"]
 # one function: its records, its guards, whether a guard has failed
 STATE = ["STATE_TABLE", "STATE_GUARDS", "STATE_FAILED"]
 DIM_MODES = ["DIM_STATIC", "DIM_SYMBOL", "DIM_PROGRAM"]
@@ -89,7 +98,7 @@ RESULTS = ["RESULT_SINGLE", "RESULT_TUPLE", "RESULT_TREE", "RESULT_CALL"]
 LAYOUT: dict[str, int] = {
     name: position
     for group in (
-        HOST, MEMORY, ENTRY, ARG, KINDS, OUT, STATE, DIM_MODES, RESULTS,
+        HOST, MEMORY, CONTEXT, ENTRY, ARG, KINDS, OUT, STATE, DIM_MODES, RESULTS,
         FORM, NODE, NODE_KINDS, VARIABLES,
     )
     for position, name in enumerate(group)

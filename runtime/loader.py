@@ -18,6 +18,7 @@ from typing import Any
 
 from graphmill.codegen.artifact import ArtifactError
 from graphmill.runtime.elf import X86_64, Linked, Object
+from graphmill.runtime.forks import renewed
 
 # What code generation may leave to the system: memory functions, and libm for what it has not
 # vectorised itself (each also as float).
@@ -33,7 +34,7 @@ LIBM = tuple(name + suffix for name in _LIBM for suffix in ("", "f"))
 # the linker's own name for the table of a position-independent object's outside addresses
 ALLOWED = frozenset((*LIBC, *LIBM, "_GLOBAL_OFFSET_TABLE_"))
 
-_lock = threading.Lock()
+_lock = renewed(threading.Lock())
 _numbers = itertools.count()
 
 
@@ -130,12 +131,3 @@ def _jit() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
-
-
-def _after_fork() -> None:
-    # only the forking thread lives on; the lock may have been held by another
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -35,6 +35,8 @@ _lock = threading.RLock()
 _pool_code: Callable[[], bytes] | None = None
 _call_code: Callable[[Mapping[str, int]], bytes] | None = None
 _digest_code: Callable[[], bytes] | None = None
+_poll_code: Callable[[Mapping[str, int]], bytes] | None = None
+_poll: LoadedObject | None = None
 _digest: Digest | None = None
 _fingerprint: Callable[[], str] | None = None
 _pool: Pool | None = None
@@ -52,17 +54,20 @@ def provide(
     pool: Callable[[], bytes] | None = None,
     call: Callable[[Mapping[str, int]], bytes] | None = None,
     digest: Callable[[], bytes] | None = None,
+    poll: Callable[[Mapping[str, int]], bytes] | None = None,
     fingerprint: Callable[[], str] | None = None,
 ) -> None:
-    """Say where object code comes from: `pool()`, `call(layout)` for the call path, `digest()`.
+    """Say where object code comes from: `pool()`, `call(layout)` for the call path, `digest()`,
+    `poll(layout)`.
 
     With `fingerprint()`, a text that changes whenever the code would, it is kept in the compile
     cache.
     """
-    global _pool_code, _call_code, _digest_code, _fingerprint
+    global _pool_code, _call_code, _digest_code, _poll_code, _fingerprint
     _pool_code = pool or _pool_code
     _call_code = call or _call_code
     _digest_code = digest or _digest_code
+    _poll_code = poll or _poll_code
     _fingerprint = fingerprint or _fingerprint
 
 
@@ -241,6 +246,23 @@ def _publish_digest() -> None:
         _call.set_host("HOST_DIGEST", _digest.address)
 
 
+def poll() -> int:
+    """Address of what long loops call to look for signals, loaded on first use; 0 without code."""
+    global _poll
+    with _lock:
+        if _poll is None and _poll_code is not None and sys.implementation.name == "cpython":
+            build = _poll_code
+            symbols = ("gm_poll", "gm_poll_thread")
+            _poll = LoadedObject(_code("poll", lambda: build(LAYOUT)), symbols, system=True)
+            _name_main_thread()
+        return _poll.addresses["gm_poll"] if _poll is not None else 0
+
+
+def _name_main_thread() -> None:
+    if _poll is not None:
+        _words(_poll.addresses["gm_poll_thread"], 1)[0] = threading.main_thread().ident or 0
+
+
 def loaded_call_path() -> CallPath | None:
     """The call path if it is loaded already."""
     return _call
@@ -250,6 +272,9 @@ def _after_fork() -> None:
     # only the forking thread lives on; the lock may have been held by another
     global _lock
     _lock = threading.RLock()
+    # a child's main thread is the one that forked
+    if _poll is not None:
+        _words(_poll.addresses["gm_poll_thread"], 1)[0] = threading.get_ident()
 
 
 os.register_at_fork(after_in_child=_after_fork)

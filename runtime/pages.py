@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from graphmill.runtime import knobs
+from graphmill.runtime.forks import renewed
 from graphmill.runtime.layout import LAYOUT
 
 PAGE = mmap.PAGESIZE
@@ -47,7 +48,7 @@ _UFFDIO_UNREGISTER = _request(2, _API, 1, 16)
 _UFFDIO_WRITEPROTECT = _request(3, _API, 6, 24)
 PAGEMAP_SCAN = _request(3, ord("f"), 16, 96)
 
-_lock = threading.Lock()
+_lock = renewed(threading.Lock())
 _tracker: Tracker | None = None
 _refused = False
 
@@ -213,12 +214,3 @@ def _possible() -> bool:
     except (OSError, ValueError):
         return False
     return release >= (6, 7) and "\nSeccomp:\t0\n" in status
-
-
-def _after_fork() -> None:
-    # only the forking thread lives on; the lock may have been held by another
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)

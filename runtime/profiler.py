@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from graphmill.codegen.artifact import Artifact
 from graphmill.runtime.dims import evaluate
+from graphmill.runtime.forks import renewed
 
 
 class Interval(NamedTuple):
@@ -57,7 +58,7 @@ class Profile:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = None if path is None else os.fspath(path)
         self.intervals: list[Interval] = []
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
 
     def __enter__(self) -> Profile:
         global _active

@@ -9,6 +9,7 @@ from typing import Any
 from graphmill.codegen.artifact import Artifact
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.executable import Executable, State
+from graphmill.runtime.forks import renewed
 
 
 class StatefulExecutable(Executable):
@@ -25,7 +26,7 @@ class StatefulExecutable(Executable):
         super().__init__(artifact, threads=threads)
         self.reads, self.writes = tuple(reads), tuple(writes)
         every = {id(v): v for v in (*reads, *writes)}
-        self.locks = [every[key].lock for key in sorted(every)]  # one order: no deadlock
+        self.locks = [renewed(every[key].lock) for key in sorted(every)]  # one order: no deadlock
 
     def accepts(self, args: Sequence[Any]) -> bool:
         """Whether `run` would take these arguments."""

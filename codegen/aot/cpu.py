@@ -2,15 +2,19 @@
 
 x86-64 asks CPUID and XGETBV, as the Intel manual describes (volume 1, 14.3): a feature of wide
 registers counts only where the system saves them. aarch64 asks the kernel's hardware words.
+Linux lets a process use AMX's tiles when it has asked for them, so the check asks.
 """
 
 from __future__ import annotations
 
-from graphmill.codegen.aot.elf import ALLOC, EXECUTE, Section
+from graphmill.codegen.aot.elf import ALLOC, EXECUTE, Elf, Section
+from graphmill.codegen.artifact import Artifact
+from graphmill.codegen.cpu.contract.amx import PREFIX as AMX_PREFIX
+from graphmill.codegen.cpu.permission import ARCH_REQ_XCOMP_PERM, SYS_ARCH_PRCTL, XTILEDATA
 from graphmill.codegen.cpu.target import Target
 
 _EAX, _EBX, _ECX, _EDX = range(4)
-_YMM, _ZMM = 0x06, 0xE6
+_YMM, _ZMM, _TILES = 0x06, 0xE6, 0x60000
 
 # LLVM feature: (leaf, subleaf, register, bit, state that the system must save). What LLVM selects
 # only when told to (AES, SHA, ADX, …) is left out: generated code never does.
@@ -41,6 +45,9 @@ _X86: dict[str, tuple[int, int, int, int, int]] = {
     "avx512bitalg": (7, 0, _ECX, 12, _ZMM),
     "avx512vpopcntdq": (7, 0, _ECX, 14, _ZMM),
     "avx512fp16": (7, 0, _EDX, 23, _ZMM),
+    "amx-bf16": (7, 0, _EDX, 22, _TILES),
+    "amx-tile": (7, 0, _EDX, 24, _TILES),
+    "amx-int8": (7, 0, _EDX, 25, _TILES),
     "avxvnni": (7, 1, _EAX, 4, _YMM),
     "avx512bf16": (7, 1, _EAX, 5, _ZMM),
     "avxifma": (7, 1, _EAX, 23, _YMM),
@@ -96,6 +103,12 @@ def features(target: Target) -> list[str]:
     return [name for name in table if name in enabled]
 
 
+def uses_tiles(artifact: Artifact) -> bool:
+    """Whether the code has AMX instructions."""
+    images = (artifact.object, *artifact.parts)
+    return any(name.startswith(AMX_PREFIX) for i in images for name, *_ in Elf(i).symbols())
+
+
 def machine_code(target: Target) -> list[Section]:
     """The section with `gm_cpuid` and `gm_xgetbv`; none where the check needs no such code."""
     if architecture(target) != "x86_64":
@@ -117,7 +130,9 @@ def words(target: Target) -> str:
 
 
 def _x86_words(names: list[str]) -> str:
-    lines = ["from cpu import gm_cpuid, gm_xgetbv", "def gm_missing():", "    r = stack(4)"]
+    tiles = "amx-tile" in names
+    lines = ["from libc import syscall"] if tiles else []
+    lines += ["from cpu import gm_cpuid, gm_xgetbv", "def gm_missing():", "    r = stack(4)"]
     lines += ["    state = 0", "    gm_cpuid(1, 0, r)"]
     lines += ["    if (r[2] >> 27) & 1:", "        state = gm_xgetbv()"]
     for leaf, subleaf in sorted({_X86[name][:2] for name in names}):
@@ -129,4 +144,7 @@ def _x86_words(names: list[str]) -> str:
                 _, _, register, bit, state = _X86[name]
                 has = f"known and (r[{register}] >> {bit}) & 1 and state & {state} == {state}"
                 lines += [f"    if not ({has}):", f"        return {name!r}"]
+    if tiles:
+        ask = f"syscall({SYS_ARCH_PRCTL}, {ARCH_REQ_XCOMP_PERM}, {XTILEDATA})"
+        lines += [f"    if {ask}:", "        return 'amx-tile: the system does not permit it'"]
     return "\n".join([*lines, "    return 0", ""])

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from graphmill.codegen.aot import companions, link, weights, wrapper
+from graphmill.codegen.aot.cpu import uses_tiles
 from graphmill.codegen.aot.files import mapped
 from graphmill.codegen.aot.header import header
 from graphmill.codegen.aot.names import identifier
@@ -102,7 +103,7 @@ def build_library(
         path=path,
         library=library,
         signatures=tuple(map(signature, artifacts, symbols)),
-        target=target,
+        target=target if any(map(uses_tiles, artifacts)) else target.without_tiles(),
         version=version,
         blob=blob,
         side=None if embed_weights or not blob.size else side,

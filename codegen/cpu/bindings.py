@@ -24,11 +24,11 @@ Signatures = Mapping[str, tuple[Any, Sequence[Any]]]
 
 TESTED = ("0.50.",)  # of llvmlite: that its functions are as below has been tested
 _TEXT = POINTER(c_char_p)
+_INITIALISE: Signatures = dict.fromkeys(
+    [f"InitializeAll{what}" for what in ("TargetInfos", "Targets", "TargetMCs", "AsmPrinters")],
+    (None, ()),
+)
 _LLVM: Signatures = {
-    "InitializeAllTargetInfos": (None, ()),
-    "InitializeAllTargets": (None, ()),
-    "InitializeAllTargetMCs": (None, ()),
-    "InitializeAllAsmPrinters": (None, ()),
     "GetProcessTriple": (None, (_TEXT,)),
     "GetHostCPUName": (None, (_TEXT,)),
     "GetHostCPUFeatures": (c_int, (_TEXT,)),
@@ -88,22 +88,19 @@ def llvm() -> Any:
         raise ImportError("no LLVM found: pip install llvmlite")
     names = {"darwin": "libllvmlite.dylib", "win32": "llvmlite.dll"}
     version = re.search(r"'(\d[\d.]*)", (folder / "_version.py").read_text())
-    functions: SimpleNamespace
     if version is not None and version[1].startswith(TESTED):
-        path = folder / "binding" / names.get(sys.platform, "libllvmlite.so")
-        functions = _bound(ctypes.CDLL(str(path)), "LLVMPY_", _LLVM)
-    else:
-        functions = _declared()
-    for name in list(_LLVM)[:4]:
-        getattr(functions, name)()
-    return functions
+        path = str(folder / "binding" / names.get(sys.platform, "libllvmlite.so"))
+        functions = _bound(ctypes.CDLL(path), "LLVMPY_", _LLVM)
+        # holding the interpreter lock: threads that come at the same time take turns
+        for initialise in vars(_bound(ctypes.PyDLL(path), "LLVMPY_", _INITIALISE)).values():
+            initialise()
+        return functions
+    import llvmlite.binding as python_side
 
-
-def _declared() -> SimpleNamespace:
-    """The functions as llvmlite declares them, less the lock that it puts around all of them."""
-    import llvmlite.binding
-
-    library = llvmlite.binding.ffi.lib
+    python_side.initialize_all_targets()
+    python_side.initialize_all_asmprinters()
+    # less the lock that llvmlite puts around all of them
+    library = python_side.ffi.lib
     return SimpleNamespace(**{name: getattr(library, f"LLVMPY_{name}")._cfn for name in _LLVM})
 
 

@@ -26,7 +26,7 @@ from graphmill.codegen.cpu.convolve.winograd import WinogradLoops, emit_filters
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, fastest, packing
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Host
-from graphmill.codegen.cpu.index import Index, Indices
+from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import Storage
 from graphmill.codegen.cpu.loops import emit_loop
 from graphmill.codegen.cpu.lowering import structure
@@ -108,15 +108,25 @@ def spec_of(root: Op, op: Op) -> BlockedSpec:
     assert isinstance(block, int)
     lanes = lanewise(attrs["channels"], attrs["filters"], attrs["groups"], block)
     each = 1 if lanes else attrs["groups"]
-    dtype = x.dtype
+    dtype, window, strides, low = x.dtype, w.shape[2:-2], attrs["strides"], attrs["low"]
+    sizes, out_sizes = _two(x.shape[2 : rank + 2], 1), _two(root.result.shape[2 : rank + 2], 1)
+    if sizes == out_sizes and set(window) | set(strides) == {1} and not any(low):
+        sizes = out_sizes = _merged(*sizes)
     return BlockedSpec(
         dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
-        attrs["filters"] // each, each, given, block, attrs["block"],
-        _two(x.shape[2 : rank + 2], 1), _two(root.result.shape[2 : rank + 2], 1),
-        _two(w.shape[2:-2], 1),
-        _two(attrs["strides"], 1), _two(attrs["low"], 0), _two(attrs["dilation"], 1),
+        attrs["filters"] // each, each, given, block, attrs["block"], sizes, out_sizes,
+        _two(window, 1), _two(strides, 1), _two(low, 0), _two(attrs["dilation"], 1),
         lanes, rank == 1, is_plain(x, w) and given > 1,
     )  # fmt: skip
+
+
+def _merged(lines: int, width: int) -> tuple[int, int]:
+    """Short lines of a product, which would leave tiles small, as fewer long ones."""
+    if width >= _SHORT:
+        return lines, width
+    whole = (n for n in range(1, lines + 1) if not lines % n and n * width <= _LONG)
+    together = max(whole, default=1)
+    return lines // together, width * together
 
 
 def _in_registers(spec: BlockedSpec, host: Host, w: Value) -> BlockedSpec:
@@ -169,6 +179,9 @@ def _read_as(host: Host, value: Value, to: DType) -> Val:
     return base
 
 
+_SHORT, _LONG = 14, 64  # places of a line
+
+
 def _two(sizes: tuple[DimLike, ...], lead: int) -> tuple[int, int]:
     """Two axes from one or two."""
     first, last = (lead, *sizes)[-2:]
@@ -191,6 +204,23 @@ class _BlockedEpilogue(FusedEpilogue):
         assert isinstance(place, BlockedPlace)
         plain = self.spec.block == 1
         at = Index(place.col, 1 if plain else 0)
-        spatial = (at,) if self.spec.flat else (Index(place.line), at)
+        spatial = self._unmerged(kernel.code, place, at)
         lane = () if plain else (Index(place.lane, 1),)
         return (Index(place.batch), Index(place.row), *spatial, *lane)
+
+    def _unmerged(self, code: Code, place: BlockedPlace, at: Index) -> Indices:
+        """Where a place is in the spatial axes of the result."""
+        if self.spec.flat:
+            return (at,)
+        _, width = _two(self.root.result.shape[2:4], 1)
+        merged = self.spec.out_sizes[1]
+        if merged == width:
+            return Index(place.line), at
+        lanes = place.lanes if at.step else 0
+        first = code.mul(place.line, merged // width)
+        line, column = unravel(
+            code, lanes_of(code, at, lanes), [0, code.splat(code.i64(width), lanes)]
+        )
+        if not lanes:
+            return Index(code.add(first, line)), Index(column)
+        return Index(code.add(code.splat(first, lanes), line), None), Index(column, None)

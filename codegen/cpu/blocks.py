@@ -53,7 +53,7 @@ def emitter_of(op: Op) -> Emitter:
 def _fusion(host: Host, op: Op) -> None:
     kinds: dict[str, Emitter] = {
         "loop": _loop, "reduce": _reduce, "contract": _contract, "attention": _attention,
-        "update": _update,
+        "update": _update, "iterate": _iterate,
     }  # fmt: skip
     kinds[op.attrs["kind"]](host, op)
 
@@ -64,14 +64,21 @@ def _update(host: Host, op: Op) -> None:
     emit(host, op)
 
 
+def _iterate(host: Host, op: Op) -> None:
+    from graphmill.codegen.cpu.iterated import emit_iterated
+
+    emit_iterated(host, op)
+
+
 def _loop(host: Host, op: Op) -> None:
     outputs = host.place(op)
-    block = collapse(body_of(op), op.results[0].shape)
+    block, twins = tiles.apart(collapse(body_of(op), op.results[0].shape))
     kernel = host.kernel(label(op), choices_of(host, op, block))
     sources = {
         arg: host.source(kernel, arg, host.buffers[operand])
-        for arg, operand in zip(block.args, op.operands, strict=True)
+        for arg, operand in zip(block.args, op.operands, strict=False)
     }
+    sources |= {twin: sources[arg] for twin, arg in twins.items()}
     targets = [
         host.source(kernel, value, buffer)
         for value, buffer in zip(block.yielded, outputs, strict=True)

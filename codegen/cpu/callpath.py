@@ -30,6 +30,12 @@ def digest_object_code() -> bytes:
     return to_object(text, effort=2)
 
 
+def poll_object_code(layout: Mapping[str, int]) -> bytes:
+    """Relocatable object of `poll.words` for the machine here."""
+    text = Path(__file__).with_name("poll.words").read_text(encoding="utf-8")
+    return to_object(text, constants=layout, effort=0)
+
+
 def object_code(layout: Mapping[str, int]) -> bytes:
     """Relocatable object of the call path for the machine here."""
     # LLVM's fast code generation costs a call 40 ns and saves the first one 70 ms

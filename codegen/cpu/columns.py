@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphmill.codegen.cpu import memory
+from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Val
@@ -35,6 +36,8 @@ def emit_columns(
 ) -> Launch:
     """Write the kernel; work items are a few columns each, and a thread's are done together."""
     columns = Columns(kernel, plan, Elements(kernel, sources), outputs)
+    bypass = bypassing(kernel, [outputs[i] for i in plan.full_yields])
+    columns.elements.bypass = bypass
     blocks, code = blocks_of(plan.shape[-1], UNIT), kernel.code
     count, zero = kernel.dim(blocks), code.i64(0)
     first = code.binary("arith.divui", kernel.begin, count)
@@ -48,6 +51,7 @@ def emit_columns(
         with code.loop(low, end, columns.width) as start, columns.elements.scope():
             stop = code.binary("arith.minsi", code.add(start.i, columns.width), end)
             columns.emit(outer.i, start.i, stop)
+    fence(kernel, bypass)
     length = product(plan.shape[i] for i in plan.reduced)
     work = (length if isinstance(length, int) else 1024) * UNIT
     cost = grain(work * flops_per_element(plan.block.ops))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -98,7 +99,7 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     )
     captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
     _launch(host, gemm, a, b, output, (batch, m, n, k), captured)
-    host.kernels.append(info(op, kernel.name, True))
+    host.kernels.append(replace(info(op, kernel.name, True), schedule=gemm.how))
 
 
 def read_by(value: Value) -> Value:
@@ -216,10 +217,16 @@ def _packed_type(value: Value, other: DType, batch: DimLike) -> DType | None:
     """
     if value.op is None or value.op.name != "constant" or batch != 1:
         return None
-    array: np.ndarray[Any, Any] = value.op.attrs["value"]
-    if array.size < PACKED_FROM:
+    if value.op.attrs["value"].size < PACKED_FROM:
         return None
-    if other.bits == 8 and array.dtype.kind in "iu":
+    return narrowed(value, other)
+
+
+def narrowed(value: Value, other: DType) -> DType:
+    """The dtype of a constant, or of bytes where its integers are such and meet bytes."""
+    assert value.op is not None, "a constant"
+    array: np.ndarray[Any, Any] = value.op.attrs["value"]
+    if other.bits == 8 and array.dtype.kind in "iu" and array.size:
         low, high = int(array.min()), int(array.max())
         for narrow in (i8, u8):
             if np.iinfo(narrow.numpy).min <= low and high <= np.iinfo(narrow.numpy).max:

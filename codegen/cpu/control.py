@@ -150,7 +150,8 @@ def _while(host: Host, op: Op) -> None:
         _bind(host, test, [*carry.current(loop.carried, "test"), *captured])
         emit_block(host, test)
         flag = code.load(host.buffers[test.yielded[0]].pointer, "i8", 1)
-        code.test(loop, code.compare("arith.cmpi", "ne", flag, code.const(0, "i8")))
+        wanted = code.compare("arith.cmpi", "ne", flag, code.const(0, "i8"))
+        code.test(loop, code.binary("arith.andi", wanted, host.turn()))
         _bind(host, body, [*carry.current(loop.carried, "body"), *captured])
         carry.redirect(loop.carried, "body")
         emit_block(host, body)
@@ -180,7 +181,8 @@ def _scan(host: Host, op: Op) -> None:
             for buffer, value in zip(stacked, op.results[count:], strict=True)
         ]
         _redirect(host, body.yielded[count:], ys)
-        emit_block(host, body)
+        with code.when(host.turn()):
+            emit_block(host, body)
         loop.next = carry.turned(loop.carried)
     carry.end(loop.results)
 

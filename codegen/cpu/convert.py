@@ -65,7 +65,7 @@ def _from_float(code: Code, value: Val, dst: DType) -> Val:
 def _float_to_int(code: Code, value: Val, dst: DType) -> Val:
     """Truncate and saturate; NaN gives 0."""
     sign = "s" if dst.kind == "i" else "u"
-    if dst.bits < 64 and value.lanes:
+    if value.lanes:
         return _clamped_to_int(code, value, dst, sign)
     kind = vector(f"i{dst.bits}", value.lanes)
     suffix = f"{_mangled(kind)}.{_mangled(value.type)}"
@@ -78,21 +78,22 @@ def _float_to_int(code: Code, value: Val, dst: DType) -> Val:
 def _clamped_to_int(code: Code, value: Val, dst: DType, sign: str) -> Val:
     """The same on vectors, for which LLVM would take the intrinsic apart lane by lane."""
     limits = np.iinfo(dst.numpy)
-    exact = value.element == "f64" or dst.bits < 32
+    exact = dst.bits < {"f32": 32, "f64": 64}[value.element]
     last = float(limits.max)
-    if not exact:  # neither 2^31 - 1 nor 2^32 - 1 is an f32
-        last = float(np.nextafter(np.float32(limits.max + 1), np.float32(0)))
+    if not exact:  # 2^n - 1 is none, for as many bits or more
+        kind = np.float32 if value.element == "f32" else np.float64
+        last = float(np.nextafter(kind(limits.max + 1), kind(0)))
     low, high = (code.const(x, value.type) for x in (float(limits.min), last))
     inside = code.select(code.compare("arith.cmpf", "ogt", value, low), value, low)
     inside = code.select(code.compare("arith.cmpf", "olt", inside, high), inside, high)
-    wide = "u" if (sign, dst.bits) == ("u", 32) else "s"
-    result = code.convert(f"arith.fpto{wide}i", inside, "i32")
+    wide = sign if dst.bits >= 32 else "s"
+    result = code.convert(f"arith.fpto{wide}i", inside, f"i{max(dst.bits, 32)}")
     if not exact:
         over = code.compare("arith.cmpf", "oge", value, code.const(limits.max + 1.0, value.type))
         result = code.select(over, code.const(int(limits.max), result.type), result)
     nan = code.compare("arith.cmpf", "uno", value, value)
     result = code.select(nan, code.const(0, result.type), result)
-    return result if dst.bits == 32 else code.convert("arith.trunci", result, f"i{dst.bits}")
+    return result if dst.bits >= 32 else code.convert("arith.trunci", result, f"i{dst.bits}")
 
 
 def _mangled(kind: str) -> str:

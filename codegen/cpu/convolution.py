@@ -12,6 +12,8 @@ from graphmill.codegen.cpu.contraction import (
     Info,
     accumulator,
     copied,
+    narrowed,
+    read_by,
     run_phases,
 )
 from graphmill.codegen.cpu.convolve.conv import ConvSpec, conv_sizes, emit_conv
@@ -21,7 +23,9 @@ from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import contiguous
 from graphmill.codegen.cpu.lowering import structure
+from graphmill.codegen.recipes import recipe_of
 from graphmill.ir.dims import DimLike
+from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Block, Op, Value
 
 
@@ -30,16 +34,21 @@ def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -
     (output,) = host.place(op)
     root = next(o for o in block.ops if o.name == "conv")
     operands = dict(zip(block.args, op.operands, strict=True))
-    x, w = (operands[v] for v in root.operands)
-    spec = _spec(host, root, x, op.result)
+    x, w = (operands[read_by(v)] for v in root.operands)
+    constant = w.op is not None and w.op.name == "constant"
+    w_type = narrowed(w, x.tensor.dtype) if constant else w.tensor.dtype
+    spec = _spec(host, root, x, w_type, op.result)
     kernel = host.kernel(label)
     work = _ConvEpilogue(host, kernel.name, block, root, spec.acc, operands)
     conv = host.once(
         ("conv", spec, structure(block), work.strided),
         lambda: emit_conv(host.unit, kernel.name, spec, host.target, work.epilogue()),
     )
-    weights = host.buffers[w].pointer
-    if host.buffers[w].strides is not None:
+    if w_type is not w.tensor.dtype:
+        weights, _ = host.constant_buffer(recipe_of(w).then((), w.shape, w_type.numpy))
+    elif host.buffers[w].strides is None:
+        weights = host.buffers[w].pointer
+    else:
         weights = copied(host, w, range(len(w.shape)))
     _launch(host, conv, spec, (x, weights, output), root, work.captured())
     schedule = plain_schedule(spec, host.target)
@@ -61,7 +70,7 @@ class _ConvEpilogue(FusedEpilogue):
         return (*first, *(Index(v, step) for v in unravel(code, flat, splats)))
 
 
-def _spec(host: Host, root: Op, x: Value, result: Value) -> ConvSpec:
+def _spec(host: Host, root: Op, x: Value, weights: DType, result: Value) -> ConvSpec:
     def known(dims: tuple[DimLike, ...]) -> tuple[int | None, ...]:
         return tuple(dim if isinstance(dim, int) else None for dim in dims)
 
@@ -70,7 +79,8 @@ def _spec(host: Host, root: Op, x: Value, result: Value) -> ConvSpec:
     assert isinstance(filters, int) and isinstance(channels, int), "checked by support.py"
     plain = host.buffers[x].strides is None
     return ConvSpec(
-        dtype, dtype, accumulator(dtype), result.tensor.dtype, channels, filters, attrs["groups"],
+        x.tensor.dtype, weights, accumulator(dtype), result.tensor.dtype,
+        channels, filters, attrs["groups"],
         known(x.shape[2:]), known(root.result.shape[2:]),
         tuple(size for size in w.shape[2:] if isinstance(size, int)),
         tuple(attrs["strides"]), tuple(attrs["low"]), tuple(attrs["dilation"]),

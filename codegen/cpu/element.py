@@ -46,16 +46,22 @@ def fixed(value: Elem) -> Override:
 
 
 class Elements:
-    """The values of one fused region. `tail` masks the lanes beyond the end of the row."""
+    """The values of one fused region. `tail` masks the lanes beyond the end of the row.
 
-    def __init__(self, kernel: Kernel, sources: dict[Value, Source]) -> None:
+    Stores to the arrays in `bypass` go past the caches where its flag holds. `ahead` says how many
+    bytes behind what is loaded from an array the next is wanted, if that is known.
+    """
+
+    def __init__(self, kernel: Kernel, sources: dict[Value, Source], lanes: int = 0) -> None:
         self.kernel = kernel
         self.code: Code = kernel.code
         self.sources = sources
         self.overrides: dict[Value, Override] = {}
         self.parts: Mapping[Op, int] = {}  # the part of a concat or pad that the loop is in
-        self.lanes = kernel.lanes
+        self.lanes = lanes or kernel.lanes
         self.tail: Val | None = None
+        self.bypass: Mapping[Source, Val] = {}
+        self.ahead: Callable[[Source], Val | None] = lambda source: None
         self._memo: list[Memo] = [{}]
         self._origins: dict[Elem, Op] = {}  # for dumps: which op a register holds
 
@@ -133,16 +139,19 @@ class Elements:
         mask = self._mask(guard)
         if step is None:
             return memory.gather(code, source.pointer, offset, source.dtype, mask=mask)
+        ahead = self.ahead(source) if step == 1 and mask is None else None
+        if ahead is not None:
+            code.prefetch(code.at(source.pointer, offset, memory_type(source.dtype)), ahead)
         return memory.load_strided(
             code, source.pointer, offset, step, source.dtype, self.lanes, mask=mask
         )
 
-    def store(self, source: Source, index: Indices, value: Elem, *, stream: bool = False) -> None:
-        """Store lanes (or a scalar) at `index`; `stream` bypasses the caches (aligned)."""
+    def store(self, source: Source, index: Indices, value: Elem) -> None:
+        """Store lanes (or a scalar) at `index`."""
         with self.code.located(self._origins.get(value)):
-            self._store(source, index, value, stream)
+            self._store(source, index, value)
 
-    def _store(self, source: Source, index: Indices, value: Elem, stream: bool) -> None:
+    def _store(self, source: Source, index: Indices, value: Elem) -> None:
         code = self.code
         offset, step = self._offset(source, index)
         if is_uniform(index):
@@ -151,11 +160,13 @@ class Elements:
         value, mask = splat(code, value, self.lanes), self._mask(None)
         if step is None:
             memory.scatter_store(code, value, source.pointer, offset, source.dtype, mask=mask)
-        elif stream and step == 1 and mask is None:
-            align = self.lanes * source.dtype.itemsize
-            memory.store(
-                code, value, source.pointer, offset, source.dtype, nontemporal=True, align=align
-            )
+        elif source in self.bypass and step == 1 and mask is None:
+            align = min(self.lanes * source.dtype.itemsize, self.kernel.target.vector_bits // 8)
+            base, dtype = source.pointer, source.dtype
+            with code.when(self.bypass[source]):
+                memory.store(code, value, base, offset, dtype, nontemporal=True, align=align)
+            with code.otherwise():
+                memory.store(code, value, base, offset, dtype)
         else:
             memory.store_strided(code, value, source.pointer, offset, step, source.dtype, mask=mask)
 

@@ -299,16 +299,17 @@ class Code:
             f"{value.type}, !llvm.ptr"
         )
 
-    def prefetch(self, address: Val, ahead: Val) -> None:
-        """Ask for the cache line `ahead` bytes behind `address`; it may lie outside any array."""
-        place = self.op(
-            f"llvm.getelementptr {address}[{ahead}] : (!llvm.ptr, i64) -> !llvm.ptr, i8",
-            "!llvm.ptr",
-        )
-        self.line(
-            f'"llvm.intr.prefetch"({place}) <{{rw = 0 : i32, hint = 3 : i32, cache = 1 : i32}}> : '
-            "(!llvm.ptr) -> ()"
-        )
+    def prefetch(
+        self, address: Val, ahead: Val | None = None, *, write: bool = False, near: bool = True
+    ) -> None:
+        """Ask for the cache line `ahead` bytes behind `address`; it may lie outside any array.
+
+        `near` the first level, else the second.
+        """
+        if ahead is not None:
+            address = self.at(address, ahead, "i8")
+        hint = f"rw = {int(write)} : i32, hint = {3 if near else 2} : i32, cache = 1 : i32"
+        self.line(f'"llvm.intr.prefetch"({address}) <{{{hint}}}> : (!llvm.ptr) -> ()')
 
     def alloca(self, element: str, count: int, align: int = 64) -> Val:
         """Stack memory for `count` elements, allocated once at the function's start."""

@@ -6,7 +6,7 @@ emits the ops of its element type; Python numbers become hoisted constants.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.codegen.cpu.target import Target
@@ -221,6 +221,13 @@ def fma(a: Num, b: Num | float, c: Num | float) -> Num:
     kind = a.val.type
     text = f"llvm.intr.fmuladd({a.val}, {b.val}, {c.val}) : ({kind}, {kind}, {kind}) -> {kind}"
     return Num(a.scope, a.scope.code.op(text, kind))
+
+
+def corrected(result: Num, wrong: Num, slow: Callable[[], Num]) -> Num:
+    """`result`, but `slow()` where `wrong` holds: behind a branch, taken if it does in any lane."""
+    with result.scope.code.choose(wrong.any().val, [result.val]) as this:
+        this.next = [where(wrong, slow(), result).val]
+    return Num(result.scope, this.results[0])
 
 
 def scale_by_power(x: Num, k: Num) -> Num | None:

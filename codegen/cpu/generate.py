@@ -189,6 +189,7 @@ def _artifact(
         profiled=host.profiled,
         constants=constants,
         donated=tuple(function.attrs.get("donated", ())),
+        loops=host.loops,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,7 +34,8 @@ T = TypeVar("T")
 # writes into the given code, with a function for dims: bytes once, bytes for each worker
 Need = Callable[[Code, Callable[[DimLike], Val]], tuple[Val, Val]]
 
-PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW = range(6)  # slots of the context
+# slots of the context
+PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW, COUNTDOWN, POLL, STOPPED = range(9)
 
 
 class CodegenError(RuntimeError):
@@ -53,6 +54,7 @@ class Buffer:
     pointer: Val
     storage: Storage
     strides: tuple[Hashable, ...] | None = None  # keys of run-time strides; None: contiguous
+    final: bool = False  # a result of the function that nothing in it reads
 
 
 class Buffers(dict[Value, Buffer]):
@@ -80,6 +82,7 @@ class Host:
     code: Code
     profiled: bool = False
     checked: bool = False
+    loops: bool = False  # whether `turn` is used
     buffers: Buffers = field(init=False)
     constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
@@ -168,6 +171,8 @@ class Host:
         placed = []
         for result, where in zip(op.results, plan, strict=True):
             buffer = self.redirected.get(result) or self._buffer(op, where)
+            if where.startswith("out:") and all(user.name == "return" for user in result.users):
+                buffer = replace(buffer, final=True)
             self.buffers[result] = buffer
             placed.append(buffer)
         return placed
@@ -302,7 +307,8 @@ class Host:
         if buffer.strides is not None:
             strides = tuple(kernel.value(key) for key in buffer.strides)
         self._pointers[buffer.storage] = buffer.pointer
-        return Source(kernel.pointer(buffer.storage), type.dtype, type.shape, strides)
+        pointer = kernel.pointer(buffer.storage)
+        return Source(pointer, type.dtype, type.shape, strides, buffer.final)
 
     def launch(self, kernel: Kernel, launch: Launch, info: KernelInfo) -> None:
         """Close the kernel and run it: here, or over the threads when there is enough work."""
@@ -360,6 +366,20 @@ class Host:
             return self.code.const(0, "i32")
         code = self.code.load(self.context(ERROR), "i64", 8)
         return self.code.op(f"arith.trunci {code} : i64 to i32", "i32")
+
+    # ---- loops
+
+    def turn(self) -> Val:
+        """Whether one more turn of a loop may run, or something has ended the call meanwhile."""
+        self.loops = True
+        code = self.code
+        place = code.at(self.ctx, COUNTDOWN, "i64")
+        left = code.add(code.load(place, "i64", 8), -1)
+        code.store(left, place, 8)
+        zero = code.i64(0)
+        with code.when(code.compare("arith.cmpi", "slt", left, zero)):
+            code.call_pointer(self.context(POLL), [self.ctx], "i64")
+        return code.compare("arith.cmpi", "eq", self.context(STOPPED, "i64"), zero)
 
     # ---- profile
 

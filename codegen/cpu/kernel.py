@@ -35,13 +35,15 @@ class Storage:
 class Source:
     """An array in memory as a kernel sees it: pointer, dtype, dims and strides in elements.
 
-    A stride is an int, a dim expression, or (for a strided parameter) a value.
+    A stride is an int, a dim expression, or (for a strided parameter) a value. A `final` array is a
+    result that nothing in the function reads.
     """
 
     pointer: Val
     dtype: DType
     shape: tuple[DimLike, ...]
     strides: tuple[DimLike | Val, ...]
+    final: bool = False
 
 
 def contiguous(shape: Sequence[DimLike]) -> tuple[DimLike, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import Index, unravel
@@ -11,6 +12,7 @@ from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.memory import tail_mask
 from graphmill.codegen.cpu.segments import Segment, segments
+from graphmill.codegen.cpu.widths import lanes_for
 from graphmill.ir.dims import DimLike, maximum, product
 from graphmill.ir.graph import Block, Value
 
@@ -25,7 +27,7 @@ def emit_loop(
     kernel: Kernel, block: Block, sources: dict[Value, Source], outputs: Sequence[Source]
 ) -> Launch:
     """Write the loop kernel for `block`: its i-th yield is stored to `outputs[i]`."""
-    elements = Elements(kernel, sources)
+    elements = Elements(kernel, sources, lanes_for(kernel, block))
     values, shape = block.yielded, outputs[0].shape
     if not shape:
         for value, output in zip(values, outputs, strict=True):
@@ -34,6 +36,7 @@ def emit_loop(
     long = kernel.choices.pick("block", BLOCK, BLOCKS)
     together = kernel.choices.pick("unroll", 1, UNROLLS)
     blocks, cut = row_blocks(shape[-1], long), segments(block, shape)
+    elements.bypass = bypassing(kernel, outputs) if len(cut) == 1 else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         outer, low, high = item_range(kernel, item.i, shape, blocks, long)
 
@@ -49,6 +52,7 @@ def emit_loop(
                 elements.parts = segment.parts
                 inside = _within(kernel, low, high, segment, shape[-1])
                 sweep(elements, *inside, body, together=together)
+    fence(kernel, elements.bypass)
     per_item = min(shape[-1], long) if isinstance(shape[-1], int) else long
     return Launch(product((*shape[:-1], blocks)), grain(per_item * flops_per_element(block.ops)))
 
@@ -132,7 +136,7 @@ def sweep(
     """
     code, lanes = elements.code, elements.lanes
     together = together or (1 if merge is None else CHAINS)
-    middle, left = _split(code, low, high, lanes)
+    middle, left = split_lanes(code, low, high, lanes)
     if together > 1 and not _known_short(low, middle, 2 * together * lanes):
         low, carry = _together(elements, low, middle, body, carry, merge, together)
     if low != middle:
@@ -177,7 +181,9 @@ def sweep_until(
     return pieces.results
 
 
-def _split(code: Code, low: Val | int, high: Val | int, lanes: int) -> tuple[Val | int, Val | int]:
+def split_lanes(
+    code: Code, low: Val | int, high: Val | int, lanes: int
+) -> tuple[Val | int, Val | int]:
     """Where the whole vectors end, and how many elements are left after them."""
     if isinstance(low, int) and isinstance(high, int):
         rest = (high - low) % lanes
@@ -187,6 +193,15 @@ def _split(code: Code, low: Val | int, high: Val | int, lanes: int) -> tuple[Val
     count = code.binary("arith.subi", last, first)
     left = code.binary("arith.andi", count, code.i64(lanes - 1))
     return code.binary("arith.subi", last, left), left
+
+
+def whole_turns(code: Code, low: Val | int, high: Val | int, step: int) -> Val | int:
+    """Where the turns of `step` elements from `low` on end that do not pass `high`."""
+    if isinstance(low, int) and isinstance(high, int):
+        return low + (high - low) // step * step
+    first, last = _word(code, low), _word(code, high)
+    rest = code.binary("arith.remui", code.binary("arith.subi", last, first), code.i64(step))
+    return code.binary("arith.subi", last, rest)
 
 
 def _known_short(low: Val | int, middle: Val | int, least: int) -> bool:
@@ -205,14 +220,7 @@ def _together(
     """The part of a sweep that takes several vectors a turn; returns where it ended."""
     code, lanes, count = elements.code, elements.lanes, len(carry)
     chains, step = together if merge is not None else 1, together * lanes
-    if isinstance(low, int) and isinstance(middle, int):
-        end: Val | int = low + (middle - low) // step * step
-    else:
-        first = code.i64(low) if isinstance(low, int) else low
-        last = code.i64(middle) if isinstance(middle, int) else middle
-        room = code.binary("arith.subi", last, first)
-        rest = code.binary("arith.remui", room, code.i64(step))
-        end = code.binary("arith.subi", last, rest)
+    end = whole_turns(code, low, middle, step)
     with code.loop(low, end, step, list(carry) * chains) as loop:
         states = [loop.carried[c * count : (c + 1) * count] for c in range(chains)]
         for number in range(together):

@@ -68,8 +68,8 @@ def label(op: Op) -> str:
     """What a kernel does, as part of its symbol: the ops that matter, in order."""
     if op.name != "fusion":
         return op.name.replace(".", "_")
-    if op.attrs["kind"] == "attention":
-        return "attention"
+    if op.attrs["kind"] in ("attention", "iterate"):
+        return str(op.attrs["kind"])
     skipped = {"constant", "broadcast", "yield", "reshape", "cast"}
     names = [inner.name for inner in op.regions[0].block.ops if inner.name not in skipped]
     return "_".join(list(dict.fromkeys(names))[:4]) or "copy"
@@ -95,6 +95,7 @@ def structure(block: Block) -> Hashable:
         for result in op.results:
             numbers[result] = len(numbers)
         rows.append((op.name, attrs, operands, tuple(str(r.type) for r in op.results)))
+        rows += [structure(region.block) for region in op.regions]
     return tuple(rows)
 
 

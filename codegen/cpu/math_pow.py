@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from graphmill.codegen.cpu.expr import (
     Num,
+    corrected,
     fast_two_sum,
     fma,
     poly,
@@ -17,7 +18,7 @@ from graphmill.codegen.cpu.expr import (
 )
 from graphmill.codegen.cpu.math_exp import exp_normal, exp_of_sum
 from graphmill.codegen.cpu.math_log import log_normal, split_exponent
-from graphmill.codegen.cpu.math_root import root_for_half
+from graphmill.codegen.cpu.math_root import root_for_half, root_of_sum
 from graphmill.codegen.cpu.reals import maximum, minimum
 
 INF, NAN = float("inf"), float("nan")
@@ -85,10 +86,17 @@ def _magnitude(x: Num, y: Num) -> Num:
 
 def power(x: Num, y: Num) -> Num:
     """x^y within 1 ulp."""
+    result = _magnitude(x, y)
+    ordinary = (x > 0.0) & (x < INF) & (y.abs() < INF)
+    return corrected(result, ~ordinary, lambda: _special(x, y, result))
+
+
+def _special(x: Num, y: Num, magnitude: Num) -> Num:
+    """x^y where any of C99's special cases may hold."""
     size = x.abs()
     limit = where(size.eq(0.0) ^ (y < 0.0), size.const(0.0), size.const(INF))
     edge = size.eq(0.0) | size.eq(INF)
-    result = where(edge, limit, _magnitude(x, y))
+    result = where(edge, limit, magnitude)
     result = where(y.abs().eq(INF) & ~edge & size.ne(1.0), _to_infinity(size, y), result)
     whole = y.unary("math.floor").eq(y)
     odd = whole & (y * 0.5).unary("math.floor").ne(y * 0.5)
@@ -129,9 +137,7 @@ def hypot(x: Num, y: Num) -> Num:
     """sqrt(x² + y²) within 1 ulp, without overflow on the way."""
     infinite = x.abs().eq(INF) | y.abs().eq(INF)
     if x.bits == 32:
-        a, b = (v.convert("arith.extf", "f64") for v in (x, y))
-        root = root_for_half(fma(a, a, b * b))
-        return where(infinite, INF, root.convert("arith.truncf", "f32"))
+        return _short_hypot(x, y, infinite)
     a, b = maximum(x.abs(), y.abs()), minimum(x.abs(), y.abs())
     large, small = a > 2.0**500, a < 2.0**-400
     scale = where(large, 2.0**-600, where(small, 2.0**600, a.const(1.0)))
@@ -145,3 +151,21 @@ def hypot(x: Num, y: Num) -> Num:
     rest = ((high - square) - square_low) + (low + (a2_low + b2_low))
     root = where(root.eq(0.0), root, root + rest / (root + root))
     return where(infinite, INF, root * back)
+
+
+def _short_hypot(x: Num, y: Num, infinite: Num) -> Num:
+    """sqrt(x² + y²) of f32: in two words of it where squares neither overflow nor vanish."""
+
+    def wide() -> Num:
+        c, d = (v.convert("arith.extf", "f64") for v in (x, y))
+        root = root_for_half(fma(c, c, d * d))
+        return where(infinite, INF, root.convert("arith.truncf", "f32"))
+
+    p, q = x.abs(), y.abs()
+    a, b = p.max(q), p.min(q)
+    a2, b2 = a * a, b * b
+    total, low = fast_two_sum(a2, b2)
+    root = root_of_sum(total, low + (fma(a, a, -a2) + fma(b, b, -b2)))
+    if root is None:
+        return wide()
+    return corrected(root, ~((p < 2.0**60) & (q < 2.0**60) & (a > 2.0**-50)), wide)

@@ -81,6 +81,19 @@ def root_for_half(x: Num) -> Num:
     return where(x > 0.0, fma(near * e, fma(e, 0.375, 0.5), near), x)
 
 
+def root_of_sum(x: Num, low: Num) -> Num | None:
+    """sqrt(x + low) of f32 within 0.51 ulp, for normal x and a correction `low` below an ulp of it.
+
+    None where no instruction estimates 1/sqrt.
+    """
+    r = _raw_estimate(x)
+    if r is None:
+        return None
+    r = fma(r * 0.5, fma(-(x * r), r, 1.0), r)
+    root = x * r
+    return fma(fma(-root, root, x) + low, r * 0.5, root)
+
+
 def _estimate(x: Num) -> Num | None:
     """1 / sqrt(x) to 10 bits of f32 or 24 of f64, cut; None where no instruction estimates it."""
     r = _raw_estimate(x)

@@ -2,7 +2,7 @@
 
 Symbols: `gm_parallel_for(ctx, body, data, n, grain)` as in the executable ABI, `gm_pool_now()`,
 `gm_pool_set_threads(n)` (keep at most n - 1 workers) and `gm_pool_workers()`. It needs nothing but
-libc and pthreads. The source is `pool.words`, in the language of `words.py`.
+libc and pthreads. The source is `pool.words` and `costs.words`, in the language of `words.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ SYMBOLS = ("gm_parallel_for", "gm_pool_now", "gm_pool_set_threads", "gm_pool_wor
 
 def source() -> str:
     """The pool's source text."""
-    return Path(__file__).with_name("pool.words").read_text(encoding="utf-8")
+    here = Path(__file__)
+    parts = [here.with_name(f"{name}.words") for name in ("pool", "costs")]
+    return "\n".join(part.read_text(encoding="utf-8") for part in parts)
 
 
 def llvm_ir(triple: str) -> str:

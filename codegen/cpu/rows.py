@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphmill.codegen.cpu.accumulate import accumulate
+from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.element import Elements, Override, fixed
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.index import Index, Indices, unravel
-from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import (
     CHAINS,
@@ -20,6 +21,7 @@ from graphmill.codegen.cpu.loops import (
     sweep_until,
 )
 from graphmill.codegen.cpu.stages import Accumulator, Plan, absorbed, absorbing, merged, unpack
+from graphmill.codegen.cpu.widths import lanes_for
 from graphmill.ir.dims import product
 from graphmill.ir.graph import Op, Value
 
@@ -32,10 +34,13 @@ def emit_rows(
     kernel: Kernel, plan: Plan, sources: dict[Value, Source], outputs: Sequence[Source]
 ) -> Launch:
     """Write the kernel; work items are rows (positions of the kept axes)."""
-    elements = Elements(kernel, sources)
+    elements = Elements(kernel, sources, lanes_for(kernel, plan.block))
     rows = _Rows(kernel, plan, elements, outputs)
+    full = [outputs[i] for i in plan.full_yields]
+    elements.bypass = bypassing(kernel, full) if len(plan.reduced) == 1 else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
         rows.emit(item.i)
+    fence(kernel, elements.bypass)
     length = product(plan.shape[i] for i in plan.reduced)
     work = length if isinstance(length, int) else 1024
     cost = work * flops_per_element(plan.block.ops)
@@ -78,8 +83,10 @@ class _Rows:
         self.written.clear()
         for value in list(elements.overrides):
             del elements.overrides[value]
-        for reduces in plan.sweeps:
+        for number, reduces in enumerate(plan.sweeps):
+            ahead, elements.ahead = elements.ahead, self._next_row if number else elements.ahead
             states = self._sweep(at, reduces)
+            elements.ahead = ahead
             for op, state in zip(reduces, states, strict=True):
                 scalar = Accumulator.of(op).across(self.kernel, state)
                 elements.overrides[op.result] = fixed(unpack(scalar))
@@ -187,6 +194,16 @@ class _Rows:
 
         together = self.kernel.choices.pick("unroll", 1, UNROLLS)
         self._over_row(at, body, [], together=together)
+
+    def _next_row(self, source: Source) -> Val | None:
+        """The distance to the same place of the next row: a later sweep reads warm memory and has
+        time to ask for it. Without stores that bypass the caches, which leave them idle, it costs.
+        """
+        plan, code, bypass = self.plan, self.code, self.elements.bypass
+        if not bypass or (source.shape, source.strides) != (plan.shape, contiguous(plan.shape)):
+            return None
+        size = self.kernel.dim(plan.shape[-1] * source.dtype.itemsize)
+        return code.select(next(iter(bypass.values())), size, code.i64(0))
 
     # ---- values kept from one sweep to the next
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphmill.codegen.cpu import memory
+from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Host
@@ -80,12 +81,14 @@ def _cumulative(host: Host, op: Op) -> None:
     source, target = host.source(kernel, operand), host.source(kernel, op.result, output)
     lines = Lines(kernel, operand.shape, op.attrs["axis"])
     elements = Elements(kernel, {})
+    elements.bypass = {} if lines.across else bypassing(kernel, [target])
     accumulator = Accumulator(op.attrs["monoid"], operand.tensor.dtype)
     emit = _running_across if lines.across else _running_along
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         at, tail = lines.positions(item.i)
         with elements.scope(tail):
             emit(elements, lines, at, source, target, accumulator, op.attrs["reverse"])
+    fence(kernel, elements.bypass)
     host.launch(kernel, lines.launch(), info_of(op, kernel.name, True))
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from graphmill.codegen.cpu.calls import Call, Lowering, lower
 from graphmill.codegen.cpu.elem import Elem, register_type
 from graphmill.codegen.cpu.emit import Code, Val, vector
-from graphmill.codegen.cpu.expr import Scope
 
 LONG = 16  # lines of MLIR from which an operation is long
 INLINE = 96  # long operations that one function has inline,
@@ -45,7 +44,7 @@ def _write(symbol: str, kind: str, values: list[Val], call: Call, lowering: Lowe
     arguments = [(f"x{i}", value.type) for i, value in enumerate(values)]
     code = Code(call.scope.code.unit, symbol, arguments, kind, traits=("noinline",))
     result = lower(
-        replace(call, scope=Scope(code, call.scope.fused), args=tuple(code.args)), lowering
+        replace(call, scope=replace(call.scope, code=code), args=tuple(code.args)), lowering
     )
     if code.length < LONG:
         return False

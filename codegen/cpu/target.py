@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import field, replace
 
+from graphmill.codegen.cpu.permission import may_use_tiles
 from graphmill.codegen.cpu.schedule import UNMEASURED, Choices, Notes, Schedule
 from graphmill.records import record
 
@@ -22,7 +23,7 @@ class Target:
     `vector_bits` is the width of one vector register, `registers` their number; cache sizes are
     bytes per core (L1 data, L2) and the share of the last level. `schedules` are what measuring
     there found to be better than the machine model's choices, by kernel; `notes` are taken of the
-    choices made.
+    choices made. From `bypass` bytes on, results are better stored past the caches; 0 is never.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     l1: int = 32 << 10
     l2: int = 512 << 10
     l3: int = 4 << 20
+    bypass: int = 0
     schedules: tuple[tuple[str, Schedule], ...] = ()
     notes: Notes | None = field(default=None, compare=False, repr=False)
 
@@ -64,6 +66,16 @@ class Target:
         return self.triple.startswith("x86_64")
 
     @property
+    def has_tiles(self) -> bool:
+        """Whether code may use AMX, for which a process must have asked (`permission`)."""
+        return self.has("amx-tile")
+
+    def without_tiles(self) -> Target:
+        """The same machine where AMX is not permitted."""
+        names = (f"-{f[1:]}" if f.startswith("+amx") else f for f in self.features.split(","))
+        return replace(self, features=",".join(names))
+
+    @property
     def comment(self) -> str:
         """What starts a comment in assembly."""
         return "//" if self.triple.startswith("aarch64") else "#"
@@ -77,11 +89,13 @@ class Target:
 _V2 = "+cx16,+mmx,+popcnt,+sahf,+sse3,+sse4.1,+sse4.2,+ssse3"
 _V3 = _V2 + ",+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+xsave"
 _V4 = _V3 + ",+avx512bw,+avx512cd,+avx512dq,+avx512f,+avx512vl,-prefer-256-bit"
+_AMX = _V4 + ",+amx-bf16,+amx-int8,+amx-tile,+avx512bf16,+avx512fp16,+avx512vnni"
 _LINUX = "x86_64-unknown-linux-gnu"
 _NAMED = {
     "x86-64-v2": Target("x86-64-v2", _LINUX, "x86-64-v2", _V2, 128, 16),
     "x86-64-v3": Target("x86-64-v3", _LINUX, "x86-64-v3", _V3, 256, 16),
     "x86-64-v4": Target("x86-64-v4", _LINUX, "x86-64-v4", _V4, 512, 32, l2=1 << 20),
+    "x86-64-v4-amx": Target("x86-64-v4-amx", _LINUX, "x86-64-v4", _AMX, 512, 32, l2=2 << 20),
     "aarch64": Target(
         "aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon,+fp-armv8", 128, 32
     ),
@@ -94,7 +108,7 @@ def names() -> tuple[str, ...]:
 
 
 def target(name: str = "native") -> Target:
-    """The target called `name`: `native`, `x86-64-v2/3/4` or `aarch64`."""
+    """The target called `name`: `native`, `x86-64-v2/3/4`, `x86-64-v4-amx` or `aarch64`."""
     if name == "native":
         return native()
     if name not in _NAMED:
@@ -104,7 +118,17 @@ def target(name: str = "native") -> Target:
 
 @functools.cache
 def native() -> Target:
-    """The machine this process runs on, from what CPUID and the kernel really offer.
+    """The machine this process runs on, from what CPUID and the kernel really offer it."""
+    return permitted(machine())
+
+
+def permitted(target: Target) -> Target:
+    """The target, without AMX if it has it and this process may not use it."""
+    return target if not target.has_tiles or may_use_tiles() else target.without_tiles()
+
+
+def machine() -> Target:
+    """The machine, of which a process may be denied AMX.
 
     LLVM gets the feature string, never the CPU name alone: a hypervisor may hide features that
     the name implies.

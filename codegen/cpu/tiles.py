@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.element import Elements, Override
 from graphmill.codegen.cpu.emit import Code, Val, vector
@@ -17,7 +18,7 @@ from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import sweep
 from graphmill.ir.dims import DimLike, product
-from graphmill.ir.graph import Block, Value
+from graphmill.ir.graph import Block, Value, clone_op
 from graphmill.records import record
 
 ROW_BYTES = 128  # of a crossing array, read in one piece: two cache lines
@@ -54,6 +55,22 @@ def crossing(block: Block, sources: Mapping[Value, Source], shape: Sequence[DimL
     if len(set(axes)) != 1 or any(shape[a] == 1 for a in (axes[0], last)):
         return Crossing(0, {})
     return Crossing(axes[0], found)
+
+
+def apart(block: Block) -> tuple[Block, dict[Value, Value]]:
+    """The block with arrays that are also read transposed given twice, and which each twin is.
+
+    As in `x + x.T`: each way of reading one has its own place in the tile.
+    """
+    copy, twins = Block(), dict[Value, Value]()
+    mapping: dict[Value, Value] = {arg: copy.add_arg(arg.type, arg.name) for arg in block.args}
+    for op in block.ops:
+        new = copy.append(clone_op(op, mapping))
+        if op.name == "transpose" and op.operands[0].op is None and len(op.operands[0].uses) > 1:
+            twin = copy.add_arg(op.operands[0].type, op.operands[0].name)
+            twins[twin] = mapping[op.operands[0]]
+            new.set_operand(0, twin)
+    return (copy, twins) if twins else (block, {})
 
 
 def _places(block: Block, rank: int) -> dict[Value, Axes | None]:
@@ -96,11 +113,14 @@ def emit_tiles(
 ) -> Launch:
     """Write the kernel; work items are strips of rows, walked in tiles of columns."""
     shape = outputs[0].shape
-    writer = _Tiles(kernel, block, Elements(kernel, sources), outputs, across)
+    elements = Elements(kernel, sources)
+    elements.bypass = bypassing(kernel, outputs)
+    writer = _Tiles(kernel, block, elements, outputs, across)
     strips = (shape[across.axis] + writer.rows - 1) // writer.rows
     outer = [strips if i == across.axis else d for i, d in enumerate(shape[:-1])]
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         writer.strip(unravel(kernel.code, item.i, [kernel.size(d) for d in outer]))
+    fence(kernel, elements.bypass)
     width = shape[-1] if isinstance(shape[-1], int) else 1024
     return Launch(product(outer), grain(writer.rows * width * flops_per_element(block.ops)))
 

@@ -18,6 +18,7 @@ from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import BLOCK, outer_positions, row_blocks, sweep
 from graphmill.codegen.cpu.stages import Accumulator, Plan, absorbed, absorbing, merged, unpack
+from graphmill.codegen.cpu.widths import lanes_for
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Op, Value
 
@@ -88,7 +89,8 @@ def _partials(
     per_row: DimLike, label: str, info: Info,
 ) -> None:  # fmt: skip
     kernel = host.kernel(f"{label}_partial")
-    elements = Elements(kernel, sources_of(host, kernel, plan, operands))
+    sources = sources_of(host, kernel, plan, operands)
+    elements = Elements(kernel, sources, lanes_for(kernel, plan.block))
     code, reduces = kernel.code, plan.sweeps[0]
     accumulators = [Accumulator.of(o) for o in reduces]
     pointers = [kernel.pointer(s) for s in storages]

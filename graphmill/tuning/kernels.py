@@ -11,6 +11,7 @@ from graphmill.ir.builder import Builder
 from graphmill.ir.cost import cost
 from graphmill.ir.dims import Dim, evaluate
 from graphmill.ir.graph import Block, Function, Op, Value, clone_op
+from graphmill.ir.ops.control import is_constant
 from graphmill.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from graphmill.driver import Options
 
 CONTROL = ("while", "cond", "scan")
+NO_KERNELS = ("constant", "prepare", "reshape")
 FLOPS, BYTES = 5e10, 1e10  # of a second, roughly: they order kernels until they are timed
 
 
@@ -68,7 +70,7 @@ def _candidates(block: Block) -> Iterator[Op]:
         if op.name in CONTROL:
             for region in op.regions:
                 yield from _candidates(region.block)
-        elif op.definition.pure and op.name not in ("constant", "reshape") and _on_arrays(op):
+        elif op.definition.pure and op.name not in NO_KERNELS and _on_arrays(op):
             yield op
 
 
@@ -80,7 +82,7 @@ def _content(op: Op) -> Hashable:
     """What an op computes, from what: equal ones are one kernel."""
     from graphmill.codegen.cpu.lowering import body_of, structure
 
-    lie = tuple((v.tensor.layout, _is_constant(v)) for v in op.operands)
+    lie = tuple((v.tensor.layout, is_constant(v)) for v in op.operands)
     return op.name, str(op.attrs.get("kind")), structure(body_of(op)), lie
 
 
@@ -106,7 +108,7 @@ def _kernel(
 def _alone(function: Function, op: Op) -> Function | None:
     """A function of the op's operands, constants inside; None where that leaves out a dim."""
     operands = list(dict.fromkeys(op.operands))
-    given = [v for v in operands if not _is_constant(v)]
+    given = [v for v in operands if not is_constant(v)]
     shown = _dims(given)
     if not _dims(op.results) <= shown:
         return None
@@ -114,8 +116,8 @@ def _alone(function: Function, op: Op) -> Function | None:
     made = Function("tuned", [v.type for v in given], [f"x{i}" for i in range(len(given))], dims)
     mapping: dict[Value, Value] = dict(zip(given, made.params, strict=True))
     for value in operands:
-        if value.op is not None and _is_constant(value):
-            made.block.append(clone_op(value.op, mapping))
+        if is_constant(value):
+            _add_constant(value, made.block, mapping)
     copy = clone_op(op, mapping)
     made.block.append(copy)
     Builder(made.block).end(*copy.results)
@@ -128,5 +130,11 @@ def _dims(values: list[Value] | tuple[Value, ...]) -> frozenset[str]:
     return frozenset(name for dim in dims for name in dim.names)
 
 
-def _is_constant(value: Value) -> bool:
-    return value.op is not None and value.op.name == "constant"
+def _add_constant(value: Value, block: Block, mapping: dict[Value, Value]) -> None:
+    """Copy a constant into `block`, with the constants that it is prepared from."""
+    if value in mapping:
+        return
+    assert value.op is not None
+    for operand in value.op.operands:
+        _add_constant(operand, block, mapping)
+    block.append(clone_op(value.op, mapping))

@@ -54,7 +54,7 @@ def ask_cpu(names, folder):
     link.shared(link.find(native()), native(), objects, folder / "libask.so", public, folder)
     library = ctypes.CDLL(str(folder / "libask.so"))
     answers = [ctypes.CFUNCTYPE(ctypes.c_char_p)((symbol, library))() for symbol in public]
-    assert all(a in (None, n.encode()) for a, n in zip(answers, names, strict=True))
+    assert all(a is None or a.startswith(n.encode()) for a, n in zip(answers, names, strict=True))
     return {n for a, n in zip(answers, names, strict=True) if a is None}
 
 

@@ -40,11 +40,12 @@ def test_threads_start_on_demand_and_end(demo):
     def count():
         return len(os.listdir("/proc/self/task"))
 
+    many = rows(1 << 16)  # worth starting threads for
     before = count()
-    demo.lib.dense(rows(64))
+    demo.lib.dense(many)
     assert count() == before
     demo.lib.set_threads(4)
-    demo.lib.dense(rows(64))
+    demo.lib.dense(many)
     assert count() == before + 3
     demo.lib.set_threads(1)
     assert count() == before

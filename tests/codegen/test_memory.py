@@ -174,6 +174,7 @@ def test_cast_is_numpys(a: str, b: str) -> None:
 def test_float_to_integer_saturates(a: str, b: str) -> None:
     info = np.iinfo(dtype(b).numpy)
     edges = [2.0**31, 2.0**31 - 128, -(2.0**31), 2.0**32, 2.0**32 - 256, 127.9, 255.9, -0.9]
+    edges += [2.0**63, 2.0**63 - 1024, -(2.0**63), 2.0**64, 2.0**64 - 2048, 2.0**62 + 512]
     with np.errstate(over="ignore"):
         values = np.array([np.inf, -np.inf, np.nan, *edges] * 7).astype(dtype(a).numpy)
     clipped = [0 if x != x else min(max(x, info.min), info.max) for x in map(float, values)]

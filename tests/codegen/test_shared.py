@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import graphmill as gm
+from graphmill import driver
 from graphmill.codegen.cpu import shared
+from graphmill.driver import Options
 from graphmill.runtime import knobs
 
 
@@ -33,6 +35,17 @@ def test_shared_functions_give_the_same_bits(monkeypatch, dtype):
     assert "gm.exp_" not in texts[0] and "gm.exp_" in texts[1]
     for inline, called in zip(*results, strict=True):
         assert inline.tobytes() == called.tobytes()
+
+
+def test_shared_functions_use_the_same_instructions(monkeypatch):
+    options = Options(target="x86-64-v4")
+    function = gm.jit(lambda x: np.exp(x)).trace(gm.spec("f32[64]")).function
+    texts = []
+    for limit in (1000, 0):
+        monkeypatch.setattr(shared, "INLINE", limit)
+        texts.append(driver.texts(driver.optimise(function, options), options)["mlir"])
+    assert "gm.exp_" not in texts[0] and "gm.exp_" in texts[1]
+    assert all("llvm.x86.avx512.mask.scalef" in text for text in texts)
 
 
 def test_a_module_with_many_long_operations_calls_sooner(monkeypatch):

@@ -60,9 +60,24 @@ def test_two_arrays_of_different_widths_and_one_along_the_rows() -> None:
     np.testing.assert_allclose(result, x * y.T - z.T, rtol=1e-15)
 
 
-def test_both_ways_at_once_is_not_tiled_wrongly() -> None:
-    x = array("f4", 50, 50)
-    np.testing.assert_array_equal(gm.jit(lambda x: x - x.T)(x), x - x.T)
+@pytest.mark.parametrize("size", [1, 9, 50, 128])
+def test_an_array_with_its_own_transpose(size: int) -> None:
+    x = array("f4", size, size)
+    np.testing.assert_array_equal(gm.jit(lambda x: (x - x.T) * x.T)(x), (x - x.T) * x.T)
+
+
+def test_an_array_in_three_orders_and_in_none() -> None:
+    x = array("f4", 24, 24, 24)
+
+    def f(x: np.ndarray) -> np.ndarray:
+        return x - x.transpose(2, 1, 0) * x.transpose(0, 2, 1) + x[::-1]
+
+    np.testing.assert_allclose(gm.jit(f)(x), f(x), rtol=1e-6)
+
+
+def test_own_transposes_are_tiled() -> None:
+    text = gm.jit(lambda x: x + x.T).lower(array("f4", 64, 64)).mlir()
+    assert "masked.gather" not in text and "vector.shuffle" in text
 
 
 def test_one_compile_for_all_sizes() -> None:

@@ -79,6 +79,11 @@ KINDS = {
     "strided": (lambda a, b: a + b, {}, (GRID[::2, ::-1], GRID[1::2]), {}),
     "tuple result": (lambda a: (a + 1, a * 2), {}, (X,), {}),
     "nested result": (lambda a: {"u": [a + 1, (a * 2,)], "none": None, 'v': a}, {}, (X,), {}),
+    "donated": (lambda a, b: np.maximum(a, b), {"donate": "a"}, (X.copy(), Y), {}),
+    "donated parts": (lambda p, a: ({"k": np.maximum(p["k"], a)}, p["v"], a + p["v"][0]),
+                      {"donate": "p"}, ({"k": X.copy(), "v": GRID.copy()}, X), {}),
+    "donated symbolic": (lambda a, b: np.maximum(a, b), {"donate": "a", "dynamic": {"a": ("n",)}},
+                         (X.copy(), 2.0), {}),
     "named result": (lambda a: Pair(a + 1, Layer(a * 2, None)), {}, (X,), {}),
 }  # fmt: skip
 

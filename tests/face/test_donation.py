@@ -189,12 +189,42 @@ def test_refused(reason: str) -> None:
 
 def test_refused_after_a_call_that_was_not() -> None:
     donating = gm.jit(store, donate="cache")
-    donating(array(3, 5, 4), array(3, 4), np.int64(1))
+    for _ in range(5):  # natively in the end
+        donating(array(3, 5, 4), array(3, 4), np.int64(1))
     for arguments in (_read_only(), _overlapping()):
         with pytest.raises(ValueError, match="GM047"):
             donating(*arguments)
     with pytest.raises(ValueError, match="shares memory"):
         gm.jit(lambda a, b: (a + 1, b + 2), donate=("a", "b"))(*[array(4)] * 2)
+
+
+def test_memory_that_others_share_is_seen_by_native_calls() -> None:
+    """Neighbours in one block are no overlap; strided views around an array are."""
+    donating = gm.jit(lambda cache, x: (cache + x.sum(), x[0] * 2), donate="cache")
+    block = array(4, 6)
+    for k in range(6):
+        cache, x = block[k % 2], block[2:]
+        want = cache + x.sum()
+        assert donating(cache, x)[0] is cache
+        np.testing.assert_allclose(cache, want, rtol=1e-6)
+    for x in (block[::-1][:4], block[:, ::2], block[1:2]):
+        for _ in range(5):
+            with pytest.raises(ValueError, match="shares memory"):
+                donating(block[1], x)
+    empty = gm.jit(lambda cache, x: (cache * x.sum(), x), donate="cache")
+    nothing = np.zeros((0, 3), np.float32)
+    for _ in range(5):
+        assert empty(nothing, nothing)[0] is nothing
+
+
+def test_a_failed_check_is_told_once() -> None:
+    donating = gm.jit(lambda cache, i: (cache + cache[i], i), donate="cache", check=("bounds",))
+    cache = np.ones(4)
+    for n in range(5):
+        donating(cache, np.int64(1))
+        assert (cache == 2.0 ** (n + 1)).all()
+    with pytest.raises(IndexError):
+        donating(cache, np.int64(9))
 
 
 def test_captured_arrays() -> None:

@@ -69,6 +69,20 @@ def test_kernels_of_every_kind_are_found() -> None:
     assert [k.estimate for k in found] == sorted((k.estimate for k in found), reverse=True)
 
 
+def test_prepared_weights_are_constants() -> None:
+    """A folded norm makes a weight of weights when the code is loaded: no kernel of its own."""
+    scale = np.linspace(0.5, 2, 7, dtype=np.float32)
+
+    def block(x: Any) -> Any:
+        y = gm.nn.conv2d(x, KERNEL, padding=1)
+        return gm.nn.relu(gm.nn.batch_norm(y, scale, scale, scale, scale))
+
+    optimised = driver.optimise(traced(block, IMAGE), Options(), stop="fuse")
+    assert any(op.name == "prepare" for op in optimised.walk())
+    (kernel,) = kernels(traced(block, IMAGE), Options(), native(), {})
+    assert [v.tensor.shape for v in kernel.function.params] == [IMAGE.shape]
+
+
 def test_equal_kernels_are_one() -> None:
     def twice(x: Any) -> Any:
         return layer(layer(x)[:, :33])

@@ -78,6 +78,24 @@ def test_values_are_those_of_plain_convolutions(program: Callable[..., Any], thr
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("side", [1, 5, 7, 13, 16])
+def test_products_of_small_images_take_blocks(side: int) -> None:
+    """Lines are merged there: what follows the sums still sees lines and columns."""
+    w, v = weights(40, 130, 1), weights(100, 40, 1)
+    x, z = (RNG.standard_normal((2, c, side, side)).astype(np.float32) for c in (130, 100))
+    by_line, by_column = (RNG.standard_normal(s).astype(np.float32) for s in ((side, 1), (side,)))
+
+    def f(x: Any, z: Any) -> Any:
+        y = nn.relu(nn.conv2d(x, w) * by_line + by_column)
+        return y, nn.conv2d(y, v) * by_line + by_column + z, nn.conv2d(x, w) - by_column
+
+    traced = gm.jit(f).trace(x, z)
+    names = [op.name for op in run_pipeline(traced.function, "simplify,block,dce").ops]
+    assert names.count("blocked_conv") == 3 and "conv" not in names
+    for a, b in zip(gm.jit(f)(x, z), interpret(traced.function, x, z), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_one_compile_for_all_batches() -> None:
     compiled = gm.jit(stack, dynamic={"x": ("n", None, None, None)})
     for batch in (1, 0, 3):

@@ -302,7 +302,8 @@ PAIRS = [
         func @f(%x: f32[8]) -> (f32[8]) {
           %r: f32[8] = scan %x {carry=1, length=3, reverse=false, xs=0} {
             (%a: f32[8]):
-            %b: f32[8] = exp %a
+            %r1: f32[8] = reverse %a {axes=[0]}
+            %b: f32[8] = exp %r1
             %c: f32[8] = neg %b
             yield %c
           }
@@ -313,13 +314,44 @@ PAIRS = [
         func @f(%x: f32[8]) -> (f32[8]) {
           %r: f32[8] = scan %x {carry=1, length=3, reverse=false, xs=0} {
             (%a: f32[8]):
-            %c: f32[8] = fusion %a {kind="loop", reason="2 ops, 1 in, 1 out, saves 64 B"} {
+            %c: f32[8] = fusion %a {kind="loop", reason="3 ops, 1 in, 1 out, saves 64 B"} {
               (%a1: f32[8]):
-              %b: f32[8] = exp %a1
+              %r1: f32[8] = reverse %a1 {axes=[0]}
+              %b: f32[8] = exp %r1
               %c1: f32[8] = neg %b
               yield %c1
             }
             yield %c
+          }
+          return %r
+        }
+        """,
+    ),
+    (
+        "a loop whose elements do not meet",
+        "fuse,memory",
+        """
+        func @f(%x: f32[8]) -> (f32[8]) {
+          %s: f32[8] = neg %x
+          %r: f32[8] = scan %s, %x {carry=1, length=3, reverse=false, xs=0} {
+            (%a: f32[8], %c: f32[8]):
+            %b: f32[8] = add %a, %c
+            yield %b
+          }
+          return %r
+        }
+        """,
+        """
+        func @f(%x: f32[8]) -> (f32[8]) attrs={arena_bytes=0} {
+          %r: f32[8] = fusion %x {buffers=["out:0"], kind="iterate", reason="3 turns in registers"} {
+            (%x1: f32[8]):
+            %s: f32[8] = neg %x1
+            %r1: f32[8] = scan %s, %x1 {carry=1, length=3, reverse=false, xs=0} {
+              (%a: f32[8], %c: f32[8]):
+              %b: f32[8] = add %a, %c
+              yield %b
+            }
+            yield %r1
           }
           return %r
         }

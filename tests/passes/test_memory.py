@@ -1,8 +1,12 @@
 # ruff: noqa: E501
 """Memory planning: text before and after."""
 
+import textwrap
+
 import pytest
 
+from graphmill.ir.parser import parse
+from graphmill.passes.manager import run_pipeline
 from tests.passes.pairs import check_pair
 
 PAIRS = [
@@ -136,3 +140,24 @@ PAIRS = [
 )
 def test_pair(name: str, pipeline: str, before: str, after: str) -> None:
     check_pair(pipeline, before, after)
+
+
+def test_updates_one_after_the_other_in_a_loop_are_in_place() -> None:
+    text = """
+    func @f(%x: f32[9], %u: f32[2]) -> (f32[9]) {
+      %r: f32[9] = scan %x, %u {carry=1, length=5, reverse=false, xs=0} {
+        (%a: f32[9], %v: f32[2]):
+        %i: i64[] = constant {value=1}
+        %j: i64[] = constant {value=4}
+        %b: f32[9] = dynamic_update_slice %a, %v, %i
+        %s: f32[2] = slice %b {start=[2], step=[1], stop=[4]}
+        %w: f32[2] = cumulative %s {axis=0, monoid="sum", reverse=false}
+        %c: f32[9] = dynamic_update_slice %b, %w, %j
+        yield %c
+      }
+      return %r
+    }
+    """
+    made = run_pipeline(parse(textwrap.dedent(text).strip()), "memory").entry
+    updates = [op for op in made.walk() if op.name == "dynamic_update_slice"]
+    assert [op.attrs["buffers"] for op in updates] == [("alias:0",), ("alias:0",)]

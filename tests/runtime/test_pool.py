@@ -16,6 +16,7 @@ from graphmill.codegen.cpu.words import to_object
 from graphmill.runtime import native, threads
 
 WORD = ctypes.c_int64
+BODIES = []
 PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, native.BODY, ctypes.c_void_p, WORD, WORD)
 
 
@@ -43,7 +44,8 @@ def loop(n, grain, count, body):
         except BaseException as error:
             errors.append(error)
 
-    parallel_for(ctypes.addressof(context), native.BODY(safe), None, n, grain)
+    BODIES.append(native.BODY(safe))  # the pool knows loops by their addresses: none comes again
+    parallel_for(ctypes.addressof(context), BODIES[-1], None, n, grain)
     if errors:
         raise errors[0]
 

@@ -65,8 +65,9 @@ def compute_element(acc: DType) -> str:
 
 
 def register_tile(
-    target: Target, acc: DType, a: DType | None = None, b: DType | None = None
-) -> Tile:
+    target: Target, acc: DType, a: DType | None = None, b: DType | None = None, *,
+    heads: bool = True,
+) -> Tile:  # fmt: skip
     """The tile that keeps every FMA unit busy without spilling.
 
     16 registers hold 6 × 2 accumulators, 2 vectors of B and a broadcast of A; with 32 there is
@@ -82,7 +83,7 @@ def register_tile(
         rows, vectors = 6, 4
     else:
         rows, vectors = 7, 3
-    dot = PLAIN if a is None or b is None else choose_dot(target, a, b, element)
+    dot = PLAIN if a is None or b is None else choose_dot(target, a, b, element, heads=heads)
     return Tile(element, bits, rows, vectors, lanes, dot)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.artifact import Step
+from graphmill.codegen.cpu.contract.amx_tiled import emit_tiled
 from graphmill.codegen.cpu.contract.blocking import Tile, register_tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, most
 from graphmill.codegen.cpu.contract.grid import cells, grid_of
@@ -21,12 +22,13 @@ from graphmill.codegen.cpu.contract.packing import pack_b as emit_pack_b
 from graphmill.codegen.cpu.contract.packing import panel_dtype, panel_steps
 from graphmill.codegen.cpu.contract.phases import (
     GRAINS,
-    WORTH_A_THREAD,
+    PIECE,
     Count,
     kernel_of,
     nothing,
+    piece,
 )
-from graphmill.codegen.cpu.contract.plan import Plan, make_plan
+from graphmill.codegen.cpu.contract.plan import Plan, explained, make_plan
 from graphmill.codegen.cpu.contract.simple import emit_simple
 from graphmill.codegen.cpu.contract.skinny import (
     Skinny,
@@ -48,11 +50,7 @@ from graphmill.codegen.cpu.contract.spec import (
     Prologue,
     Sizes,
 )
-from graphmill.codegen.cpu.contract.tiled import (
-    emit_tiled,
-    panel_units,
-    scratch_layout,
-)
+from graphmill.codegen.cpu.contract.tiled import panel_units, scratch_layout
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 
@@ -72,20 +70,23 @@ def emit_gemm(
         return kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
     choices = choices_of(spec, target)
     if (shape := chosen(spec, choices)) is not None:
-        worth = choices.pick("grain", WORTH_A_THREAD, GRAINS)
+        worth = choices.pick("grain", PIECE, GRAINS)
         tile = register_tile(target, spec.acc)
         emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologue)
-        return _skinny_kernel(symbol, tile, shape, worth)
+        how = f"few rows or columns: {shape.kind}"
+        return replace(_skinny_kernel(symbol, tile, shape, worth), how=how)
     plan = make_plan(spec, target, choices, units=True)
     if (count := slices_of(spec, plan)) > 1:
-        return emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
+        sliced = emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
+        return replace(sliced, how=f"{explained(plan)}, {count} slices of k")
     many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
+    many = replace(many, how=explained(plan))
     one = replace(spec, m=1)
     if spec.m is not None or (shape := skinny(one)) is None:
         return many
     name, tile = f"{symbol}_row", register_tile(target, spec.acc)
     emit_skinny(unit, name, one, tile, shape, epilogue, prologue)
-    return _by_rows(_skinny_kernel(name, tile, shape, WORTH_A_THREAD), many)
+    return _by_rows(_skinny_kernel(name, tile, shape, PIECE), many)
 
 
 def _tiled_kernel(
@@ -113,7 +114,8 @@ def _tiled_kernel(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, spec, plan, sizes).bytes
 
-    return replace(kernel_of(phases, symbol, blocks, shared, scratch), grid=grid)
+    kernel = kernel_of(phases, symbol, blocks, shared, scratch, piece(plan.tile))
+    return replace(kernel, grid=grid)
 
 
 def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
@@ -133,7 +135,7 @@ def _by_rows(one: GemmKernel, many: GemmKernel) -> GemmKernel:
     phases = [chosen(p, k is one) for k in (one, many) for p in k.phases]
     return GemmKernel(
         tuple(phases), larger(one.shared, many.shared), larger(one.scratch, many.scratch),
-        grid=many.grid,
+        grid=many.grid, how=many.how,
     )  # fmt: skip
 
 
@@ -187,5 +189,5 @@ def packed_size(spec: GemmSpec, target: Target) -> int:
     """Bytes of `pack_b`'s result; `spec.n` and `spec.k` must be static."""
     assert spec.n is not None and spec.k is not None, "a constant has static sizes"
     tile = make_plan(spec, target, units=True).tile
-    size = -(-spec.k // tile.dot.group) * tile.columns + tile.head
+    size = tile.dot.units(spec.k) * tile.columns + tile.head
     return -(-spec.n // tile.columns) * size * tile.bytes

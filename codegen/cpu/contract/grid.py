@@ -10,7 +10,7 @@ from math import prod
 
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, most
-from graphmill.codegen.cpu.contract.phases import WORTH_A_THREAD
+from graphmill.codegen.cpu.contract.phases import worth_a_thread
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import GRID_SHIFT, decoded
 from graphmill.codegen.cpu.contract.spec import GemmSpec, Sizes
@@ -27,12 +27,14 @@ _ARGS = tuple(
 def grid_of(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, batch: Val) -> Val:
     """The grid for each of `batch` products, as slot `grid` holds it."""
     known = (spec.m, spec.n, spec.k, spec.batch)
-    if prod(n for n in known if n is not None) < 2 * WORTH_A_THREAD and None not in known:
+    worth = worth_a_thread(plan.tile)
+    if prod(n for n in known if n is not None) < 2 * worth and None not in known:
         return code.i64((1 << GRID_SHIFT) + 1)
     assert sizes.threads is not None, "the caller knows its threads"
     tile = plan.tile
     panels = ceil_div(code, sizes.n, tile.columns)
     work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
+    work = code.binary("arith.divui", work, code.i64(worth))
     costs = [code.i64(cost) for cost in _costs(plan)]
     args = [sizes.threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]
     found = code.call(_chooser(code.unit), args, "i64")
@@ -48,6 +50,8 @@ def cells(code: Code, grid: Val) -> Val:
 def _costs(plan: Plan) -> tuple[int, int, int]:
     """Quarters of cycles, for each value of k: of a tile, of a tile's rows of A, a panel's of B."""
     tile: Tile = plan.tile
+    if tile.dot.amx:  # 64 cycles for 16 units of all tiles, half a line of A or B a cycle
+        return 20, 16 if plan.pack_a else 4, 40 if plan.b_mode in ("group", "worker") else 16
     a = 4 if plan.pack_a else 1
     b = 16 if plan.b_mode in ("group", "worker") else 8
     return 4 * tile.rows * tile.vectors, a * tile.rows, b * tile.vectors
@@ -60,8 +64,7 @@ def _chooser(unit: Unit) -> str:
         return symbol
     code = Code(unit, symbol, _ARGS, "i64", traits=("noinline",))
     threads, batch, tiles, panels, work, tile_cost, a_cost, b_cost = code.args
-    worth = most(code, code.binary("arith.divui", work, code.i64(WORTH_A_THREAD)), 1)
-    threads = least(code, threads, worth)
+    threads = least(code, threads, most(code, work, 1))
     with code.repeat([batch, threads]) as step:  # Euclid's: what threads share evenly is not cut
         rest = code.binary("arith.remui", *step.carried)
         step.next = [step.carried[1], rest]

@@ -17,7 +17,7 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 _UNROLL = 4
 _LINES = 4  # prefetched a turn: with few row tiles, each has much of the next panel to fetch
 AHEAD = _LINES * 64 // _UNROLL  # bytes prefetched for each step of k
-_ARGS = (
+ARGS = (
     ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("b", "!llvm.ptr"), ("b_k", "i64"),
     ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"), ("ahead", "!llvm.ptr"),
 )  # fmt: skip
@@ -44,7 +44,7 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     symbol = f"gm.mk_{tile.element}{tile.dot.name}_{rows}x{tile.vectors}"
     if not unit.once(symbol):
         return symbol
-    code = Code(unit, symbol, _ARGS, traits=("noinline",))
+    code = Code(unit, symbol, ARGS, traits=("noinline",))
     a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead = code.args
     offsets = [_opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     for i in range(rows):

@@ -2,7 +2,7 @@
 
 B becomes panels `[panel][k][columns]`, the last one padded with zeros; a block of A becomes tiles
 `[tile][k][rows]`. Transposes and casts happen on the way. Where the tile's instruction takes units
-of several values of k (`dots`), k here counts units and the last one is padded with zeros.
+of several values of k (`dots`), k here counts units and the last ones are padded with zeros.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _K_BLOCK = 64  # rows of B read together, so that neighbouring panels share cach
 
 
 def units(code: Code, tile: Tile, k: Val) -> Val:
-    """How many packed units hold `k` values."""
-    return k if tile.dot.group == 1 else ceil_div(code, k, tile.dot.group)
+    """How many packed units hold `k` values, as `Dot.units` says of a known number."""
+    dot = tile.dot
+    return k if dot.group == 1 else code.mul(ceil_div(code, k, dot.group * dot.step), dot.step)
 
 
 def panel_steps(k: int, n: int, tile: Tile) -> tuple[tuple[Step, ...], tuple[int, ...]]:
@@ -37,9 +38,9 @@ def panel_steps(k: int, n: int, tile: Tile) -> tuple[tuple[Step, ...], tuple[int
     Units have an axis of their own in the end, and heads come before the first of k.
     """
     panels, group = -(-n // tile.columns), tile.dot.group
-    extra = (-k % group, -n % tile.columns)
+    depth = tile.dot.units(k)
+    extra = (depth * group - k, -n % tile.columns)
     pad: tuple[Step, ...] = (("pad", extra),) if any(extra) else ()
-    depth = -(-k // group)
     if group == 1:
         split: Step = ("reshape", (k, panels, tile.columns))
         return (*pad, split, ("transpose", (1, 0, 2))), (panels, k, tile.columns)
@@ -145,7 +146,10 @@ class _PackB:
             with code.when(code.compare("arith.cmpi", "slt", stop, span[1])):
                 columns = code.binary("arith.minsi", valid, code.i64(tile.columns))
                 rest = minus(code, self.k, code.mul(self.whole, tile.dot.group))
-                self._gathered(b, self.whole, span[1], columns, out, rest)
+                last = ceil_div(code, self.k, tile.dot.group)
+                self._gathered(b, self.whole, last, columns, out, rest)
+                if tile.dot.step > 1:
+                    self._zeros(last, span[1], out)
 
     def heads(self, head: Val, rows: Val, first: Val, stop: Val) -> None:
         """Take -128 times the column sums of packed units into the head."""
@@ -177,6 +181,15 @@ class _PackB:
                 spot = self.spot(loop.i, at, lanes, mask=masks[v])
                 value = reader.across(code, row, self.b_k, at, lanes, spot, masks[v])
                 code.store(value, code.at(target, v * tile.lanes, tile.unit), tile.bytes)
+
+    def _zeros(self, first: Val, stop: Val, out: Val) -> None:
+        """Units beyond the last of k."""
+        code, tile = self.code, self.tile
+        zero = code.const(0, vector(tile.unit, tile.lanes))
+        with code.loop(first, stop) as loop:
+            target = code.at(out, code.mul(loop.i, tile.columns), tile.unit)
+            for v in range(tile.vectors):
+                code.store(zero, code.at(target, v * tile.lanes, tile.unit), tile.bytes)
 
     def _gathered(
         self, b: Val, first: Val, stop: Val, valid: Val, out: Val, count: Val | None = None

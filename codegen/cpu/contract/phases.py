@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, most
 from graphmill.codegen.cpu.contract.spec import GemmKernel, Phase, Sizes
 from graphmill.codegen.cpu.emit import Code, Val
 
-WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, well above a fork and join
-GRAINS = (1 << 17, 1 << 19, 1 << 21)
+WORTH_A_THREAD = 1 << 19  # multiply-adds: some ten microseconds, worth cutting C or the sum for
+PIECE = 1 << 17  # the least that a thread takes: the pool knows what is worth waking one
+AMX_SHIFT = 3  # by how much both are more for tiles
+GRAINS = (PIECE, 1 << 19, 1 << 21)
 
 Count = Callable[[Code, Sizes], Val]
+
+
+def worth_a_thread(tile: Tile) -> int:
+    """Multiply-adds that C or the sum is cut for."""
+    return WORTH_A_THREAD << AMX_SHIFT if tile.dot.amx else WORTH_A_THREAD
+
+
+def piece(tile: Tile) -> int:
+    """The least multiply-adds that a thread takes."""
+    return PIECE << AMX_SHIFT if tile.dot.amx else PIECE
 
 
 def nothing(code: Code, sizes: Sizes) -> Val:
@@ -21,7 +34,7 @@ def nothing(code: Code, sizes: Sizes) -> Val:
 
 def kernel_of(
     phases: tuple[Phase, ...], symbol: str, per_matrix: Count, shared: Count, scratch: Count,
-    worth: int = WORTH_A_THREAD,
+    worth: int = PIECE,
 ) -> GemmKernel:  # fmt: skip
     """A kernel of `per_matrix` items for each matrix of the batch, none when C is empty.
 

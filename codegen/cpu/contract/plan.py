@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from math import prod
 
-from graphmill.codegen.cpu.contract.blocking import Blocks, Tile, cache_blocks, register_tile
+from graphmill.codegen.cpu.contract.amx import LINE, amx_tile
+from graphmill.codegen.cpu.contract.blocking import (
+    Blocks,
+    Tile,
+    cache_blocks,
+    compute_element,
+    register_tile,
+)
+from graphmill.codegen.cpu.contract.dots import choose_amx
 from graphmill.codegen.cpu.contract.elements import is_plain
 from graphmill.codegen.cpu.contract.space import (
     BLOCKS,
@@ -19,6 +28,7 @@ from graphmill.codegen.cpu.contract.space import (
 from graphmill.codegen.cpu.contract.spec import GemmSpec
 from graphmill.codegen.cpu.schedule import Choices
 from graphmill.codegen.cpu.target import Target
+from graphmill.ir.dtypes import bf16
 from graphmill.records import record
 
 FEW_TILES = 8  # beyond, an odd number of tiles is made even, so that two threads get half each
@@ -28,6 +38,11 @@ FITTING_ROWS = 8  # taller tiles need more addresses than there are registers
 WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads best
 DELAYED = 0.15  # of the loads
 GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
+
+B_MODES = {
+    "packed": "packed before the call", "shared": "packed once", "worker": "packed by each thread",
+    "group": "packed panel by panel", "direct": "in place",
+}  # fmt: skip
 
 
 @record
@@ -70,17 +85,55 @@ def make_plan(
     return replace(plan, b_mode=b_mode, pack_a=pack_a, panels_first=first)
 
 
-def tile_plan(spec: GemmSpec, target: Target, choices: Choices, *, units: bool = False) -> Plan:
-    """A plan that leaves to the caller how operands are read: both are packed."""
+def tile_plan(
+    spec: GemmSpec, target: Target, choices: Choices, *, units: bool = False, heads: bool = True
+) -> Plan:
+    """A plan that leaves to the caller how operands are read: both are packed.
+
+    Without `heads`, panels of B have none.
+    """
     units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
-    types = (spec.a, spec.b) if units else (None, None)
-    tile = fitted(spec, register_tile(target, spec.acc, *types), target)
-    rows, vectors = choices.pick("tile", (tile.rows, tile.vectors), tiles(target))
-    tile = replace(tile, rows=rows, vectors=vectors)
+    dot = choose_amx(target, spec.a, spec.b, compute_element(spec.acc)) if units else None
+    if dot is not None and choices.pick("amx", worth_amx(spec), (True, False)):
+        tile = amx_tile(dot, compute_element(spec.acc))
+    else:
+        types = (spec.a, spec.b) if units else (None, None)
+        tile = fitted(spec, register_tile(target, spec.acc, *types, heads=heads), target)
+        rows, vectors = choices.pick("tile", (tile.rows, tile.vectors), tiles(target))
+        tile = replace(tile, rows=rows, vectors=vectors)
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
     blocks = picked_blocks(choices, tile, target)
     return Plan(tile, blocks, True, "group", _heights(spec, tile), direct_c, split_k)
+
+
+def worth_amx(spec: GemmSpec) -> bool:
+    """Whether tiles are full enough to beat vectors, as was measured; unknown sizes are large.
+
+    Vectors of bytes are quick where tiles have few rows or little depth, those of bf16 are not.
+    """
+    if spec.a is bf16:
+        fewest_rows, shallowest, least_work = 1, 1, 1 << 15
+    else:
+        fewest_rows, shallowest, least_work = 8, 24, 1 << 18
+    known = (spec.m, spec.n, spec.k)
+    work = least_work if None in known else prod(size or 0 for size in known)
+    deep = spec.k is None or spec.k >= shallowest
+    return work >= least_work and deep and (spec.m is None or spec.m >= fewest_rows)
+
+
+def explained(plan: Plan) -> str:
+    """The plan in words for dumps."""
+    a = "packed" if plan.pack_a else "in place"
+    return f"{tile_text(plan.tile)}; A {a}, B {B_MODES[plan.b_mode]}"
+
+
+def tile_text(tile: Tile) -> str:
+    """The register tile in words."""
+    if tile.dot.amx:
+        return f"AMX, {tile.dot.amx} on tiles of {tile.rows} × {tile.columns}"
+    unit = f", {tile.dot.group} {tile.dot.part} at a time" if tile.dot.group > 1 else ""
+    return f"register tile {tile.rows} × {tile.vectors} vectors{unit}"
 
 
 def picked_blocks(choices: Choices, tile: Tile, target: Target) -> Blocks:
@@ -122,7 +175,7 @@ def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
     """Rows of the tiles: of one size or two that differ by one, so that no tile is a sliver."""
     if spec.m is None:
         return tuple(range(1, tile.rows + 1))
-    if spec.m == 0:
+    if spec.m == 0 or tile.dot.amx:
         return (1,)
     base, extra = divmod(spec.m, count_of_tiles(spec.m, tile))
     return (base, base + 1) if extra else (base,)
@@ -131,11 +184,17 @@ def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
 def count_of_tiles(m: int, tile: Tile) -> int:
     """How many tiles cover `m` rows."""
     count = -(-m // tile.rows)
+    if tile.dot.amx:
+        return count
     return count + count % 2 if count > FEW_TILES else count
 
 
 def packs_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     """A is read directly where that costs nothing: few panels, or a matrix that L2 holds."""
+    if tile.dot.amx:
+        if spec.a_order != "row" or spec.k is None or spec.k * spec.a.itemsize % LINE != 0:
+            return True
+        return spec.n is None or spec.n > 4 * tile.columns  # packed lines are whole and together
     if spec.a_order == "strided" or not is_plain(spec.a, tile.element):
         return True
     if spec.n is not None and spec.n <= 4 * tile.columns:

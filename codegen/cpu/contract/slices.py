@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from graphmill.codegen.cpu.contract.amx_tiled import loops_of
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, store_as
 from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.grid import cells, grid_of
 from graphmill.codegen.cpu.contract.microkernel import add
 from graphmill.codegen.cpu.contract.packing import units
-from graphmill.codegen.cpu.contract.phases import WORTH_A_THREAD, kernel_of
+from graphmill.codegen.cpu.contract.phases import kernel_of, piece, worth_a_thread
 from graphmill.codegen.cpu.contract.plan import Plan, count_of_tiles
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import (
@@ -26,7 +27,7 @@ from graphmill.codegen.cpu.contract.spec import (
     Prologue,
     Sizes,
 )
-from graphmill.codegen.cpu.contract.tiled import Tiled, scratch_layout
+from graphmill.codegen.cpu.contract.tiled import scratch_layout
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.launch import WORK
 from graphmill.codegen.cpu.memory import tail_mask
@@ -44,11 +45,11 @@ def slices_of(spec: GemmSpec, plan: Plan) -> int:
         return 1
     m, n, k, batch = (size or 0 for size in sizes)
     items = batch * max(count_of_tiles(m, plan.tile), -(-n // plan.tile.columns))
-    worth = m * n * k * batch // WORTH_A_THREAD
+    worth = m * n * k * batch // worth_a_thread(plan.tile)
     count = min(k // SHORTEST, worth, -(-ENOUGH // max(items, 1)))
     if count < FEWEST:
         return 1
-    depth = -(-k // plan.tile.dot.group)
+    depth = plan.tile.dot.units(k)
     length = -(-depth >> (count.bit_length() - 1))
     return -(-depth // (-(-length // ALIGNED) * ALIGNED))  # no slice is empty
 
@@ -91,7 +92,8 @@ def emit_sliced(
     kept = plan.b_mode == "packed" or (plan.b_mode == "direct" and not (spec.n or 0) % tile.columns)
     plan = replace(plan, b_mode=plan.b_mode if kept else "group", direct_c=True)
     code = Code(unit, name, BODY, internal=False)
-    Tiled(SlicedSlots(code, part, plan, count), name, part, plan, None, prologue).body()
+    slots = SlicedSlots(code, part, plan, count)
+    loops_of(plan)(slots, name, part, plan, None, prologue).body()
     code.finish()
     _emit_total(unit, symbol, spec, plan, count, epilogue)
 
@@ -112,7 +114,7 @@ def emit_sliced(
 
     row_work = max(1, WORK // max(1, count * (spec.n or 0)))
     total = Phase(symbol, rows, lambda code, sizes: code.i64(row_work))
-    sliced = kernel_of((), name, blocks, shared, scratch)
+    sliced = kernel_of((), name, blocks, shared, scratch, piece(tile))
     return replace(sliced, phases=(*sliced.phases, total), grid=grid)
 
 

@@ -50,5 +50,8 @@ def b_modes(spec: GemmSpec, tile: Tile) -> Iterator[str]:
 
 def packs_of_a(spec: GemmSpec, tile: Tile) -> tuple[bool, ...]:
     """Whether A may be packed, and whether it may not."""
+    if tile.dot.amx:
+        whole = spec.k is not None and tile.dot.units(spec.k) * tile.dot.group == spec.k
+        return (True, False) if spec.a_order == "row" and whole else (True,)
     plain = spec.a_order != "strided" and is_plain(spec.a, tile.element)
     return (True, False) if plain and tile.dot.group == 1 else (True,)

@@ -131,7 +131,7 @@ class GemmKernel:
     `data` holds 8-byte slots named `slots` (strides in elements), then the epilogue's. `shared` and
     `scratch` give the bytes of 64-aligned memory for all workers together (slot `shared`) and for
     each worker (slot `scratch`, worker w starting at `w * scratch_bytes`); both may be 0. `grid`
-    gives the slot of that name.
+    gives the slot of that name; `how` says for dumps what was chosen.
     """
 
     phases: tuple[Phase, ...]
@@ -139,3 +139,4 @@ class GemmKernel:
     scratch: Callable[[Code, Sizes], Val]
     slots: tuple[str, ...] = SLOTS
     grid: Callable[[Code, Sizes], Val] = lambda code, sizes: code.i64(0)
+    how: str = ""

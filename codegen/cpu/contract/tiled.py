@@ -11,15 +11,17 @@ from graphmill.codegen.cpu.contract.finish import finish_tile
 from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
 from graphmill.codegen.cpu.contract.plan import FEW_TILES, GROUP, Plan
-from graphmill.codegen.cpu.contract.slots import BODY, Slots
+from graphmill.codegen.cpu.contract.slots import Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
-from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.records import record
 
 
 def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
     """How many tiles cover `m` rows, as `plan.count_of_tiles` says of a known number."""
     count = ceil_div(code, m, tile.rows)
+    if tile.dot.amx:
+        return count
     odd = code.binary("arith.andi", count, code.i64(1))
     many = code.compare("arith.cmpi", "sgt", count, code.i64(FEW_TILES))
     return code.add(count, code.select(many, odd, code.i64(0)))
@@ -76,7 +78,7 @@ class PanelB:
 
 
 _AtTile = Callable[[Val, Val], Val]  # (tile, its first row) -> address in the block of A
-_BlockA = tuple[_AtTile, Val, Val]  # and the strides there
+BlockA = tuple[_AtTile, Val, Val]  # and the strides there
 
 
 @record
@@ -117,16 +119,6 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     total = code.mul(code.add(a_size, b_size), tile.bytes)
     total = code.op(f"arith.andi {code.add(total, 63)}, {code.i64(-64)} : i64", "i64")
     return Scratch(depth, tiles, a_size, total)
-
-
-def emit_tiled(
-    unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
-    prologue: Prologue | None = None,
-) -> None:  # fmt: skip
-    """Write the kernel that computes the items `begin`..`end` of the product."""
-    code = Code(unit, symbol, BODY, internal=False)
-    Tiled(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
-    code.finish()
 
 
 _Parts = tuple[tuple[Val, Val], Val]  # some neighbours among so many
@@ -294,7 +286,7 @@ class Tiled:
             packed = PanelB(out, size, code.i64(tile.columns), from_slice=True)
             self._panels(replace(part, panels=(first.i, end)), block_a, c, packed)
 
-    def _panels(self, part: Slice, block_a: _BlockA, c: Val, panel_b: PanelB) -> None:
+    def _panels(self, part: Slice, block_a: BlockA, c: Val, panel_b: PanelB) -> None:
         code, tile = self.code, self.tile
         a_at, a_m, a_k = block_a
         with code.loop(*part.panels) as panel:
@@ -363,7 +355,7 @@ class Tiled:
         with code.otherwise():
             buffered()
 
-    def _block_a(self, part: Slice, a: Val) -> _BlockA:
+    def _block_a(self, part: Slice, a: Val) -> BlockA:
         """The block of A: packed into this worker's memory, or where it lies."""
         code, slot, tile, spec = self.code, self.slot, self.tile, self.spec
         element = memory_element(spec.a)

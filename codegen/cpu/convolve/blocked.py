@@ -37,7 +37,7 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
 
-_WORTH_A_THREAD = 1 << 20  # multiply-adds
+_WORTH_A_THREAD = 1 << 18  # multiply-adds
 _GRAINS = (1 << 18, 1 << 20, 1 << 22)
 Make = Callable[[Code, BlockedSpec, Target, Epilogue | None], "Loops"]
 
@@ -79,7 +79,8 @@ def emit_blocked(
 class Item:
     """What one work item computes: `together` blocks of filters from `first` on (in all groups),
     the lines `low`..`high` of an image; x, from its line `above` on, and w of its group. `fresh`:
-    the item before, if there is one here, read other lines."""
+    the item before, if there is one here, read other lines. `ahead`: how far behind its filters
+    lie those of the item that follows."""
 
     fresh: Val
     image: Val
@@ -90,6 +91,7 @@ class Item:
     x: Val
     above: Val
     w: Val
+    ahead: Val
 
 
 class Loops:
@@ -154,8 +156,8 @@ class Loops:
             w = code.at(self.slots["w"], code.mul(first, spec.filter_block), memory_type(spec.x))
             base, extra = divmod(spec.w_blocks // self.unit, cut.parts)
             base *= self.unit
-            fresh = self._fresh(number.i, own)
-            item = Item(fresh, image, first, base, low, high, x, code.i64(0), w)
+            fresh, ahead = self._fresh(number.i, own), self._ahead(own, start, stop, chunk)
+            item = Item(fresh, image, first, base, low, high, x, code.i64(0), w, ahead)
             if not extra:
                 self._one(item)
             else:
@@ -174,6 +176,16 @@ class Loops:
             return code.const(True, "i1")
         first = code.compare("arith.cmpi", "eq", number, self.begin)
         return code.binary("arith.ori", first, code.compare("arith.cmpi", "eq", part, code.i64(0)))
+
+    def _ahead(self, part: Val, start: Val, stop: Val, chunk: Val) -> Val:
+        """How far behind an item's filters lie those that the next one reads."""
+        code, cut = self.code, self.cut
+        following = code.mul(minus(code, stop, start), self.spec.filter_block)
+        if cut.parts_outside:
+            last = code.compare("arith.cmpi", "eq", chunk, code.i64(self.chunks - 1))
+            return code.select(last, following, code.i64(0))
+        last = code.compare("arith.cmpi", "eq", part, code.i64(cut.parts - 1))
+        return code.select(last, code.mul(start, -self.spec.filter_block), following)
 
     # ---- the blocks of x
 
@@ -240,7 +252,8 @@ class Loops:
             self._lanes_lines(item)
             return
         if depth >= spec.channels:
-            self._dense_lines(item, item.x, item.w, code.i64(spec.channels), code.i64(0), None)
+            channels, none = code.i64(spec.channels), code.i64(0)
+            self._dense_lines(item, item.x, item.w, channels, none, None, item.ahead)
             return
         row = spec.window[0] * spec.window[1] * spec.w_block
         with code.loop(0, spec.channels, depth) as first:
@@ -250,7 +263,9 @@ class Loops:
             x = code.at(item.x, code.mul(block, self.plane), memory_type(spec.x))
             w = code.at(item.w, code.mul(first.i, row), memory_type(spec.x))
             last = code.compare("arith.cmpi", "sle", left, code.i64(depth))
-            self._dense_lines(item, x, w, count, first.i, last)
+            back = minus(code, item.ahead, code.mul(first.i, row))
+            following = code.select(last, back, code.i64(depth * row))
+            self._dense_lines(item, x, w, count, first.i, last, following)
 
     # ---- lines
 
@@ -274,8 +289,9 @@ class Loops:
         return first, minus(code, past, first), minus(code, at, item.above)
 
     def _dense_lines(
-        self, item: Item, x: Val, w: Val, channels: Val, earlier: Val, last: Val | None
-    ) -> None:
+        self, item: Item, x: Val, w: Val, channels: Val, earlier: Val, last: Val | None,
+        following: Val,
+    ) -> None:  # fmt: skip
         code, spec = self.code, self.spec
         row = spec.window[1] * spec.inner * spec.w_block
         with code.loop(item.low, item.high) as line:
@@ -283,15 +299,25 @@ class Loops:
             here = code.at(x, code.mul(at, spec.sizes[1] * spec.x_block), memory_type(spec.x))
             filters = code.at(w, code.mul(first, row), memory_type(spec.x))
             out, out_block = self.sums_at(item, line.i)
+            ahead = self._share(item, following, line.i)
             for run, _, column, target in self._tiles(here, out):
+                if spec.streams:
+                    ahead = code.i64(run.places * spec.strides[1] * spec.x_block)
                 tile = dense_tile(code.unit, spec, self.shape, run, item.together)
                 x_line = spec.dilation[0] * spec.sizes[1] * spec.x_block
                 code.call(tile, [
                     column, code.i64(self.plane), code.i64(x_line), filters,
                     code.i64(spec.filter_block), code.i64(spec.window[0] * row), channels, count,
-                    target, out_block, earlier,
+                    target, out_block, earlier, ahead,
                 ])  # fmt: skip
             self.finish_if(last, item, line.i, out, out_block)
+
+    def _share(self, item: Item, following: Val, line: Val) -> Val:
+        """How far behind the filters lie those to prefetch: a block in each of the first lines."""
+        code, number = self.code, minus(self.code, line, item.low)
+        block = code.add(following, code.mul(number, self.spec.filter_block))
+        some_left = code.compare("arith.cmpi", "slt", number, code.i64(item.together))
+        return code.select(some_left, block, code.i64(0))
 
     def _lanes_lines(self, item: Item) -> None:
         code, spec = self.code, self.spec

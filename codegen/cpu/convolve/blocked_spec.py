@@ -69,6 +69,14 @@ class BlockedSpec:
         return self.window[0] == 1 and self.low[0] == 0 and last < self.sizes[0]
 
     @property
+    def streams(self) -> bool:
+        """Whether x, read once, is what comes from far away, and not the filters."""
+        taps, filters = self.window[0] * self.window[1], self.w_blocks * self.filter_block
+        return (
+            self.one_row and taps == 1 and not self.plain and self.x_blocks * self.plane > filters
+        )
+
+    @property
     def plane(self) -> int:
         """Elements of one block of x."""
         return self.sizes[0] * self.sizes[1] * self.x_block

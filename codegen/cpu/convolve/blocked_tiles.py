@@ -21,7 +21,7 @@ from graphmill.records import record
 _DENSE = (
     ("x", "!llvm.ptr"), ("x_block", "i64"), ("x_line", "i64"), ("w", "!llvm.ptr"),
     ("w_filters", "i64"), ("w_channels", "i64"), ("channels", "i64"), ("lines", "i64"),
-    ("out", "!llvm.ptr"), ("out_block", "i64"), ("earlier", "i64"),
+    ("out", "!llvm.ptr"), ("out_block", "i64"), ("earlier", "i64"), ("ahead", "i64"),
 )  # fmt: skip
 SLOTS = ("x", "w", "y", "batch", "scratch", "scratch_bytes")  # of a kernel's data
 _LANES = (
@@ -31,23 +31,27 @@ _LANES = (
 _WHERE = (
     ("data", "!llvm.ptr"), ("image", "i64"), ("block", "i64"), ("line", "i64"), ("place", "i64"),
 )  # fmt: skip
+_SOON = 10  # channels until a line is read: the second level has answered by then
 
 
 def _symbol(kind: str, spec: BlockedSpec, shape: Shape, run: Run) -> str:
-    stride, spread = spec.strides[1], spec.dilation[1]
+    stride, spread, types = spec.strides[1], spec.dilation[1], f"{spec.x}_{shape.element}"
+    traits = ("row" if spec.one_row else "") + ("x" if spec.streams else "")
     return (
-        f"gm.conv_{kind}{spec.dot.name}_{spec.x}_{shape.element}x{shape.lanes}_b{spec.x_block}x{spec.w_block}"
-        f"_w{spec.window[1]}{'row' if spec.one_row else ''}s{stride}d{spread}{run.form}"
+        f"gm.conv_{kind}{spec.dot.name}_{types}x{shape.lanes}_b{spec.x_block}x{spec.w_block}"
+        f"_w{spec.window[1]}{traits}s{stride}d{spread}{run.form}"
     )
 
 
 def dense_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, together: int) -> str:
     """Symbol of the tile of `together` blocks of filters.
 
-    `(x, x_block, x_line, w, w_filters, w_channels, channels, lines, out, out_block, earlier)`:
-    distances of x's blocks and of the lines that the window's rows read, of w's blocks of filters
-    and of channels; how many channels and rows of the window; where the sums go, how far apart
-    their blocks are, and whether to add what is there from earlier channels.
+    `(x, x_block, x_line, w, w_filters, w_channels, channels, lines, out, out_block, earlier,
+    ahead)`: distances of x's blocks and of the lines that the window's rows read, of w's blocks of
+    filters and of channels; how many channels and rows of the window; where the sums go, how far
+    apart their blocks are, and whether to add what is there from earlier channels; how far behind
+    x, where it `streams`, or the first block of filters lies what is read soon. It is prefetched,
+    as are the sums.
     """
     symbol = _symbol(f"dense{together}", spec, shape, run)
     if unit.once(symbol):
@@ -56,7 +60,9 @@ def dense_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, together: 
 
 
 class _Dense:
-    """The dense tile being written."""
+    """The dense tile being written; `near` are sums that are about to be stored."""
+
+    near: Val
 
     def __init__(
         self, unit: Unit, symbol: str, spec: BlockedSpec, shape: Shape, run: Run, together: int
@@ -79,9 +85,19 @@ class _Dense:
             ws = code.at(w, code.mul(block.i, w_channels), memory_type(spec.x))
             left = code.binary("arith.subi", channels, code.mul(block.i, spec.x_block))
             inner = code.binary("arith.minsi", left, code.i64(spec.x_block))
+            self.near = self._sums_of(block.i)
             block.next = self._rows(xs, ws, inner, block.carried)
         self._store(block.results)
         code.finish()
+
+    def _sums_of(self, turn: Val) -> Val:
+        """Where sums go whose lines a turn over a block of channels prefetches, one a channel."""
+        code, (out, out_block) = self.code, self.code.args[8:10]
+        number, more = (
+            code.binary(f"arith.{op}", turn, code.i64(self.together)) for op in ("remui", "divui")
+        )
+        place = code.mul(more, self.spec.x_block * self.spec.w_block)
+        return code.at(out, code.add(code.mul(number, out_block), place), self.shape.element)
 
     def _rows(self, x: Val, w: Val, inner: Val, sums: list[Val]) -> list[Val]:
         """All rows of the window that lie inside x, for one block of channels."""
@@ -118,13 +134,32 @@ class _Dense:
         """All channels of a block at one tap, for the places `inside` x there."""
         code, spec = self.code, self.spec
         if spec.x_block == 1:
+            self._prefetch_filters(filters)
             return self._step(inside, x, filters, sums)
         with code.loop(0, inner, spec.dot.group, sums) as channel:
             at = code.mul(channel.i, spec.w_block)
             here = code.at(x, channel.i, memory_type(spec.x))
             moved = [code.at(w, at, memory_type(spec.x)) for w in filters]
+            self._prefetch(at, channel.i, x, moved)
             channel.next = self._step(inside, here, moved, channel.carried)
         return channel.results
+
+    def _prefetch(self, at: Val, channel: Val, x: Val, filters: list[Val]) -> None:
+        """For each channel a line of each block of filters, of the sums, of what comes next."""
+        code, spec = self.code, self.spec
+        self._prefetch_filters(filters)
+        code.prefetch(code.at(self.near, at, self.shape.element), write=True)
+        following = filters[0]
+        if spec.streams:
+            place = code.mul(channel, spec.strides[1] * spec.x_block // spec.dot.group)
+            following = code.at(x, place, memory_type(spec.x))
+        code.prefetch(code.at(following, code.args[11], memory_type(spec.x)), near=False)
+
+    def _prefetch_filters(self, filters: list[Val]) -> None:
+        code, spec = self.code, self.spec
+        for w in filters:
+            soon = _SOON * spec.w_block * spec.dot.group
+            code.prefetch(code.at(w, soon, memory_type(spec.x)))
 
     def _step(self, inside: list[int], x: Val, filters: list[Val], sums: list[Val]) -> list[Val]:
         """One channel, or unit of channels: the outer product of the places' elements and a vector
@@ -154,7 +189,7 @@ class _Dense:
 
     def _store(self, sums: list[Val]) -> None:
         code, shape, spec = self.code, self.shape, self.spec
-        out, out_block, earlier = code.args[8:]
+        out, out_block, earlier = code.args[8:11]
 
         def each(accumulate: bool) -> None:
             for j in range(self.together):

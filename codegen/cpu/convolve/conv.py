@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from graphmill.codegen.cpu.contract.amx import LINE
+from graphmill.codegen.cpu.contract.amx_tiled import loops_of
 from graphmill.codegen.cpu.contract.blocking import register_tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, is_plain, most
-from graphmill.codegen.cpu.contract.phases import GRAINS, WORTH_A_THREAD, kernel_of, nothing
-from graphmill.codegen.cpu.contract.plan import GROUP, packs_a, tile_plan
+from graphmill.codegen.cpu.contract.phases import GRAINS, kernel_of, nothing, piece
+from graphmill.codegen.cpu.contract.plan import GROUP, Plan, packs_a, tile_plan
 from graphmill.codegen.cpu.contract.slots import BODY
 from graphmill.codegen.cpu.contract.space import packs_of_a
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Sizes
-from graphmill.codegen.cpu.contract.tiled import Tiled, row_tiles, scratch_layout
+from graphmill.codegen.cpu.contract.tiled import row_tiles, scratch_layout
 from graphmill.codegen.cpu.convolve.direct import Direct
-from graphmill.codegen.cpu.convolve.patches import PatchProduct
+from graphmill.codegen.cpu.convolve.patches import AmxPatches, PatchProduct
 from graphmill.codegen.cpu.convolve.plain import emit_plain
 from graphmill.codegen.cpu.convolve.spec import ConvSlots, ConvSpec, conv_sizes, slot_names
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -54,6 +56,13 @@ def algorithm(spec: ConvSpec, choices: Choices = UNMEASURED) -> str:
     return choices.pick("algorithm", model, (model, "patches"))
 
 
+def plan_of(spec: ConvSpec, target: Target, choices: Choices) -> Plan:
+    """The register tile of the product; integers are multiplied in units."""
+    patches = algorithm(spec, choices) == "patches"
+    units = not spec.acc.is_float
+    return tile_plan(spec.product(), target, choices, units=units, heads=not patches)
+
+
 def emit_conv(
     unit: Unit, symbol: str, spec: ConvSpec, target: Target, epilogue: Epilogue | None = None
 ) -> GemmKernel:
@@ -74,19 +83,20 @@ def emit_conv(
         code.finish()
         kernel = kernel_of((), symbol, lambda code, sizes: sizes.m, nothing, nothing)
         return replace(kernel, slots=slot_names(spec.rank))
-    plan = tile_plan(product, target, choices)
+    plan = plan_of(spec, target, choices)
     if chosen == "product":
         fits = (product.m or 0) <= plan.blocks.rows
         mode = choices.pick("b_mode", "group" if fits else "worker", ("group", "worker"))
         model = packs_a(product, plan.tile, target)
         pack_a = choices.pick("pack_a", model, packs_of_a(product, plan.tile))
         plan = replace(plan, b_mode=mode, pack_a=pack_a)
-        Tiled(slots, symbol, product, plan, epilogue).body()
+        loops_of(plan)(slots, symbol, product, plan, epilogue).body()
     else:
         pitch = GROUP * plan.tile.columns + 64 // plan.tile.bytes  # an odd number of cache lines
-        pack_a = not is_plain(spec.w, plan.tile.element)
+        plain, amx = is_plain(spec.w, plan.tile.element), plan.tile.dot.amx
+        pack_a = bool(product.k and product.k % LINE) if amx else not plain
         plan = replace(plan, b_mode="group", pitch=pitch, pack_a=pack_a)
-        PatchProduct(slots, symbol, plan, epilogue).body()
+        (AmxPatches if amx else PatchProduct)(slots, symbol, plan, epilogue).body()
     code.finish()
 
     def items(code: Code, sizes: Sizes) -> Val:
@@ -98,6 +108,6 @@ def emit_conv(
     def scratch(code: Code, sizes: Sizes) -> Val:
         return scratch_layout(code, product, plan, sizes).bytes
 
-    worth = choices.pick("grain", WORTH_A_THREAD, GRAINS)
+    worth = choices.pick("grain", piece(plan.tile), GRAINS)
     kernel = kernel_of((), symbol, items, nothing, scratch, worth)
     return replace(kernel, slots=slot_names(spec.rank))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphmill.codegen.cpu.contract.plan import tile_plan
+from graphmill.codegen.cpu.contract.plan import tile_text
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, direct_cost, shape_of, tiling
-from graphmill.codegen.cpu.convolve.conv import algorithm, choices_of
+from graphmill.codegen.cpu.convolve.conv import algorithm, choices_of, plan_of
 from graphmill.codegen.cpu.convolve.spec import ConvSpec
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, cost, fastest, obstacle, scratch
 from graphmill.codegen.cpu.target import Target
@@ -69,6 +69,6 @@ def plain_schedule(spec: ConvSpec, target: Target) -> str:
         return "loops over complex numbers"
     if chosen == "direct":
         return "direct on plain arrays: few filters a group"
-    tile = tile_plan(spec.product(), target, choices).tile
+    plan = plan_of(spec, target, choices)
     what = "a matrix product" if chosen == "product" else "products with patches of the input"
-    return f"{what}, register tile {tile.rows} × {tile.vectors} vectors, on plain arrays"
+    return f"{what}, {tile_text(plan.tile)}, on plain arrays"

@@ -1,0 +1,236 @@
+"""`iterate` kernels: a loop over arrays whose elements do not meet, in registers.
+
+A work item takes some vectors of elements at a time, side by side so that the turns of one hide
+the latency of another's, runs all turns of the loop on them and stores what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphmill.codegen.cpu.elem import Elem
+from graphmill.codegen.cpu.element import Elements, Override, fixed
+from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.index import Index, Indices
+from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
+from graphmill.codegen.cpu.loops import item_range, row_blocks, split_lanes, whole_turns
+from graphmill.codegen.cpu.lowering import body_of, choices_of, info_of, label
+from graphmill.codegen.cpu.memory import tail_mask
+from graphmill.codegen.cpu.stages import pack, unpack
+from graphmill.ir.dims import DimLike, product
+from graphmill.ir.graph import Block, Op, Value
+
+BLOCK = 1024  # elements of the last axis that one work item takes at most
+LOOK = 8  # turns between two looks at whether anything still changes
+UNROLLS = (1, 2, 4)
+MOST_WRITTEN = 96  # operations of one turn, of all vectors side by side
+
+Turn = Callable[[Sequence[Val], Val], list[Val]]
+
+
+def emit_iterated(host: Host, op: Op) -> None:
+    """Write and launch the kernel of an `iterate` fusion."""
+    outputs, block = host.place(op), body_of(op)
+    kernel = host.kernel(label(op), choices_of(host, op, block))
+    (scan,) = (inner for inner in block.ops if inner.name == "scan")
+    shape = op.results[0].shape
+    sources = {
+        arg: host.source(kernel, arg, host.buffers[operand])
+        for arg, operand in zip(block.args, op.operands, strict=True)
+    }
+    targets = [host.source(kernel, v, b) for v, b in zip(op.results, outputs, strict=True)]
+    if _is_flat(block, scan, shape):
+        size = product(shape)
+        sources = {v: _flat(s, size) if s.shape else s for v, s in sources.items()}
+        targets, shape = [_flat(s, size) for s in targets], (size,)
+    elements = Elements(kernel, sources)
+    turns = _Turns(elements, scan, len(shape))
+    together = kernel.choices.pick("unroll", _together(kernel, scan), UNROLLS)
+    blocks = row_blocks(shape[-1], BLOCK)
+    with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
+        outer, low, high = item_range(kernel, item.i, shape, blocks, BLOCK)
+
+        def run(positions: Sequence[Index]) -> None:
+            where = [(*outer, position) for position in positions]
+            for index, found in zip(where, turns.run(where), strict=True):
+                for value, target in zip(block.yielded, targets, strict=True):
+                    elements.store(target, index, found[value.index])
+
+        _sweep(elements, low, high, together, run)
+    length = scan.attrs["length"]
+    work = flops_per_element(scan.regions[0].block.ops) * (length if isinstance(length, int) else 8)
+    width = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
+    launch = Launch(product((*shape[:-1], blocks)), grain(width * work))
+    host.launch(kernel, launch, info_of(op, kernel.name, True))
+
+
+def _sweep(
+    elements: Elements, low: Val | int, high: Val | int, together: int,
+    run: Callable[[Sequence[Index]], None],
+) -> None:  # fmt: skip
+    """`run` on the positions of `low … high`: several vectors a turn, one, then part of one."""
+    code, lanes = elements.code, elements.lanes
+    middle, left = split_lanes(code, low, high, lanes)
+    for count in (together, 1) if together > 1 else (1,):
+        end = whole_turns(code, low, middle, count * lanes)
+        if low != end:
+            with code.loop(low, end, count * lanes) as loop, elements.scope():
+                run([Index(code.add(loop.i, n * lanes), 1) for n in range(count)])
+        low = end
+    if left == 0:
+        return
+    rest, position = (code.i64(x) if isinstance(x, int) else x for x in (left, middle))
+    some = code.compare("arith.cmpi", "sgt", rest, code.i64(0))
+    with code.when(some), elements.scope(tail_mask(code, rest, lanes)):
+        run([Index(position, 1)])
+
+
+class _Turns:
+    """The turns of one scan: its body, evaluated on what is carried in registers."""
+
+    def __init__(self, elements: Elements, scan: Op, rank: int) -> None:
+        self.elements, self.scan = elements, scan
+        body, carry, xs = scan.regions[0].block, scan.attrs["carry"], scan.attrs["xs"]
+        pairs = list(zip(body.args, scan.operands, body.yielded, strict=False))[:carry]
+        self.numbers = [n for n, arg in enumerate(body.args[:carry]) if not arg.shape]
+        self.arrays = [n for n, arg in enumerate(body.args[:carry]) if arg.shape]
+        self.pairs = pairs
+        taken = list(zip(body.args, scan.operands, strict=True))
+        self.slices, self.captured = taken[carry : carry + xs], taken[carry + xs :]
+        self.rank = rank
+        self.rests = not self.slices and not self.numbers and _rests(scan)
+        for arg, operand in self.captured:
+            elements.overrides[arg] = _elsewhere(elements, operand)
+
+    def run(self, where: Sequence[Indices]) -> list[dict[int, Elem]]:
+        """What the loop carries in the end, by number, for each place."""
+        elements, length = self.elements, self.scan.attrs["length"]
+        for _, operand in self.captured:  # loaded once
+            for index in where if operand.shape else [()]:
+                if len(operand.shape) in (0, self.rank):
+                    elements.at(operand, index)
+        starts = [operand for _, operand, _ in self.pairs]
+        state = [elements.at(starts[n], ()) for n in self.numbers]
+        state += [elements.vector(starts[n], index) for index in where for n in self.arrays]
+        widths = [len(pack(e)) for e in state]
+        flat = [v for e in state for v in pack(e)]
+
+        def turn(now: Sequence[Val], step: Val) -> list[Val]:
+            return self._turn(where, _unpacked(now, widths), step)
+
+        steps = elements.dim(length)
+        if self.rests and isinstance(length, int) and length >= 4 * LOOK:
+            flat, steps = self._until_rest(flat, length // LOOK, turn), length % LOOK
+        if steps != 0:
+            with elements.code.loop(0, steps, 1, flat) as loop, elements.scope():
+                loop.next = turn(loop.carried, loop.i)
+            flat = loop.results
+        found = _unpacked(flat, widths)
+        numbers = dict(zip(self.numbers, found, strict=False))
+        rows = iter(found[len(self.numbers) :])
+        return [numbers | {n: next(rows) for n in self.arrays} for _ in where]
+
+    def _turn(self, where: Sequence[Indices], state: Sequence[Elem], step: Val) -> list[Val]:
+        """The registers after one more turn."""
+        elements, code = self.elements, self.elements.code
+        at = self.scan.attrs["length"], step
+        if self.scan.attrs["reverse"]:
+            last = code.binary("arith.subi", elements.kernel.dim(at[0]), code.i64(1))
+            step = code.binary("arith.subi", last, step)
+        for arg, operand in self.slices:
+            elements.overrides[arg] = fixed(elements.at(operand, (Index(step),)))
+        rows = iter(state)
+        for n in self.numbers:
+            elements.overrides[self.pairs[n][0]] = fixed(next(rows))
+        after = [elements.at(self.pairs[n][2], ()) for n in self.numbers]
+        for index in where:
+            with elements.scope():
+                for n in self.arrays:
+                    elements.overrides[self.pairs[n][0]] = fixed(next(rows))
+                after += [elements.vector(self.pairs[n][2], index) for n in self.arrays]
+        return [v for e in after for v in pack(e)]
+
+    def _until_rest(self, flat: Sequence[Val], looks: int, turn: Turn) -> list[Val]:
+        """`LOOK` turns up to so many times, while the last of them changes anything."""
+        code, elements = self.elements.code, self.elements
+        with code.repeat([code.i64(0), *flat]) as loop:
+            number, *now = loop.carried
+            with code.loop(0, LOOK - 1, 1, now) as most, elements.scope():
+                most.next = turn(most.carried, most.i)
+            with elements.scope():
+                after = turn(most.results, number)
+            number = code.add(number, 1)
+            loop.next = [number, *after]
+            more = code.compare("arith.cmpi", "slt", number, code.i64(looks))
+            moved = self._any_change(most.results, after)
+            code.again(loop, code.binary("arith.andi", more, moved))
+        return loop.results[1:]
+
+    def _any_change(self, before: Sequence[Val], after: Sequence[Val]) -> Val:
+        """Whether any bit of any lane that counts differs."""
+        code = self.elements.code
+        found: Val | None = None
+        for pair in zip(before, after, strict=True):
+            differs = code.compare("arith.cmpi", "ne", *(_bits(code, value) for value in pair))
+            found = differs if found is None else code.binary("arith.ori", found, differs)
+        assert found is not None
+        if self.elements.tail is not None:
+            found = code.binary("arith.andi", found, self.elements.tail)
+        return code.op(f"vector.reduction <or>, {found} : {found.type} into i1", "i1")
+
+
+def _elsewhere(elements: Elements, operand: Value) -> Override:
+    return lambda index, guard: elements.at(operand, index, guard)
+
+
+def _unpacked(flat: Sequence[Val], widths: Sequence[int]) -> list[Elem]:
+    rest = iter(flat)
+    return [unpack([next(rest) for _ in range(width)]) for width in widths]
+
+
+def _bits(code: Code, value: Val) -> Val:
+    if not value.element.startswith("f"):
+        return value
+    return code.convert("arith.bitcast", value, f"i{value.element[1:]}")
+
+
+def _rests(scan: Op) -> bool:
+    """Whether the body may leave elements as they are: it selects between old and new ones."""
+    carried = set(scan.regions[0].block.args[: scan.attrs["carry"]])
+    chosen = (op.operands[1:] for op in scan.regions[0].block.ops if op.name == "select")
+    return any(v in carried for values in chosen for v in values)
+
+
+def _together(kernel: Kernel, scan: Op) -> int:
+    """How many vectors have their turns side by side: those that the registers hold."""
+    body, target = scan.regions[0].block, kernel.target
+    first = scan.attrs["carry"] + scan.attrs["xs"]
+    held = [*scan.operands[: scan.attrs["carry"]], *scan.operands[first:]]
+    bits = sum(max(v.tensor.dtype.bits, 8) for v in held if v.shape) * kernel.lanes
+    for count in sorted(UNROLLS, reverse=True):
+        fits = count * bits <= (target.registers - 8) * target.vector_bits
+        if fits and count * len(body.ops) <= MOST_WRITTEN:
+            return count
+    return 1
+
+
+def _is_flat(block: Block, scan: Op, shape: tuple[DimLike, ...]) -> bool:
+    """Whether all axes can be walked as one: arrays are whole and read at the loop's place."""
+    args = [*block.args, *scan.regions[0].block.args]
+    if any(arg.tensor.layout for arg in args):
+        return False
+    slices = set(scan.operands[scan.attrs["carry"] :][: scan.attrs["xs"]])
+    for op in (*block.ops, *scan.regions[0].block.ops):
+        if op.definition.fusion == "elementwise" or op.definition.terminator or op is scan:
+            continue
+        if op.name == "broadcast" and not op.operands[0].shape:
+            continue
+        if op.result not in slices and not (op.name == "constant" and op.attrs["value"].size == 1):
+            return False
+    return all(tuple(arg.shape) in ((), shape) or arg in slices for arg in block.args)
+
+
+def _flat(source: Source, size: DimLike) -> Source:
+    return Source(source.pointer, source.dtype, (size,), (1,))

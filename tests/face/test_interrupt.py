@@ -1,0 +1,107 @@
+"""Signals during a call: handlers run between the turns of long loops, and may end them."""
+
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import graphmill as gm
+from graphmill.runtime import buffers
+
+LONG = 10**12  # turns: months
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm():
+    """Has a handler called again and again."""
+
+    def start(handler):
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+
+    old = signal.getsignal(signal.SIGALRM)
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, old)
+
+
+def raising(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    raise Enough
+
+
+def repeated(turns, x):
+    return gm.while_loop(lambda s: s[0] < turns, lambda s: (s[0] + 1, np.tanh(s[1])), (0, x))[1]
+
+
+def scanned(turns, x):
+    """Its turns are known beforehand; those that are left do nothing."""
+
+    def step(carry, _):
+        return gm.while_loop(lambda s: s[0] < turns, lambda s: (s[0] + 1, s[1] * 0.5), (0, carry))[
+            1
+        ], None
+
+    return gm.scan(step, x, None, length=1000)[0]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("function", [repeated, scanned])
+def test_a_handler_that_raises_ends_the_call(function, threads, alarm):
+    f = gm.jit(function, threads=threads)
+    x = np.full(100_000, 0.5, np.float32)
+    want = f(2, x)
+    for _ in range(4):  # by way of Python at first, then natively
+        live = buffers.memory_info().live
+        alarm(raising)
+        with pytest.raises(Enough):
+            f(LONG, x)
+        assert buffers.memory_info().live == live
+        np.testing.assert_array_equal(f(2, x), want)
+
+
+def test_a_handler_that_returns_does_not(alarm):
+    calls = []
+    f = gm.jit(repeated)
+    x = np.ones(3000, np.float32)
+    want = f(20_000, x)
+    alarm(lambda *_: calls.append(1))
+    start = time.monotonic()
+    while len(calls) < 8 and time.monotonic() < start + 60:
+        np.testing.assert_array_equal(f(20_000, x), want)
+    assert len(calls) >= 8
+
+
+def test_variables_keep_their_values(alarm):
+    total = gm.Variable(np.zeros(4, np.float32))
+
+    @gm.jit
+    def step(turns):
+        total.assign(total * 0 + repeated(turns, total * 0) + total + 1)
+        return total.sum()
+
+    for n in range(4):
+        step(1)
+        alarm(raising)
+        with pytest.raises(Enough):
+            step(LONG)
+        assert (total.value == n + 1).all()
+
+
+def test_loops_of_other_threads_go_on(alarm):
+    f = gm.jit(repeated)
+    x = np.ones(1000, np.float32)
+    want, found = f(60_000, x), []
+    thread = threading.Thread(target=lambda: found.append(f(60_000, x)))
+    alarm(raising)
+    with pytest.raises(Enough):
+        thread.start()
+        f(LONG, x)
+    thread.join(60)
+    np.testing.assert_array_equal(found[0], want)
