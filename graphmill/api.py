@@ -236,7 +236,14 @@ class Jit(Dispatcher):
         specs, _ = self._specs(leaves, tree, static)
         settings = key_settings(options, driver.target(options))
         call = (tree, static, self.donate)
-        return recall.question(self.function, call, specs, settings, contents, self.watch_arrays)
+
+        def watch(arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+            self.watch_arrays(arrays)
+            for array in arrays:
+                if (number := self.digest_of(array)) is not None:
+                    contents.know(array, number)
+
+        return recall.question(self.function, call, specs, settings, contents, watch)
 
     def _trace(
         self,

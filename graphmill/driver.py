@@ -22,6 +22,7 @@ from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiler, threads
 from graphmill.schedules import noted
+from graphmill.unrolled import MANY, warn_of_unrolled
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
@@ -118,6 +119,8 @@ def build(function: Function, options: Options, contents: Sequence[str] = ()) ->
     with closing(recorder(function.name)) as record, reproducible(function, options):
         record.stage("trace", "ir", lambda: _text(function), 0.0, function=function)
         with profiler.stage(f"passes {function.name}", str(function.loc or "")):
+            if len(function.ops) >= MANY and "roll" in options.passes:
+                warn_of_unrolled(optimise(function, options, stop="roll"))
             planned = optimise(function, options, record)
         with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
             artifact = emit(planned, options, record, sources(function), contents)

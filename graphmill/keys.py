@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 from collections.abc import Iterator
 from dataclasses import astuple
 from functools import cache
@@ -35,12 +34,15 @@ class Contents:
         self._known: dict[object, tuple[np.ndarray[Any, Any], str]] = {}
 
     def __call__(self, array: np.ndarray[Any, Any]) -> str:
-        # the same memory, seen in the same way; it is kept, so that no other gets its address
-        place = array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
+        place = _place(array)
         known = self._known.get(place)
         if known is None:
             known = self._known[place] = array, content(array)
         return known[1]
+
+    def know(self, array: np.ndarray[Any, Any], number: int) -> None:
+        """Take over a native digest of a contiguous array."""
+        self._known[_place(array)] = array, _text(array, number)
 
 
 def cache_key(
@@ -65,8 +67,16 @@ def content(array: np.ndarray[Any, Any]) -> str:
         from graphmill.ir.literals import digest
 
         return digest(array)
-    number = fast(array.__array_interface__["data"][0], array.nbytes)
+    return _text(array, fast(array.__array_interface__["data"][0], array.nbytes))
+
+
+def _text(array: np.ndarray[Any, Any], number: int) -> str:
     return f"{array.dtype}{array.shape}:{number:x}"
+
+
+def _place(array: np.ndarray[Any, Any]) -> object:
+    """The same for the same memory seen in the same way, for as long as the array lives."""
+    return array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
 
 
 @cache
@@ -105,8 +115,12 @@ def version(package: str) -> str:
     if not folders:
         return f"{package}=none"
     place = os.path.dirname(folders[0])
-    named = re.compile(rf"{package}-(.+)\.dist-info", re.IGNORECASE)
-    found = [m[1] for name in os.listdir(place) if (m := named.fullmatch(name))]
+    head, tail = f"{package}-", ".dist-info"
+    found = [
+        name[len(head) : -len(tail)]
+        for name in os.listdir(place)
+        if name.endswith(tail) and name[: len(head)].lower() == head
+    ]
     if found:
         return f"{package}={'|'.join(sorted(found))}"
     from importlib import metadata

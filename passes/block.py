@@ -71,8 +71,8 @@ def _obstacle(op: Op, line: int) -> str:
     groups, size = op.attrs["groups"], _lanes(op, line)
     if not x.dtype.is_float:
         return f"of {x.dtype}"
-    if not is_known(*x.shape[1:], *w.shape) or x.rank > 4:
-        return "sizes known at run time, or three axes"
+    if not is_known(x.shape[1], *w.shape) or x.rank > 4:
+        return "channels known at run time, or three axes"
     if any(by != 1 for by in op.attrs["input_dilation"]):
         return "transposed"
     if product(w.shape[2:]) > MOST_TAPS:  # type: ignore[operator]

@@ -79,6 +79,9 @@ class _Reader:
     def read(self, n: int, k: int) -> Read | None:
         """How operand `k` of op `n` of a turn is read; None where turns differ."""
         found = self.found
+        first, other = (found.ops[turn * found.period + n].operands[k] for turn in (0, 1))
+        if other is not first and self._place(other, 1) is None and _number(other) is None:
+            return None  # the weights of another layer, in most networks
         values = [found.ops[turn * found.period + n].operands[k] for turn in range(found.turns)]
         places = [self._place(value, turn) for turn, value in enumerate(values)]
         second = places[1]

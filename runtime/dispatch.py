@@ -203,6 +203,10 @@ class Dispatcher:
         if self._watch is not None:
             self._watch.add_arrays(arrays)
 
+    def digest_of(self, array: Array) -> int | None:
+        """The native digest of a watched array's memory, if it was taken."""
+        return None if self._watch is None else self._watch.digest_of(array)
+
     def watch_values(self, values: Iterable[Any]) -> None:
         """Compile again, too, when what one of these values holds changes; as `watch_arrays`."""
         if self._watch is not None:

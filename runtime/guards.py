@@ -179,6 +179,13 @@ class Watch:
             array = array.base  # type: ignore[assignment]
         return False
 
+    def digest_of(self, array: np.ndarray[Any, Any]) -> int | None:
+        """The native digest of a watched array's memory, which it has while this is valid."""
+        known = self._arrays.get(id(array))
+        if not isinstance(known, Bytes) or not array.flags.c_contiguous:
+            return None
+        return known.digest if isinstance(known.digest, int) else None
+
     def arrays_valid(self) -> bool:
         """Whether nobody has written to a watched array."""
         return all(array.valid() for array in self._arrays.values())

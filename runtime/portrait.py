@@ -10,7 +10,8 @@ read past it (files, clocks, random numbers, the environment, names made up at r
 
 from __future__ import annotations
 
-import builtins
+import collections
+import dataclasses
 import functools
 import sys
 import types
@@ -121,7 +122,7 @@ class Portrait:
         describe = _BY_TYPE.get(kind)
         if describe is not None:
             describe(self, value)
-        elif isinstance(value, np.generic):
+        elif isinstance(value, np.generic) and not value.dtype.hasobject:
             self._say("number", repr(value.dtype), value.tobytes())
         elif isinstance(value, np.dtype):
             self._say("dtype", repr(value))
@@ -143,7 +144,7 @@ class Portrait:
             self._sequence(value)
 
     def _dict(self, value: dict[Any, Any]) -> None:
-        if not self._first_time(value, "dict"):
+        if not self._first_time(value, type(value).__name__):
             return
         self._say(len(value))
         for key, item in list(value.items()):
@@ -168,7 +169,7 @@ class Portrait:
 
     def _partial(self, value: functools.partial[Any]) -> None:
         self._say("partial")
-        for part in (value.func, value.args, value.keywords):
+        for part in (value.func, value.args, value.keywords, vars(value)):
             self._value(part)
 
     def _method(self, value: types.MethodType) -> None:
@@ -177,9 +178,9 @@ class Portrait:
         self._value(value.__self__)
 
     def _wrapper(self, value: Any) -> None:
-        """A static method, a class method, a cached property, a function with its results kept."""
+        """A static method, a class method, a cached property."""
         self._say(type(value).__name__)
-        self._value(getattr(value, "__wrapped__", None) or value.func)
+        self._value(value.func if isinstance(value, functools.cached_property) else value.__func__)
 
     def _module_value(self, value: types.ModuleType) -> None:
         """A module that some code gets as a value: which code, and what that names, is open."""
@@ -221,13 +222,18 @@ class Portrait:
             self._library(space["__name__"], value.__qualname__)
         elif kind.__name__ == "_tuplegetter":
             self._say("field", value.__reduce__()[1][0])
-        elif kind.__module__ == "dataclasses":
+        elif kind is dataclasses.Field:
+            self._say("field", value.name, repr(value.type))
+            for part in (value.default, value.default_factory, dict(value.metadata)):
+                self._value(part)
+        elif module == "dataclasses":  # what stands for no default
             self._say("dataclasses", kind.__name__)
         elif module == "graphmill.ir.dtypes":
             self._say("dtype", str(value))
         elif module.startswith("graphmill.") and hasattr(value, "__wrapped__"):
             self._say(module, kind.__qualname__)
-            self._value(value.__wrapped__)
+            for part in (value.__wrapped__, vars(value).get("function")):
+                self._value(part)
         else:
             self._instance(value, kind)
 
@@ -273,7 +279,8 @@ class Portrait:
         for cell in value.__closure__ or ():
             self._held(_content(cell), names.attributes)
         for name in names.loaded:
-            self._held(_named(value.__globals__, name), names.attributes)
+            inherited = value.__builtins__.get(name, _UNBOUND)  # type: ignore[attr-defined]
+            self._held(value.__globals__.get(name, inherited), names.attributes)
         for module in names.imported:
             if module not in sys.modules:
                 raise Unclear(f"{module} is not loaded yet")
@@ -304,9 +311,10 @@ class Portrait:
 
     def _member(self, name: str, held: Any) -> None:
         self._say("member", name)
-        if name == "__dataclass_fields__":
-            self._sequence(tuple(held))
-        elif not isinstance(held, types.MemberDescriptorType | types.GetSetDescriptorType):
+        code = getattr(held, "__code__", None)
+        if name == "__hash__" and code is not None and code.co_filename == "<string>":
+            return  # a dataclass's, of its fields
+        if not isinstance(held, types.MemberDescriptorType | types.GetSetDescriptorType):
             self._value(held)
 
     # -- names -----------------------------------------------------------------------------
@@ -352,11 +360,6 @@ def _content(cell: types.CellType) -> Any:
         return _UNBOUND
 
 
-def _named(space: dict[str, Any], name: str) -> Any:
-    """What code finds under a name that is no local one."""
-    return space.get(name, vars(builtins).get(name, _UNBOUND))
-
-
 def _is_pure(module: str) -> bool:
     return module.partition(".")[0] in _PURE or module.startswith(_OURS)
 
@@ -398,7 +401,7 @@ _BY_TYPE: dict[type, Callable[[Portrait, Any], None]] = {
     frozenset: Portrait._frozenset, slice: Portrait._slice, np.ndarray: Portrait._array,
     functools.partial: Portrait._partial, types.MethodType: Portrait._method,
     staticmethod: Portrait._wrapper, classmethod: Portrait._wrapper,
-    functools.cached_property: Portrait._wrapper, functools._lru_cache_wrapper: Portrait._wrapper,
+    functools.cached_property: Portrait._wrapper, collections.OrderedDict: Portrait._dict,
     property: Portrait._property, types.BuiltinFunctionType: Portrait._builtin,
     np.ufunc: Portrait._ufunc, types.FunctionType: Portrait._function,
     types.CodeType: Portrait._code, types.ModuleType: Portrait._module_value,

@@ -10,6 +10,7 @@ from benchmarks.workloads import (
     memory,
     npbench,
     rows,
+    sweeps,
     training,
     transformers,
     vision,
@@ -23,7 +24,7 @@ FAMILIES: dict[str, tuple[Workload, ...]] = {
     "convolution": convolution.WORKLOADS,
     "attention": attention.WORKLOADS,
     "loops": loops.WORKLOADS,
-    "npbench": npbench.WORKLOADS,
+    "npbench": (*npbench.WORKLOADS, *sweeps.WORKLOADS),
     "models": (*vision.WORKLOADS, *transformers.WORKLOADS, *training.WORKLOADS),
 }
 WORKLOADS: dict[str, Workload] = {

@@ -9,7 +9,7 @@ from functools import partial
 from graphmill.codegen.artifact import KernelInfo, Step
 from graphmill.codegen.cpu.contract.blocking import compute_element
 from graphmill.codegen.cpu.contract.dots import PLAIN, choose_dot
-from graphmill.codegen.cpu.contract.spec import Place, Sizes
+from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Place, Sizes
 from graphmill.codegen.cpu.contraction import (
     Borrowed,
     FusedEpilogue,
@@ -21,7 +21,8 @@ from graphmill.codegen.cpu.contraction import (
 from graphmill.codegen.cpu.convolve.blocked import emit_blocked
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, shape_of
 from graphmill.codegen.cpu.convolve.blocked_tiles import BlockedPlace
-from graphmill.codegen.cpu.convolve.explain import blocked_schedule
+from graphmill.codegen.cpu.convolve.explain import blocked_schedule, free_schedule
+from graphmill.codegen.cpu.convolve.free import emit_free
 from graphmill.codegen.cpu.convolve.winograd import WinogradLoops, emit_filters
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, fastest, packing
 from graphmill.codegen.cpu.emit import Code, Val
@@ -35,6 +36,7 @@ from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType, f32
 from graphmill.ir.graph import Block, Op, Region, Value
+from graphmill.ir.ops.base import is_known
 from graphmill.ir.ops.blocked import block_of, is_plain, lanewise
 from graphmill.ir.ops.control import is_constant
 
@@ -50,28 +52,31 @@ def emit_blocked_convolution(host: Host, op: Op, block: Block, label: str, info:
     bare = all(o is root or o.definition.terminator for o in block.ops)
     work = _BlockedEpilogue(host, kernel.name, block, root, spec, operands)
     narrow, in_call = x.tensor.dtype.bits < 32, not is_constant(w)
-    allowed = 0 if narrow else root.attrs.get("winograd", 0)
+    allowed = 0 if narrow or spec.free else root.attrs.get("winograd", 0)
     way = fastest(spec, host.target, allowed, in_call) if allowed else None
     made = host.once(
         ("blocked", spec, way, structure(block), work.strided),
-        lambda: emit_blocked(
-            host.unit, kernel.name, spec, host.target, None if bare else work.epilogue(),
-            partial(WinogradLoops, way) if way is not None else None,
-        ),
-    )  # fmt: skip
-    code, batch = host.code, x.shape[0]
+        lambda: _emit(host, kernel.name, spec, None if bare else work.epilogue(), way),
+    )
+    code, rank = host.code, len(root.attrs["strides"])
+    places = root.result.shape[2 : rank + 2] if spec.free else ()
     filters = _weights(host, w, spec) if way is None else _transformed(host, w, spec, way, in_call)
 
     def needed(into: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
-        return into.i64(0), made.scratch(into, _sizes(into, dim(batch)))
+        return into.i64(0), made.scratch(into, _sizes(into, dim(x.shape[0])))
 
-    values = _sizes(code, host.dim(batch))
+    values = _sizes(code, host.dim(x.shape[0]), *map(host.dim, places))
+    sizes = [(1, *v.shape[2 : rank + 2])[-2:] for v in (x, root.result.tensor)]
+    free = [host.dim(dim) for pair in sizes for dim in pair] if spec.free else []
     slots = [
         _read_as(host, x, spec.x), filters, output.pointer, values.batch,
-        host.scratch(needed), made.scratch(code, values), *work.captured(),
+        host.scratch(needed), made.scratch(code, values), *free, *work.captured(),
     ]  # fmt: skip
     run_phases(host, made, slots, values)
-    schedule = blocked_schedule(spec, host.target, way, allowed, in_call)
+    if spec.free:
+        schedule = free_schedule(spec, host.target)
+    else:
+        schedule = blocked_schedule(spec, host.target, way, allowed, in_call)
     host.kernels.append(replace(info(op, kernel.name, True), schedule=schedule))
 
 
@@ -96,9 +101,20 @@ def _transformed(host: Host, w: Value, spec: BlockedSpec, way: Winograd, in_call
     return pointer
 
 
-def _sizes(code: Code, batch: Val) -> Sizes:
+def _emit(
+    host: Host, name: str, spec: BlockedSpec, epilogue: Epilogue | None, way: Winograd | None
+) -> GemmKernel:
+    if spec.free:
+        return emit_free(host.unit, name, spec, host.target, epilogue)
+    loops = None if way is None else partial(WinogradLoops, way)
+    return emit_blocked(host.unit, name, spec, host.target, epilogue, loops)
+
+
+def _sizes(code: Code, batch: Val, *places: Val) -> Sizes:
+    """The batch, and lines and places where they are known at run time."""
     one = code.i64(1)
-    return Sizes(one, one, one, batch)
+    lines, width = (one, one, *places)[-2:]
+    return Sizes(lines, width, one, batch)
 
 
 def spec_of(root: Op, op: Op) -> BlockedSpec:
@@ -109,14 +125,17 @@ def spec_of(root: Op, op: Op) -> BlockedSpec:
     lanes = lanewise(attrs["channels"], attrs["filters"], attrs["groups"], block)
     each = 1 if lanes else attrs["groups"]
     dtype, window, strides, low = x.dtype, w.shape[2:-2], attrs["strides"], attrs["low"]
-    sizes, out_sizes = _two(x.shape[2 : rank + 2], 1), _two(root.result.shape[2 : rank + 2], 1)
-    if sizes == out_sizes and set(window) | set(strides) == {1} and not any(low):
+    free = not is_known(*x.shape[2 : rank + 2])
+    sizes = out_sizes = (0, 0)
+    if not free:
+        sizes, out_sizes = (_two(v.shape[2 : rank + 2], 1) for v in (x, root.result.tensor))
+    if sizes == out_sizes != (0, 0) and set(window) | set(strides) == {1} and not any(low):
         sizes = out_sizes = _merged(*sizes)
     return BlockedSpec(
         dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
         attrs["filters"] // each, each, given, block, attrs["block"], sizes, out_sizes,
         _two(window, 1), _two(strides, 1), _two(low, 0), _two(attrs["dilation"], 1),
-        lanes, rank == 1, is_plain(x, w) and given > 1,
+        lanes, rank == 1, is_plain(x, w) and given > 1, free=free,
     )  # fmt: skip
 
 
@@ -212,6 +231,8 @@ class _BlockedEpilogue(FusedEpilogue):
         """Where a place is in the spatial axes of the result."""
         if self.spec.flat:
             return (at,)
+        if self.spec.free:
+            return Index(place.line), at
         _, width = _two(self.root.result.shape[2:4], 1)
         merged = self.spec.out_sizes[1]
         if merged == width:

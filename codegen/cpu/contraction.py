@@ -83,7 +83,7 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     spec = GemmSpec(
         x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype,
         _known(m), _known(n), _known(k), a.order, b.order, packed is not None,
-        _known(batch), widened, computed,
+        _known(batch), widened, computed, x is y and is_symmetric(block, root),
     )  # fmt: skip
     if packed is not None:
         b = _packed(host, y, (attrs["y_contract"], y_free), spec)
@@ -100,6 +100,30 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
     _launch(host, gemm, a, b, output, (batch, m, n, k), captured)
     host.kernels.append(replace(info(op, kernel.name, True), schedule=gemm.how))
+
+
+def is_symmetric(block: Block, root: Op) -> bool:
+    """Whether a product of a value by itself is its own transpose, what follows it included."""
+    attrs = root.attrs
+    if attrs["x_batch"] or attrs["x_contract"] != attrs["y_contract"]:
+        return False
+    if any(v.op is not None or v.tensor.dtype.bits < 32 for v in root.operands):
+        return False
+    if attrs["dtype"].is_complex:
+        return False
+    return all(_is_mirrored(v, root) for v in block.yielded)
+
+
+def _is_mirrored(value: Value, root: Op) -> bool:
+    """Whether an element of a value is the one across the diagonal, where that holds of `root`."""
+    op = value.op
+    if op is root:
+        return True
+    if op is None or op.name == "constant":
+        return not value.shape
+    if op.name == "broadcast":
+        return not op.operands[0].shape and _is_mirrored(op.operands[0], root)
+    return op.definition.fusion == "elementwise" and all(_is_mirrored(v, root) for v in op.operands)
 
 
 def read_by(value: Value) -> Value:

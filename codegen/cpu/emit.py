@@ -307,7 +307,8 @@ class Code:
         `near` the first level, else the second.
         """
         if ahead is not None:
-            address = self.at(address, ahead, "i8")
+            place = f"{address}[{ahead}] : (!llvm.ptr, i64) -> !llvm.ptr, i8"
+            address = self.op(f"llvm.getelementptr {place}", "!llvm.ptr")
         hint = f"rw = {int(write)} : i32, hint = {3 if near else 2} : i32, cache = 1 : i32"
         self.line(f'"llvm.intr.prefetch"({address}) <{{{hint}}}> : (!llvm.ptr) -> ()')
 

@@ -14,7 +14,15 @@ import numpy as np
 
 from graphmill.ir.dims import product
 from graphmill.ir.graph import Region
-from graphmill.ir.ops.base import Cost, OpDef, TypeRuleError, check_count, register, tensors
+from graphmill.ir.ops.base import (
+    Cost,
+    OpDef,
+    TypeRuleError,
+    check_count,
+    is_known,
+    register,
+    tensors,
+)
 from graphmill.ir.ops.contract import CONV
 from graphmill.ir.ops.reduce import window_sizes
 from graphmill.ir.types import TensorType, Type
@@ -50,9 +58,8 @@ def _infer(types: Sequence[Type], attrs: Attrs, regions: Sequence[Region]) -> li
             f"blocked_conv: x {x} must be [n, channels / b, *spatial, b] or plain and w {w} "
             "[filters / k, channels / groups / b, *window, b, k], with one or two spatial axes"
         )
-    known = [*x.shape[1:], *w.shape]
-    if not all(isinstance(dim, int) for dim in known):
-        raise TypeRuleError("blocked_conv: all sizes but the batch must be known")
+    if not is_known(x.shape[1], *x.shape[rank + 2 :], *w.shape):
+        raise TypeRuleError("blocked_conv: channels and weights must have known sizes")
     _check_channels(x, w, attrs)
     sizes = window_sizes(x.shape[2 : rank + 2], w.shape[2:-2], attrs, "blocked_conv")  # type: ignore[arg-type]
     filters, block = attrs["filters"], attrs["block"]

@@ -11,7 +11,9 @@ import graphmill as gm
 from graphmill import keys
 from graphmill.codegen.cpu.target import target
 from graphmill.driver import Options
-from graphmill.keys import COMPILERS, _sources, build_id, cache_key
+from graphmill.keys import COMPILERS, Contents, _sources, build_id, cache_key, content
+from graphmill.runtime import native
+from graphmill.runtime.guards import Watch
 
 DEFAULT = Options()
 LARGE = np.random.default_rng(0).standard_normal((200, 200))
@@ -24,6 +26,17 @@ def _key(w: np.ndarray, spec: str = "f64[200, 200]", options: Options = DEFAULT,
 
 def test_equal_work_has_one_key():
     assert _key(LARGE) == _key(LARGE.copy()) == _key(np.asfortranarray(LARGE))
+
+
+def test_a_watch_knows_the_contents_that_it_has_digested():
+    w, small, frozen = LARGE.copy(), LARGE[0].copy(), LARGE.copy()
+    frozen.flags.writeable = False
+    watch = Watch(lambda x: x @ w + small + frozen, native.digest)
+    watch.add_arrays([w.T])
+    contents = Contents()
+    contents.know(w, watch.digest_of(w))
+    assert contents(w) == content(LARGE) == Contents()(w)
+    assert [watch.digest_of(a) for a in (small, frozen, w.T, LARGE)] == [None] * 4
 
 
 def _edited(at: int) -> np.ndarray:

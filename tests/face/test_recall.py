@@ -86,9 +86,14 @@ def decorated(function):
 def wrapped(x):
     return x - 0.25
 
-@functools.lru_cache
-def kept(n):
-    return n * 7.0
+@dataclasses.dataclass(frozen=True)
+class Marked:
+    value: float = dataclasses.field(default=7.0, metadata={"unit": 1.5})
+
+    def kept(self, n):
+        return n * self.value * dataclasses.fields(self)[0].metadata["unit"]
+
+mark = Marked().kept
 
 def make():
     hidden = 5.0
@@ -104,7 +109,7 @@ def inner(x):
 def f(x, k=1.5, *, m=0.75):
     y = np.tanh(x @ weights)[:, cut] * scale + rows[1] + settings["rate"]
     y = y + settings["deep"]["list"][0] + small + k + m + math.sqrt(2.0)
-    y = recall_helper.shift(moved(y)) + layer(y) + wrapped(y) + closed(y) + fixed(y) + kept(2)
+    y = recall_helper.shift(moved(y)) + layer(y) + wrapped(y) + closed(y) + fixed(y) + mark(2)
     return inner(y) ** config.power + pair.first + pair.second + gm.nn.relu(y)
 """
 
@@ -134,7 +139,10 @@ EDITS = {
     "method": ("* self.gain", "- self.gain"),
     "decorator": ("function(x) * 1.5", "function(x) * 2.5"),
     "decorated": ("x - 0.25", "x - 0.5"),
-    "function with kept results": ("n * 7.0", "n * 8.0"),
+    "method of a dataclass": ("n * self", "n + self"),
+    "field's default": ("default=7.0", "default=8.0"),
+    "field's metadata": ('"unit": 1.5', '"unit": 2.5'),
+    "ordered dict": ("settings = {", "settings = collections.OrderedDict() | {"),
     "closure": ("hidden = 5.0", "hidden = 6.0"),
     "partial's argument": ("a * x, 4.0", "a * x, 5.0"),
     "partial's function": ("a * x, 4.0", "a + x, 4.0"),
@@ -234,7 +242,7 @@ PATCHES = {
 @pytest.mark.parametrize("patch", PATCHES)
 def test_a_patched_library_is_seen(monkeypatch, traces, patch):
     place, name, value = PATCHES[patch]
-    text = MAIN.replace("kept(2)", "kept(2) + len(ascii(7))")
+    text = MAIN.replace("mark(2)", "mark(2) + len(ascii(7))")
     compiled = gm.jit(loaded(monkeypatch, text).f)
     before = compiled(X)
     module = loaded(monkeypatch, text)
@@ -270,6 +278,9 @@ IMPURE = {
     "evaluated text": ("hidden = 2.0", "eval('hid' + 'den')"),
     "attribute getter": (
         "import recall_helper\nfrom operator import attrgetter", "attrgetter('bias')(recall_helper)"
+    ),
+    "results kept": (
+        "import functools\n@functools.lru_cache\ndef kept(n):\n    return n * 2.0", "kept(2)"
     ),
     "set": ("names = {'a', 'b'}", "float(len(list(names)[0]))"),
     "list that it changes": ("calls = []", "(calls.append(1) or float(len(calls)))"),

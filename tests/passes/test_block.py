@@ -106,6 +106,36 @@ def test_one_compile_for_all_batches() -> None:
             np.testing.assert_allclose(a, b[:batch], rtol=1e-4, atol=1e-4)
 
 
+def known(program: Callable[..., Any], x: Array) -> list[Array]:
+    return interpret(gm.jit(program).trace(x).function, x)
+
+
+@pytest.mark.parametrize("program", [lambda x: stack(x), lambda x: (branches(x),)])
+def test_one_compile_for_all_sizes(program: Callable[..., Any]) -> None:
+    """Smaller than a tile, larger than a chunk; what is pooled, added and joined, too."""
+    compiled = gm.jit(program, dynamic={"x": (None, None, "h", "w")})
+    traced = compiled.trace(np.zeros((2, 3, 17, 19), np.float32)).function
+    names = [op.name for op in run_pipeline(traced, "simplify,absorb,block,dce").ops]
+    assert "blocked_conv" in names and "conv" not in names
+    for sizes in ((17, 19), (4, 130), (33, 7)):
+        x = RNG.standard_normal((2, 3, *sizes)).astype(np.float32)
+        for a, b in zip(compiled(x), known(program, x), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_windows_and_images_of_any_size() -> None:
+    """No place, one place, a window that sees padding only."""
+
+    def f(x: Any) -> Any:
+        y = nn.relu(nn.conv2d(x, A, padding=2, stride=2))
+        return nn.conv2d(y, B, padding=1)
+
+    compiled = gm.jit(f, dynamic={"x": ("n", None, "h", "w")})
+    for shape in ((1, 3, 1, 1), (2, 3, 0, 0), (0, 3, 5, 5), (2, 3, 1, 60), (1, 3, 2, 0)):
+        x = RNG.standard_normal(shape).astype(np.float32)
+        np.testing.assert_allclose(compiled(x), known(f, x)[0], rtol=1e-4, atol=1e-4)
+
+
 def reasons(f: Callable[..., Any], *arrays: Array) -> set[str]:
     simplified = run_pipeline(gm.jit(f).trace(*arrays).function, "simplify")
     with recording() as statistics:

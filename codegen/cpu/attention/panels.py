@@ -220,7 +220,7 @@ class _Panels:
                 ahead = self.problem.v.at(values, row)
                 strides = [s if isinstance(s, Val) else code.i64(s) for s in (along, across)]
                 code.call(kernel, [source, *strides, self.queries, columns, depth, target, columns,
-                                   code.i64(0), ahead])  # fmt: skip
+                                   code.i64(0), ahead, target, columns])  # fmt: skip
 
         if isinstance(self.problem.keys, int):
             tiles(self.height)
@@ -335,7 +335,7 @@ class _Panels:
                 source = code.at(base, times(code, at.i, across), tile.element)
                 target = code.at(self.sums, code.mul(at.i, columns), tile.element)
                 code.call(kernel, [source, *strides, self.scores, columns, count, target, columns,
-                                   code.i64(1), source])  # fmt: skip
+                                   code.i64(1), source, target, columns])  # fmt: skip
             start += rows * number
 
     def _end(self) -> None:

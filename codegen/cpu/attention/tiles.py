@@ -107,7 +107,7 @@ class Tiles:
         code = self.code
         kernel = microkernel(code.unit, tile, height)
         code.call(kernel, [a[0], code.i64(a[1]), code.i64(1), *b, k, c[0], code.i64(c[1]),
-                           code.i64(int(add)), ahead])  # fmt: skip
+                           code.i64(int(add)), ahead, c[0], code.i64(c[1])])  # fmt: skip
 
     def _heights(self, tile: Tile) -> Iterator[tuple[int, int]]:
         """Tiles of rows, of one height or two: the first row, and how many."""

@@ -72,7 +72,7 @@ def amx_kernel(unit: Unit, tile: Tile, blocks: int) -> str:
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, ARGS, traits=("noinline",))
-    a, a_m, a_k, b, b_k, k, c, c_m, flag, _ = code.args
+    a, a_m, a_k, b, b_k, k, c, c_m, flag, *_ = code.args
     c_pitch, b_pitch = code.mul(c_m, tile.bytes), code.mul(b_k, tile.bytes)
     quarters = [
         (sum_, code.at(code.at(c, code.mul(c_m, ROWS * i), tile.element), j * ROWS, tile.element))

@@ -96,8 +96,9 @@ class Blocks:
 
 
 def cache_blocks(target: Target, tile: Tile) -> Blocks:
-    """A slice of a B panel fills L1 (it is read in order), a block of A most of L2."""
-    k = target.l1 // (tile.columns * tile.bytes)
+    """A slice of a B panel fills L1 or a small part of L2 (it is read in order), a block of A most
+    of L2. Deep slices read and write C less often."""
+    k = max(target.l1, target.l2 // 16) // (tile.columns * tile.bytes)
     k = max(256, min(512, k // 32 * 32))
     rows = (target.l2 * 5 // 8) // (k * tile.bytes)
     return Blocks(k, max(tile.rows, min(64 * tile.rows, rows // tile.rows * tile.rows)))

@@ -50,6 +50,7 @@ from graphmill.codegen.cpu.contract.spec import (
     Prologue,
     Sizes,
 )
+from graphmill.codegen.cpu.contract.symmetric import is_worth, mirror_phase
 from graphmill.codegen.cpu.contract.tiled import panel_units, scratch_layout
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
@@ -75,12 +76,19 @@ def emit_gemm(
         emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologue)
         how = f"few rows or columns: {shape.kind}"
         return replace(_skinny_kernel(symbol, tile, shape, worth), how=how)
+    if spec.symmetric and not is_worth(spec.m, spec.k, register_tile(target, spec.acc)):
+        spec = replace(spec, symmetric=False)
     plan = make_plan(spec, target, choices, units=True)
+    how = explained(plan)
     if (count := slices_of(spec, plan)) > 1:
-        sliced = emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
-        return replace(sliced, how=f"{explained(plan)}, {count} slices of k")
-    many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
-    many = replace(many, how=explained(plan))
+        many = emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
+        how = f"{how}, {count} slices of k"
+    else:
+        many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
+    if spec.symmetric:
+        many = replace(many, phases=(*many.phases, mirror_phase(unit, symbol, spec, target)))
+        return replace(many, how=f"{how}, above the diagonal alone")
+    many = replace(many, how=how)
     one = replace(spec, m=1)
     if spec.m is not None or (shape := skinny(one)) is None:
         return many

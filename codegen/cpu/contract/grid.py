@@ -14,6 +14,7 @@ from graphmill.codegen.cpu.contract.phases import worth_a_thread
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import GRID_SHIFT, decoded
 from graphmill.codegen.cpu.contract.spec import GemmSpec, Sizes
+from graphmill.codegen.cpu.contract.symmetric import strips
 from graphmill.codegen.cpu.contract.tiled import row_tiles
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
@@ -34,6 +35,8 @@ def grid_of(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, batch: Val) ->
     tile = plan.tile
     panels = ceil_div(code, sizes.n, tile.columns)
     work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
+    if spec.symmetric:
+        return strips(code, sizes.threads, batch, row_tiles(code, tile, sizes.m), work)
     work = code.binary("arith.divui", work, code.i64(worth))
     costs = [code.i64(cost) for cost in _costs(plan)]
     args = [sizes.threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]

@@ -99,6 +99,8 @@ def tile_plan(
     else:
         types = (spec.a, spec.b) if units else (None, None)
         tile = fitted(spec, register_tile(target, spec.acc, *types, heads=heads), target)
+        if spec.symmetric and target.vector_bits >= 512:
+            tile = replace(tile, rows=8, vectors=3)  # squarer: less of it lies below the diagonal
         rows, vectors = choices.pick("tile", (tile.rows, tile.vectors), tiles(target))
         tile = replace(tile, rows=rows, vectors=vectors)
     direct_c = is_plain(spec.out, tile.element)

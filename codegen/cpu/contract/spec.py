@@ -24,7 +24,8 @@ class GemmSpec:
     which stride is 1: `row` (A's k, B's n), `col` (A's m, B's k), `strided` (neither).
     `b_packed` says that B is in panels already (`gemm.packing_of_b`); `exact` that values are
     widened as IEEE arithmetic does, subnormals included; `b_computed` that a `Prologue` computes
-    B's elements from those in memory, which `b` and `b_order` describe.
+    B's elements from those in memory, which `b` and `b_order` describe; `symmetric` that B is A's
+    transpose (one matrix, no batch) and the epilogue the same everywhere.
     """
 
     a: DType
@@ -40,6 +41,7 @@ class GemmSpec:
     batch: int | None = 1
     exact: bool = False
     b_computed: bool = False
+    symmetric: bool = False
 
 
 @record

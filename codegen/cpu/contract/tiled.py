@@ -13,8 +13,11 @@ from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
 from graphmill.codegen.cpu.contract.plan import FEW_TILES, GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
+from graphmill.codegen.cpu.contract.symmetric import strip as strip_of_triangle
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.records import record
+
+DEPTH = 8  # slices of k are multiples of so many units: packing reads squares, kernels are unrolled
 
 
 def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
@@ -98,7 +101,7 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     k = code.binary("arith.maxsi", units(code, tile, sizes.k), one)
     limit = blocks.rows // tile.rows
     if plan.split_k:
-        depth, tiles = least(code, k, code.i64(blocks.k)), code.i64(limit)
+        depth, tiles = _even_depth(code, k, blocks.k, max(DEPTH, tile.dot.step)), code.i64(limit)
     else:
         fit = code.binary("arith.divui", code.i64(blocks.rows * blocks.k // tile.rows), k)
         depth, tiles = k, code.binary("arith.maxsi", least(code, fit, code.i64(limit)), one)
@@ -119,6 +122,12 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     total = code.mul(code.add(a_size, b_size), tile.bytes)
     total = code.op(f"arith.andi {code.add(total, 63)}, {code.i64(-64)} : i64", "i64")
     return Scratch(depth, tiles, a_size, total)
+
+
+def _even_depth(code: Code, k: Val, most_units: int, step: int) -> Val:
+    """Slices of k of about the same depth, as few as may be: a short one pays for C like others."""
+    even = ceil_div(code, k, ceil_div(code, k, most_units))
+    return code.op(f"arith.andi {code.add(even, step - 1)}, {code.i64(-step)} : i64", "i64")
 
 
 _Parts = tuple[tuple[Val, Val], Val]  # some neighbours among so many
@@ -192,7 +201,8 @@ class Tiled:
                 begin = most(code, minus(code, low, start), 0)
                 end = least(code, minus(code, high, start), strip)
                 one = (at.i, code.add(at.i, 1)), rows
-                tiles = _part(code, self.tiles, *_chosen(code, by_rows, ((begin, end), rows), one))
+                cut = strip_of_triangle if self.spec.symmetric else _part
+                tiles = cut(code, self.tiles, *_chosen(code, by_rows, ((begin, end), rows), one))
                 all_panels = (code.i64(0), code.i64(1)), code.i64(1)
                 along = _chosen(code, by_rows, all_panels, ((begin, end), columns))
                 self._matrix(batch, tiles, _part(code, self.panels, *along))
@@ -219,10 +229,14 @@ class Tiled:
             if (group := self.tile.dot.group) > 1:
                 rest = most(code, minus(code, self.sizes.k, code.mul(k.i, group)), 0)
                 elements = least(code, rest, code.mul(length, group))
+            low = first.i
+            if spec.symmetric:  # what lies below the diagonal is left out
+                above = code.binary("arith.divui", self.start(block.i), code.i64(self.tile.columns))
+                low = code.binary("arith.maxsi", low, above)
             part = Slice(
                 k.i, length, code.compare("arith.cmpi", "sle", left, depth),
                 (block.i, least(code, code.add(block.i, step), rows[1])),
-                (first.i, least(code, code.add(first.i, strip), panels[1])),
+                (low, least(code, code.add(first.i, strip), panels[1])),
                 batch, elements, start,
             )  # fmt: skip
             self._block(part, a, c, panel_b)
@@ -295,7 +309,11 @@ class Tiled:
             valid = least(
                 code, code.binary("arith.subi", self.sizes.n, col), code.i64(tile.columns)
             )
-            with code.loop(*part.tiles) as at:
+            tiles = part.tiles
+            if self.spec.symmetric:
+                past = code.mul(code.add(col, tile.columns), self.count)  # rows of the diagonal
+                tiles = tiles[0], least(code, tiles[1], ceil_div(code, past, self.sizes.m))
+            with code.loop(*tiles) as at:
                 row = self.start(at.i)
                 height = code.binary("arith.subi", self.start(code.add(at.i, 1)), row)
                 more = code.compare("arith.cmpi", "ne", height, self.base)
@@ -337,9 +355,8 @@ class Tiled:
         target = code.at(c, offset, memory_element(self.spec.out))
 
         def buffered() -> None:
-            code.call_pointer(
-                kernel, [*head, self.buffer, code.i64(tile.columns), code.i64(0), ahead]
-            )
+            into = self.buffer, code.i64(tile.columns), code.i64(0)
+            code.call_pointer(kernel, [*head, *into, ahead, target, slot["c_m"]])
             shown_row, shown_batch = self.slot.place(row, part.batch)
             rest = [height, valid, earlier, last, shown_row, col, shown_batch, self.slot.data]
             code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
@@ -350,8 +367,9 @@ class Tiled:
         direct = code.compare("arith.cmpi", "eq", valid, code.i64(tile.columns))
         if self.epilogue is not None:
             direct = code.select(part.last, code.const(False, "i1"), direct)
+        where_c = target, slot["c_m"]
         with code.when(direct):
-            code.call_pointer(kernel, [*head, target, slot["c_m"], earlier, ahead])
+            code.call_pointer(kernel, [*head, *where_c, earlier, ahead, *where_c])
         with code.otherwise():
             buffered()
 

@@ -98,6 +98,8 @@ class Loops:
     """The kernel being written; `cut` says otherwise than `tiling`, in parts of whole `unit`s of
     blocks and chunks of whole `step`s of lines."""
 
+    names: tuple[str, ...] = SLOTS
+
     def __init__(
         self, code: Code, spec: BlockedSpec, target: Target, epilogue: Epilogue | None,
         cut: Tiling | None = None, unit: int = 1, step: int = 1,
@@ -108,7 +110,8 @@ class Loops:
         height, width = spec.out_sizes
         self.chunks = -(-height // self.cut.lines)
         self.items = self.chunks * self.cut.parts * spec.groups if width else 0
-        self.in_place = is_plain(spec.out, self.shape.element) and spec.block == spec.w_block
+        whole = spec.block == spec.w_block and not spec.free
+        self.in_place = whole and is_plain(spec.out, self.shape.element)
         self.together = -(-spec.w_blocks // unit // self.cut.parts) * unit
         self.line = width * spec.w_block  # elements of sums of one block
         pad = 0 if self.in_place else self.together * self.cut.lines * self.line
@@ -122,15 +125,14 @@ class Loops:
         self.runs: list[Run] = list(runs(width, self.cut.tiles, self.tap)) if width else []
         data, self.begin, self.end, worker = code.args
         self.data = data
+        pointers = ("x", "w", "y", "scratch")
         self.slots = {
-            name: code.load(
-                code.at(data, i, "i64"), "i64" if name in SLOTS[3::2] else "!llvm.ptr", 8
-            )
-            for i, name in enumerate(SLOTS)
+            name: code.load(code.at(data, i, "i64"), "!llvm.ptr" if name in pointers else "i64", 8)
+            for i, name in enumerate(self.names)
         }
         offset = code.mul(worker, self.slots["scratch_bytes"])
         self.memory = code.at(self.slots["scratch"], offset, "i8")
-        self.extra = extra_slots(code, data, epilogue, len(SLOTS))
+        self.extra = extra_slots(code, data, epilogue, len(self.names))
 
     # ---- work items
 
@@ -148,28 +150,33 @@ class Loops:
             group = code.binary("arith.divui", part, code.i64(cut.parts))
             own = code.binary("arith.remui", part, code.i64(cut.parts))
             low, high = (self._line(code.add(chunk, n)) for n in (0, 1))
-            start, stop = (self._start(code.add(own, n)) for n in (0, 1))
+            start, stop = (self.part_start(code.add(own, n)) for n in (0, 1))
             size = minus(code, stop, start)
             first = code.add(code.mul(group, spec.w_blocks), start)
             x_first = first if spec.lanewise else code.mul(group, spec.x_blocks)
             x = self._blocks_of_x(image, x_first)
             w = code.at(self.slots["w"], code.mul(first, spec.filter_block), memory_type(spec.x))
-            base, extra = divmod(spec.w_blocks // self.unit, cut.parts)
-            base *= self.unit
-            fresh, ahead = self._fresh(number.i, own), self._ahead(own, start, stop, chunk)
-            item = Item(fresh, image, first, base, low, high, x, code.i64(0), w, ahead)
-            if not extra:
-                self._one(item)
-            else:
-                with code.when(code.compare("arith.cmpi", "sgt", size, code.i64(base))):
-                    self._one(replace(item, together=base + self.unit))
-                with code.otherwise():
-                    self._one(item)
+            fresh, ahead = self.fresh(number.i, own), self.ahead_of(own, start, stop, chunk)
+            self.sized(size, Item(fresh, image, first, 0, low, high, x, code.i64(0), w, ahead))
+
+    def sized(self, size: Val, item: Item) -> None:
+        """The item, of `size` blocks of filters: there are parts of two sizes at most."""
+        code = self.code
+        base, extra = divmod(self.spec.w_blocks // self.unit, self.cut.parts)
+        base *= self.unit
+        if not extra:
+            self._one(replace(item, together=base))
+            return
+        with code.when(code.compare("arith.cmpi", "sgt", size, code.i64(base))):
+            self._one(replace(item, together=base + self.unit))
+        with code.otherwise():
+            self._one(replace(item, together=base))
 
     def _one(self, item: Item) -> None:
-        self.slices(self._gathered(item) if self.spec.plain else item)
+        gathers = self.spec.plain or self.spec.free
+        self.slices(self.gathered(item) if gathers else item)
 
-    def _fresh(self, number: Val, part: Val) -> Val:
+    def fresh(self, number: Val, part: Val) -> Val:
         """Whether other lines are read than for the item before: those of a group's first part."""
         code = self.code
         if self.spec.lanewise or self.cut.parts_outside:
@@ -177,7 +184,7 @@ class Loops:
         first = code.compare("arith.cmpi", "eq", number, self.begin)
         return code.binary("arith.ori", first, code.compare("arith.cmpi", "eq", part, code.i64(0)))
 
-    def _ahead(self, part: Val, start: Val, stop: Val, chunk: Val) -> Val:
+    def ahead_of(self, part: Val, start: Val, stop: Val, chunk: Val) -> Val:
         """How far behind an item's filters lie those that the next one reads."""
         code, cut = self.code, self.cut
         following = code.mul(minus(code, stop, start), self.spec.filter_block)
@@ -204,7 +211,7 @@ class Loops:
         more = (spec.window[0] - 1) * spec.dilation[0] + 1
         return min(spec.sizes[0], (self.cut.lines - 1) * spec.strides[0] + more)
 
-    def _gathered(self, item: Item) -> Item:
+    def gathered(self, item: Item) -> Item:
         """The item with its lines of a plain x in blocks, in scratch memory."""
         code, spec = self.code, self.spec
         lines, width = spec.sizes
@@ -230,7 +237,7 @@ class Loops:
             ])  # fmt: skip
         return replace(item, x=x, above=above)
 
-    def _start(self, part: Val) -> Val:
+    def part_start(self, part: Val) -> Val:
         """The first block of filters of a part."""
         units = self._even(part, self.spec.w_blocks // self.unit, self.cut.parts)
         return self.code.mul(units, self.unit)
@@ -300,7 +307,7 @@ class Loops:
             filters = code.at(w, code.mul(first, row), memory_type(spec.x))
             out, out_block = self.sums_at(item, line.i)
             ahead = self._share(item, following, line.i)
-            for run, _, column, target in self._tiles(here, out):
+            for run, _, column, target in self.tiles(here, out):
                 if spec.streams:
                     ahead = code.i64(run.places * spec.strides[1] * spec.x_block)
                 tile = dense_tile(code.unit, spec, self.shape, run, item.together)
@@ -334,14 +341,14 @@ class Loops:
                 w = code.at(item.w, filters, memory_type(spec.x))
                 target = code.at(out, code.mul(out_block, j), self.shape.element) if j else out
                 block = code.add(item.first, j)
-                for run, place, column, sums in self._tiles(here, target):
+                for run, place, column, sums in self.tiles(here, target):
                     tile = lanes_tile(code.unit, spec, self.shape, run, code.name, inside)
                     where = [self.data, item.image, block, line.i, place] if inside else []
                     code.call(tile, [column, x_line, w, count, sums, *where])
             if inside is None:
                 self.finish_if(None, item, line.i, out, out_block)
 
-    def _tiles(self, x: Val, out: Val) -> Iterator[tuple[Run, Val, Val, Val]]:
+    def tiles(self, x: Val, out: Val) -> Iterator[tuple[Run, Val, Val, Val]]:
         """Each run of tiles, with a tile's first place, the addresses of its column and its sums.
 
         The body is written once per run, inside the loop over its tiles.
@@ -373,14 +380,23 @@ class Loops:
     def _result(self, item: Item, block: Val, line: Val) -> Val:
         """The address of a line of the result's block."""
         code, spec = self.code, self.spec
-        height = spec.out_sizes[0]
+        height, width = self.result_sizes()
         total = -(-spec.filters * spec.groups // spec.block)
         if spec.block != 1:
             total = spec.w_blocks * spec.groups
-        width = spec.out_sizes[1] * spec.block
         index = code.add(code.mul(item.image, total), block)
         index = code.add(code.mul(index, height), line)
-        return code.at(self.slots["y"], code.mul(index, width), memory_type(spec.out))
+        index = code.mul(code.mul(index, width), spec.block)
+        return code.at(self.slots["y"], index, memory_type(spec.out))
+
+    def result_sizes(self) -> tuple[Val, Val]:
+        """Lines and places of a whole result."""
+        height, width = self.spec.out_sizes
+        return self.code.i64(height), self.code.i64(width)
+
+    def places(self, line: Val) -> tuple[Val, Val, Val]:
+        """Of a line of an item: which it is in the result, the first place there, how many."""
+        return line, self.code.i64(0), self.code.i64(self.spec.out_sizes[1])
 
     # ---- what follows the sums
 
@@ -405,15 +421,18 @@ class Loops:
 
     def _finish_blocked(self, item: Item, block: Val, line: Val, sums: Val) -> None:
         code, spec, shape = self.code, self.spec, self.shape
-        target = self._result(item, block, line)
-        with code.loop(0, spec.out_sizes[1]) as place:
+        line, start, width = self.places(line)
+        target = code.at(
+            self._result(item, block, line), code.mul(start, spec.w_block), memory_type(spec.out)
+        )
+        with code.loop(0, width) as place:
             for part in range(shape.parts):
                 lane = part * shape.lanes
                 at = code.add(code.mul(place.i, spec.w_block), lane)
                 value = code.load(code.at(sums, at, shape.element), shape.vector, shape.bytes)
                 where = BlockedPlace(
                     block,
-                    place.i,
+                    code.add(start, place.i),
                     item.image,
                     shape.lanes,
                     None,
@@ -427,13 +446,13 @@ class Loops:
     def _finish_plain(self, item: Item, block: Val, line: Val, sums: Val) -> None:
         """Squares of places and channels are transposed on their way into the result."""
         code, spec, shape = self.code, self.spec, self.shape
-        lanes, width = shape.lanes, spec.out_sizes[1]
+        lanes, (line, start, width) = shape.lanes, self.places(line)
         with code.loop(0, shape.parts) as part, code.loop(0, width, lanes) as at:
-            left = minus(code, code.i64(width), at.i)
+            left = minus(code, width, at.i)
             first = code.mul(part.i, lanes)
             rows = []
             for i in range(lanes):
-                place = least(code, code.add(at.i, i), code.i64(width - 1))
+                place = least(code, code.add(at.i, i), code.add(width, -1))
                 index = code.add(code.mul(place, spec.w_block), first)
                 rows.append(
                     code.load(code.at(sums, index, shape.element), shape.vector, shape.bytes)
@@ -446,7 +465,7 @@ class Loops:
             full = code.compare("arith.cmpi", "sge", left, code.i64(lanes))
             with code.loop(0, least(code, room, code.i64(lanes))) as row:
                 own = code.add(channel, row.i)
-                target = self._result(item, own, line)
+                target = code.at(self._result(item, own, line), start, memory_type(spec.out))
                 value = code.load(
                     code.at(buffer, code.mul(row.i, lanes), shape.element), shape.vector,
                     shape.bytes,
@@ -456,7 +475,7 @@ class Loops:
                         mask = memory.tail_mask(code, left, lanes) if masked else None
                         where = BlockedPlace(
                             own,
-                            at.i,
+                            code.add(start, at.i),
                             item.image,
                             lanes,
                             mask,

@@ -23,7 +23,7 @@ _LOAD = 0.1  # what a load costs that the multiply-adds do not hide
 @record
 class BlockedSpec:
     """`x [n, c/b, h, w, b]` with `w [o/k, c/groups/b, *window, b, k]` into `[n, o/block, *out,
-    block]`, all sizes but the batch static.
+    block]`, all sizes but the batch static, or where they are `free` lines and places, too.
 
     Channels and filters are those of one group. `lanewise`: groups of so many channels lie inside
     blocks (1: depthwise), and `channels` counts those of all; 0 for larger groups. `flat`: the
@@ -51,6 +51,7 @@ class BlockedSpec:
     flat: bool = False
     plain: bool = False
     dot: Dot = PLAIN
+    free: bool = False  # `sizes` and `out_sizes` are known at run time
 
     @property
     def x_blocks(self) -> int:
@@ -72,9 +73,8 @@ class BlockedSpec:
     def streams(self) -> bool:
         """Whether x, read once, is what comes from far away, and not the filters."""
         taps, filters = self.window[0] * self.window[1], self.w_blocks * self.filter_block
-        return (
-            self.one_row and taps == 1 and not self.plain and self.x_blocks * self.plane > filters
-        )
+        near = self.plain or self.free  # gathered before
+        return self.one_row and taps == 1 and not near and self.x_blocks * self.plane > filters
 
     @property
     def plane(self) -> int:
@@ -262,8 +262,8 @@ def _even(size: int, unit: int = 1) -> Iterator[int]:
 def _by_cost(spec: BlockedSpec, target: Target) -> Iterator[tuple[int, int]]:
     """All cuts, the quickest by the model first."""
     shape, width = shape_of(target, spec.acc, spec.w_block), spec.out_sizes[1]
-    cuts = dict.fromkeys(_cuts(spec, target))
-    yield from sorted(cuts, key=lambda cut: _cost(width, cut[0], spec.w_blocks, cut[1], shape))
+    cuts = dict.fromkeys(cuts_of(spec, target))
+    yield from sorted(cuts, key=lambda cut: line_cost(width, cut[0], spec.w_blocks, cut[1], shape))
 
 
 @cache
@@ -271,10 +271,10 @@ def _model(spec: BlockedSpec, target: Target) -> Tiling:
     """The cut with the least estimated time, its slices and chunks sized for the caches."""
     shape = shape_of(target, spec.acc, spec.w_block)
     best: tuple[float, Tiling] | None = None
-    for tiles, parts in _cuts(spec, target):
+    for tiles, parts in cuts_of(spec, target):
         cut = _sized(spec, target, tiles, parts)
         chunks = -(-spec.out_sizes[0] // cut.lines)
-        cost = _cost(spec.out_sizes[1], tiles, spec.w_blocks, parts, shape)
+        cost = line_cost(spec.out_sizes[1], tiles, spec.w_blocks, parts, shape)
         cost *= uneven(parts * spec.groups * chunks)
         if best is None or cost < best[0]:
             best = cost, cut
@@ -286,11 +286,11 @@ def _sized(spec: BlockedSpec, target: Target, tiles: int, parts: int) -> Tiling:
     shape = shape_of(target, spec.acc, spec.w_block)
     weights = spec.w_blocks * spec.filter_block * spec.x.itemsize
     outside = not spec.plain and weights > spec.x_blocks * spec.plane * spec.x.itemsize
-    depth = _depth(spec, -(-spec.w_blocks // parts), shape, target)
+    depth = depth_of(spec, -(-spec.w_blocks // parts), shape, target)
     return Tiling(tiles, parts, _lines(spec, parts, depth, target, outside), depth, outside)
 
 
-def _cuts(spec: BlockedSpec, target: Target) -> Iterator[tuple[int, int]]:
+def cuts_of(spec: BlockedSpec, target: Target) -> Iterator[tuple[int, int]]:
     """Tiles of a line and parts of the filters whose sums fit the registers."""
     shape = shape_of(target, spec.acc, spec.w_block)
     width, count = spec.out_sizes[1], spec.w_blocks
@@ -316,7 +316,7 @@ def direct_cost(spec: BlockedSpec, target: Target) -> float:
         tap = spec.tap(axis)
         valid = [past - first for first, past in map(tap.valid, range(spec.out_sizes[axis]))]
         taps, inside = taps * tap.size, inside * sum(valid) / (tap.size * len(valid))
-    line = _cost(spec.out_sizes[1], cut.tiles, spec.w_blocks, cut.parts, shape)
+    line = line_cost(spec.out_sizes[1], cut.tiles, spec.w_blocks, cut.parts, shape)
     sums = spec.out_sizes[0] * (spec.lanewise or spec.channels) * spec.groups
     return line * sums * taps * inside
 
@@ -326,7 +326,7 @@ def uneven(items: int) -> float:
     return 0.5 + -(-items // 2) / max(items, 1)
 
 
-def _cost(width: int, tiles: int, count: int, parts: int, shape: Shape) -> float:
+def line_cost(width: int, tiles: int, count: int, parts: int, shape: Shape) -> float:
     """Multiply-adds' time of one tap for a line of all filters."""
     total = 0.0
     for places, n in _sizes(width, tiles):
@@ -346,7 +346,7 @@ def _sizes(length: int, parts: int) -> Iterator[tuple[int, int]]:
         yield base, parts - extra
 
 
-def _depth(spec: BlockedSpec, together: int, shape: Shape, target: Target) -> int:
+def depth_of(spec: BlockedSpec, together: int, shape: Shape, target: Target) -> int:
     """Channels of one slice: its filters stay in the second level while the lines go by."""
     each = spec.window[0] * spec.window[1] * together * spec.w_block * shape.bytes
     fit = max(1, target.l2 * 3 // 8 // (each * spec.x_block))

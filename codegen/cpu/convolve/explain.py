@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphmill.codegen.cpu.contract.plan import tile_text
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, direct_cost, shape_of, tiling
 from graphmill.codegen.cpu.convolve.conv import algorithm, choices_of, plan_of
+from graphmill.codegen.cpu.convolve.free import free_chunk
 from graphmill.codegen.cpu.convolve.spec import ConvSpec
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, cost, fastest, obstacle, scratch
 from graphmill.codegen.cpu.target import Target
@@ -26,6 +27,17 @@ def blocked_schedule(
         f"{cut.lines} lines, {slices} slices of channels"
     )
     return f"{words}; {_saving(spec, target, allowed, in_call)}{_gathered(spec)}"
+
+
+def free_schedule(spec: BlockedSpec, target: Target) -> str:
+    """Of a convolution on blocked channels whose lines and places are known at run time."""
+    chunk, cut = free_chunk(spec, target)
+    kind = "lane by lane" if spec.lanewise else "direct"
+    lines, places = chunk.out_sizes
+    return (
+        f"{kind} on blocks of {spec.x_block} and {spec.w_block}, sizes known at run time: chunks "
+        f"of {lines} × {places} results, {cut.tiles} tiles a line; {cut.parts} parts of the filters"
+    )
 
 
 def _gathered(spec: BlockedSpec) -> str:

@@ -137,6 +137,7 @@ class WinogradLoops(Loops):
                     ahead = code.at(following, code.mul(row.i, panel_size // tiles), shape.element)
                     code.call(kernel, [
                         mine, a_m, one, b, b_k, depth, target, c_m, code.i64(0), ahead,
+                        target, c_m,
                     ])  # fmt: skip
                 start += rows * count
 

@@ -95,14 +95,15 @@ CASES = {
 }
 
 
-def program(case: Case, batch: int | str, follow: bool) -> Function:
+def program(case: Case, batch: int | str, follow: bool, free: bool = False) -> Function:
     kind, rank = dtype(case.of), len(case.sizes)
     n = batch
-    x = (n, -(-case.channels // case.given), *case.sizes, case.given)
+    sizes: tuple[int | str, ...] = ("h", "w")[-rank:] if free else case.sizes
+    x = (n, -(-case.channels // case.given), *sizes, case.given)
     inner = 1 if case.lanes else case.given
     depth = case.lanes or -(-case.channels // case.groups // case.given)
     if case.plain:
-        x = (n, case.channels, *case.sizes)
+        x = (n, case.channels, *sizes)
     w = (-(-case.filters // case.width), depth, *(case.window,) * rank, inner, case.width)
 
     def body(b: Builder, x: Value, w: Value, shift: Value) -> Value:
@@ -154,10 +155,10 @@ def reference(case: Case, x: Array, w: Array, shift: Array, follow: bool) -> Arr
 
 def check(
     case: Case, batch: int, target: str = "native", *, threads: int = 1, symbolic: bool = False,
-    follow: bool = True,
+    follow: bool = True, free: bool = False,
 ) -> None:  # fmt: skip
     x, w, shift = operands(case, batch)
-    made = program(case, "n" if symbolic else batch, follow)
+    made = program(case, "n" if symbolic else batch, follow, free)
     artifact = driver.emit(run_pipeline(made), driver.Options(target=target))
     given = x if case.plain else blocked(x, case.given)
     packed = blocked_weights(w, 1 if case.lanes else case.given, case.width)
@@ -193,13 +194,42 @@ def test_targets(name: str, target: str) -> None:
     check(CASES[name], 1, target)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_sizes_known_at_run_time(name: str) -> None:
+    check(CASES[name], 2, free=True, follow=False)
+    check(CASES[name], 3, threads=2, symbolic=True, free=True)
+
+
+@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("name", ["3x3", "plain-x-and-result", "7x7-stride-2", "depthwise", "f64"])
+def test_sizes_known_at_run_time_on_targets(name: str, target: str) -> None:
+    check(CASES[name], 1, target, free=True)
+
+
+@pytest.mark.parametrize("block", [1, 16])
+@pytest.mark.parametrize("groups", [1, 40])
+def test_one_kernel_for_all_sizes(groups: int, block: int) -> None:
+    """Chunks of 14 × 56 results: below, at and above those sizes, down to a single result."""
+    case = Case(40, 40, (1, 1), stride=2, dilation=2, pad=2, groups=groups, block=block)
+    artifact = driver.emit(run_pipeline(program(case, "n", True, free=True)), driver.Options())
+    run = Executable(artifact, threads=2).run
+    for sizes in [(1, 1), (2, 113), (27, 111), (28, 112), (29, 115), (3, 300), (60, 5)]:
+        this = replace(case, sizes=sizes)
+        x, w, shift = operands(this, 2)
+        (y,) = run(blocked(x, 16), blocked_weights(w, 1 if case.lanes else 16, 16), shift)
+        want = reference(this, x, w, shift, follow=True)
+        got = y if block == 1 else unblocked(y, 40)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_empty_batch() -> None:
     check(CASES["3x3"], 0, symbolic=True)
 
 
 def test_other_architecture_compiles() -> None:
-    made = run_pipeline(program(CASES["3x3"], 1, follow=True))
-    assert driver.emit(made, driver.Options(target="aarch64")).object
+    for free in (False, True):
+        made = run_pipeline(program(CASES["3x3"], 1, follow=True, free=free))
+        assert driver.emit(made, driver.Options(target="aarch64")).object
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

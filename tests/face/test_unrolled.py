@@ -1,0 +1,51 @@
+"""A Python loop that stays unrolled is named, with its line; one that is rolled is not."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import graphmill as gm
+from graphmill import driver
+from graphmill.driver import Options
+from graphmill.unrolled import MANY, UnrolledWarning, warn_of_unrolled
+
+X = np.ones((60, 60))
+
+
+def triangle(a):
+    for i in range(60):
+        for j in range(i):
+            a[i, j] -= a[i, :j] @ a[:j, j]
+    return a
+
+
+def rows(a):
+    for i in range(1, 60):
+        for j in range(1, 60):
+            a[i, j] = a[i, j - 1] * 0.5 + a[i - 1, j]
+    return a
+
+
+def rolled(f):
+    function = gm.jit(f).trace(X).function
+    assert len(function.ops) > MANY
+    return driver.optimise(function, Options(), stop="roll")
+
+
+def test_a_loop_whose_shapes_differ_is_named():
+    with pytest.warns(UnrolledWarning, match=r"triangle has \d+ ops, .* from test_unrolled.py:19"):
+        warn_of_unrolled(rolled(triangle))
+
+
+def test_a_loop_that_is_rolled_is_not():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_unrolled(rolled(rows))
+
+
+def test_compiling_warns(monkeypatch):
+    monkeypatch.setattr(driver, "MANY", 1)
+    monkeypatch.setattr("graphmill.unrolled.MANY", 1)
+    with pytest.warns(UnrolledWarning):
+        gm.jit(lambda x: x + 2.0 * x)(np.ones(7))
