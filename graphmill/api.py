@@ -394,11 +394,10 @@ def jit(
             raise error("GM025", f"check= has {name!r}", hint='it takes "bounds", "nan" or both.')
     if not isinstance(tune, int | float) or not 0 <= tune < float("inf"):
         raise error("GM025", f"tune={tune!r}", hint="it takes seconds, such as tune=10.")
-    tile = _tile(winograd)
     statics = (static,) if isinstance(static, str) else tuple(static)
     options: dict[str, Any] = {
         "static": statics, "dynamic": dynamic, "check": names, "threads": threads,
-        "pipeline": pipeline, "tune": tune, "winograd": tile,
+        "pipeline": pipeline, "tune": tune, "winograd": _tile(winograd),
         "donate": (donate,) if isinstance(donate, str) else tuple(donate),
     }  # fmt: skip
     if function is None:

@@ -1,8 +1,8 @@
 """The C interfaces of LLVM and of MLIR, called through ctypes.
 
 They stand in the libraries of two packages, `llvmlite` and `torch_mlir` (or `mlir`), whose Python
-sides take longer to import than a small function to compile. Handles are opaque; a call leaves the
-interpreter lock to others.
+sides take longer to import than a small function to compile. Handles are opaque. Calls hold the
+interpreter lock, so that no thread is inside when another one forks, but for LLVM's long ones.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ Signatures = Mapping[str, tuple[Any, Sequence[Any]]]
 
 TESTED = ("0.50.",)  # of llvmlite: that its functions are as below has been tested
 _TEXT = POINTER(c_char_p)
-_INITIALISE: Signatures = dict.fromkeys(
-    [f"InitializeAll{what}" for what in ("TargetInfos", "Targets", "TargetMCs", "AsmPrinters")],
-    (None, ()),
-)
+# what takes long and touches nothing but its own module: without the interpreter lock
+_LONG = ("RunNewModulePassManager", "RunNewFunctionPassManager", "TargetMachineEmitToMemory")
 _LLVM: Signatures = {
+    "InitializeAllTargetInfos": (None, ()),
+    "InitializeAllTargets": (None, ()),
+    "InitializeAllTargetMCs": (None, ()),
+    "InitializeAllAsmPrinters": (None, ()),
     "GetProcessTriple": (None, (_TEXT,)),
     "GetHostCPUName": (None, (_TEXT,)),
     "GetHostCPUFeatures": (c_int, (_TEXT,)),
@@ -90,18 +92,18 @@ def llvm() -> Any:
     version = re.search(r"'(\d[\d.]*)", (folder / "_version.py").read_text())
     if version is not None and version[1].startswith(TESTED):
         path = str(folder / "binding" / names.get(sys.platform, "libllvmlite.so"))
-        functions = _bound(ctypes.CDLL(path), "LLVMPY_", _LLVM)
-        # holding the interpreter lock: threads that come at the same time take turns
-        for initialise in vars(_bound(ctypes.PyDLL(path), "LLVMPY_", _INITIALISE)).values():
-            initialise()
-        return functions
-    import llvmlite.binding as python_side
+        functions = _bound(ctypes.PyDLL(path), "LLVMPY_", _LLVM)
+        long = _bound(ctypes.CDLL(path), "LLVMPY_", {name: _LLVM[name] for name in _LONG})
+        vars(functions).update(vars(long))
+    else:
+        import llvmlite.binding
 
-    python_side.initialize_all_targets()
-    python_side.initialize_all_asmprinters()
-    # less the lock that llvmlite puts around all of them
-    library = python_side.ffi.lib
-    return SimpleNamespace(**{name: getattr(library, f"LLVMPY_{name}")._cfn for name in _LLVM})
+        library = llvmlite.binding.ffi.lib  # puts a lock around every function
+        found = {name: getattr(library, f"LLVMPY_{name}") for name in _LLVM}
+        functions = SimpleNamespace(**found | {name: found[name]._cfn for name in _LONG})
+    for name in list(_LLVM)[:4]:
+        getattr(functions, name)()
+    return functions
 
 
 def told(ask: Callable[[Any], object]) -> str:
@@ -165,7 +167,7 @@ def mlir(passes: Sequence[str]) -> Any:
     for package in ("mlir", "torch_mlir"):
         folder = _folder(package)
         for path in sorted((folder / "_mlir_libs").glob("lib*CAPI.*")) if folder else ():
-            library = ctypes.CDLL(str(path))
+            library = ctypes.PyDLL(str(path))
             functions = _bound(library, "", _MLIR)
             functions.passes = [getattr(library, f"mlirCreate{name}") for name in passes]
             for make in functions.passes:
