@@ -64,7 +64,10 @@ def __getattr__(name: str) -> Any:
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module 'graphmill' has no attribute {name!r}")
-    module = importlib.import_module(f"graphmill.{where.rstrip(':')}")
+    from graphmill.collector import no_collections
+
+    with no_collections():
+        module = importlib.import_module(f"graphmill.{where.rstrip(':')}")
     value = module if where.endswith(":") else getattr(module, name)
     globals()[name] = value
     return value

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill import driver, recall
+from graphmill.collector import no_collections
 from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
 from graphmill.forms import Way, call
@@ -181,9 +182,10 @@ class Jit(Dispatcher):
     # ---- compiling
 
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
-        loaded = self._compile_once(args, self.covers)
-        # an array that was read in place has been written to meanwhile: read copies instead
-        return loaded if self.undisturbed() else self._compile_once(args, None)
+        with no_collections():
+            loaded = self._compile_once(args, self.covers)
+            # an array that was read in place has been written to meanwhile: read copies instead
+            return loaded if self.undisturbed() else self._compile_once(args, None)
 
     def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
         tree, static, key = self._pending.call
@@ -392,11 +394,10 @@ def jit(
             raise error("GM025", f"check= has {name!r}", hint='it takes "bounds", "nan" or both.')
     if not isinstance(tune, int | float) or not 0 <= tune < float("inf"):
         raise error("GM025", f"tune={tune!r}", hint="it takes seconds, such as tune=10.")
-    tile = _tile(winograd)
     statics = (static,) if isinstance(static, str) else tuple(static)
     options: dict[str, Any] = {
         "static": statics, "dynamic": dynamic, "check": names, "threads": threads,
-        "pipeline": pipeline, "tune": tune, "winograd": tile,
+        "pipeline": pipeline, "tune": tune, "winograd": _tile(winograd),
         "donate": (donate,) if isinstance(donate, str) else tuple(donate),
     }  # fmt: skip
     if function is None:

@@ -15,6 +15,7 @@ from graphmill.codegen.artifact import Artifact
 from graphmill.codegen.constants import Array, complete, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
+from graphmill.collector import no_collections
 from graphmill.keys import Contents, cache_key, version
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
@@ -82,6 +83,7 @@ def _provide_native() -> None:
 _provide_native()
 
 
+@no_collections()
 def compile_function(function: Function, options: Options) -> Artifact:
     """The artifact of a traced function, from the disk cache when it is there."""
     return compiled(function, options, Contents())[0]

@@ -2,17 +2,20 @@
 
 `dataclass` compiles the text of half a dozen methods for each class. That takes half a millisecond,
 and for all classes a fifth of a small function's time to the first result. Here the methods are
-closures over the fields. The one module that every layer may import; it imports none of them.
+closures over the fields; none may be a ClassVar or an InitVar. A module that every layer may
+import; it imports none of them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from dataclasses import MISSING, Field, FrozenInstanceError, field, fields
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
+_PLAIN = dataclasses._FIELD  # type: ignore[attr-defined]  # of a field that is no ClassVar
 Method = Callable[..., Any]
 
 
@@ -33,8 +36,7 @@ def record(cls: type[T] | None = None, /, *, frozen: bool = True, eq: bool = Tru
 
 def _made(cls: type[T], frozen: bool, eq: bool) -> type[T]:
     own = set(cls.__dict__)
-    cls.__doc__ = cls.__doc__ or cls.__name__  # or `dataclass` makes one of the signature
-    made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
+    made = _slotted(cls)
     methods: dict[str, Any] = {"__init__": _initialiser(made), "__repr__": _representation(made)}
     if eq:
         methods |= _comparison(made, frozen)
@@ -46,6 +48,29 @@ def _made(cls: type[T], frozen: bool, eq: bool) -> type[T]:
         made.__delattr__ = _refuse_to_delete
     result: type[T] = made
     return result
+
+
+def _slotted(cls: Any) -> Any:
+    """The class again, with a slot for each field: what `dataclass(slots=True)` adds to it."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__[:0:-1]:
+        found |= base.__dict__.get("__dataclass_fields__", {})
+    inherited = set(found)
+    content = dict(cls.__dict__)
+    for name, kind in content.get("__annotations__", {}).items():
+        value = content.pop(name, MISSING)
+        of: Any = value if isinstance(value, Field) else field(default=value)
+        of.name, of.type, of._field_type = name, kind, _PLAIN
+        found[name] = of
+    for name in ("__dict__", "__weakref__"):
+        content.pop(name, None)
+    content |= {
+        "__slots__": tuple([name for name in found if name not in inherited]),
+        "__match_args__": tuple([name for name, of in found.items() if of.init]),
+        "__dataclass_fields__": found,
+        "__qualname__": cls.__qualname__,
+    }
+    return type(cls)(cls.__name__, cls.__bases__, content)
 
 
 def _initialiser(made: Any) -> Method:

@@ -260,7 +260,7 @@ def substitute(dim: DimLike, dims: Mapping[str, DimLike]) -> DimLike:
     return dim if isinstance(dim, int) else dim.substitute(dims)
 
 
-_TOKEN = re.compile(r"\s*(\d+|[A-Za-z_]\w*|[-+*(),])")
+_TOKEN = r"\s*(\d+|[A-Za-z_]\w*|[-+*(),])"
 
 
 class DimSyntaxError(ValueError):
@@ -269,9 +269,9 @@ class DimSyntaxError(ValueError):
 
 def parse_dim(text: str) -> DimLike:
     """Parse `3`, `batch`, `2*batch + 1`, `floordiv(batch + 1, 2)`, `max(a, b)`."""
-    tokens, at = [], 0
+    tokens, at, token = [], 0, re.compile(_TOKEN)
     while text[at:].strip():
-        match = _TOKEN.match(text, at)
+        match = token.match(text, at)
         if not match:
             raise DimSyntaxError(f"{text!r} is no dim: unexpected {text[at:].strip()[:1]!r}")
         tokens.append(match[1])

@@ -23,7 +23,7 @@ from graphmill.ir.literals import FULL, digest, format_elements, format_value
 
 Array = np.ndarray[Any, Any]
 
-_PLAIN = re.compile(r"[A-Za-z_][\w.$]*")
+_PLAIN = r"[A-Za-z_][\w.$]*"
 
 
 def print_module(module: Module, locations: bool = False) -> str:
@@ -66,7 +66,7 @@ def constants_of(module: Module | Function) -> dict[str, np.ndarray[Any, Any]]:
 
 def symbol(name: str) -> str:
     """`@name`, quoted where the name has characters of its own."""
-    return f"@{name}" if _PLAIN.fullmatch(name) else f"@{json.dumps(name, ensure_ascii=False)}"
+    return f"@{name}" if re.fullmatch(_PLAIN, name) else f"@{json.dumps(name, ensure_ascii=False)}"
 
 
 class Names:

@@ -94,7 +94,7 @@ class TypeSyntaxError(ValueError):
     """Text that is no type."""
 
 
-_TYPE = re.compile(r"(\w+)\s*\[([^\]]*)\](?:\s*@\s*(\w+))?(?:\s*on\s+([\w:]+))?")
+_TYPE = r"(\w+)\s*\[([^\]]*)\](?:\s*@\s*(\w+))?(?:\s*on\s+([\w:]+))?"
 
 
 def tensor(of: object, *shape: DimLike | str) -> TensorType:
@@ -108,7 +108,7 @@ def parse_type(text: str) -> Type:
     text = text.strip()
     if text == "token":
         return TOKEN
-    match = _TYPE.fullmatch(text)
+    match = re.fullmatch(_TYPE, text)
     if not match:
         raise TypeSyntaxError(f"{text!r} is no type; write for example f32[batch, 784]")
     try:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import inspect
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
+from graphmill.collector import no_collections
 from graphmill.ir.graph import Function, Module
 from graphmill.passes.statistics import Statistics, recording
 from graphmill.records import record
@@ -29,6 +27,19 @@ MODULES = (
     "winograd",
 )  # fmt: skip
 
+# passes that leave a function as it is when it has none of these ops: they are not even loaded then
+NEEDS: Mapping[str, frozenset[str]] = {
+    "inline": frozenset({"call"}),
+    "state": frozenset({"variable.read", "variable.assign"}),
+    "decompose": frozenset({"conv", "dot_general"}),
+    "layout": frozenset({"transpose", "dot_general"}),
+    "absorb": frozenset({"conv"}),
+    "block": frozenset({"conv"}),
+    "groups": frozenset({"dot_general"}),
+    "attention": frozenset({"dot_general"}),
+    "recompute": frozenset({"slice"}),
+}
+
 
 @record
 class Pass:
@@ -45,12 +56,17 @@ class Pass:
 class Stage:
     """A pass with its options, one step of a pipeline."""
 
-    of: Pass
+    name: str
     options: Mapping[str, Any]
+
+    @property
+    def of(self) -> Pass:
+        """The pass, which is loaded now."""
+        return _load(self.name)
 
     def __str__(self) -> str:
         given = ", ".join(f"{k}={_text(v)}" for k, v in sorted(self.options.items()))
-        return f"{self.of.name}{{{given}}}" if given else self.of.name
+        return f"{self.name}{{{given}}}" if given else self.name
 
 
 class PipelineError(ValueError):
@@ -66,9 +82,8 @@ def register_pass(name: str, on_modules: bool = False) -> Callable[[Registered],
 
     def enter(run: Registered) -> Registered:
         assert name not in _PASSES, f"pass {name} is registered twice"
-        parameters = inspect.signature(run).parameters.values()
-        options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        doc = (inspect.getdoc(run) or "").split("\n", 1)[0]
+        options: Mapping[str, Any] = getattr(run, "__kwdefaults__", None) or {}
+        doc = (run.__doc__ or "").strip().split("\n", 1)[0]
         _PASSES[name] = Pass(name, run, doc, options, on_modules)
         return run
 
@@ -77,9 +92,15 @@ def register_pass(name: str, on_modules: bool = False) -> Callable[[Registered],
 
 def all_passes() -> Mapping[str, Pass]:
     """Every pass by name."""
-    for module in MODULES:
-        import_module(f"graphmill.passes.{module}")
+    for name in MODULES:
+        _load(name)
     return dict(sorted(_PASSES.items()))
+
+
+def _load(name: str) -> Pass:
+    if name not in _PASSES and name in MODULES:
+        import_module(f"graphmill.passes.{name}")
+    return _PASSES[name]
 
 
 _STAGE = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
@@ -98,17 +119,17 @@ def parse_pipeline(text: str) -> tuple[Stage, ...]:
 
 
 def _stage(name: str, options: str) -> Stage:
-    passes = all_passes()
-    if name not in passes:
-        raise PipelineError(f"there is no pass {name!r}; there are {', '.join(passes)}")
+    if name not in _PASSES and name not in MODULES:
+        raise PipelineError(f"there is no pass {name!r}; there are {', '.join(all_passes())}")
     given = {}
     for part in filter(None, (part.strip() for part in options.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or key not in passes[name].options:
-            known = ", ".join(passes[name].options) or "none"
+        accepted = _load(name).options
+        if not equals or key not in accepted:
+            known = ", ".join(accepted) or "none"
             raise PipelineError(f"{name} has no option {key!r}; it has {known}")
-        given[key] = _value(f"{name}.{key}", passes[name].options[key], value)
-    return Stage(passes[name], given)
+        given[key] = _value(f"{name}.{key}", accepted[key], value)
+    return Stage(name, given)
 
 
 def _value(option: str, default: object, text: str) -> object:
@@ -140,22 +161,10 @@ def run_pipeline(
     """
     stages = parse_pipeline(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
     if stop_after is not None and not any(stop_after in _names(stage) for stage in stages):
-        known = ", ".join(dict.fromkeys(stage.of.name for stage in stages))
+        known = ", ".join(dict.fromkeys(stage.name for stage in stages))
         raise PipelineError(f"there is no stage {stop_after!r} to end with; there are {known}")
-    with _no_collections():
+    with no_collections():
         return _run(program, stages, observer, stop_after)
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Pause the garbage collector, which would walk the growing graph over and over."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _run(
@@ -186,11 +195,14 @@ def _run(
 
 
 def _names(stage: Stage) -> tuple[str, str]:
-    return stage.of.name, str(stage)
+    return stage.name, str(stage)
 
 
 def _apply(stage: Stage, program: Program) -> Program:
     if isinstance(program, Function):
+        needed = NEEDS.get(stage.name)
+        if needed is not None and not any(op.name in needed for op in program.walk()):
+            return program
         if not stage.of.on_modules:
             return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
         changed = stage.of.run(Module({program.name: program}), **stage.options)

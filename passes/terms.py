@@ -6,7 +6,6 @@ called `c` and `d` match constants only; numbers match constants of that value (
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any
@@ -120,7 +119,8 @@ def make_rule(
     fast: bool = False,
 ) -> Rule:
     """Trace both sides of an equation."""
-    names = tuple(inspect.signature(left).parameters)
+    code = left.__code__
+    names = code.co_varnames[: code.co_argcount]
     variables = [Term(name=n) for n in names]
     result = right(*variables)
     result = result if isinstance(result, Term) else Term(number=result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib import import_module
 
-from graphmill.codegen.cpu import loops, reductions, tiles
+from graphmill.codegen.cpu import loops, tiles
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
@@ -96,7 +96,9 @@ def _reduce(host: Host, op: Op) -> None:
     if op.name == "reduce" and not op.attrs["axes"]:
         _loop(host, op)
         return
-    reductions.emit_reduce(host, op, body_of(op), label(op), info_of)
+    from graphmill.codegen.cpu.reductions import emit_reduce
+
+    emit_reduce(host, op, body_of(op), label(op), info_of)
 
 
 # the generators of products, which are loaded when met: most functions need at most one of them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from graphmill.codegen.cpu.elem import Complex, Elem
 from graphmill.codegen.cpu.emit import Val
@@ -44,6 +45,18 @@ def lower(call: Call, lowering: Lowering) -> Elem:
 def of_nums(function: Callable[..., Num]) -> Emit:
     """A lowering by a function of numbers."""
     return lambda call: function(*call.nums()).val
+
+
+def late(module: str, name: str) -> Emit:
+    """A lowering by a function of numbers in a module that is loaded when it is met."""
+
+    def emit(call: Call) -> Elem:
+        function: Callable[..., Num] = getattr(
+            import_module(f"graphmill.codegen.cpu.{module}"), name
+        )
+        return function(*call.nums()).val
+
+    return emit
 
 
 def compare(predicate: str) -> Emit:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.cpu import convert, memory, scalar
-from graphmill.codegen.cpu.accumulate import written_out
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import (
@@ -31,7 +30,6 @@ from graphmill.codegen.cpu.index import (
     zero,
 )
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
-from graphmill.codegen.cpu.philox import random_bits
 from graphmill.codegen.cpu.segments import OUTSIDE
 from graphmill.codegen.cpu.special import special
 from graphmill.ir.dims import DimLike
@@ -430,12 +428,20 @@ def _rng_bits(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     state = op.operands[0]
     key, base = (e.at(state, (Index(code.i64(i)),)) for i in range(2))
     assert isinstance(key, Val) and isinstance(base, Val)
+    from graphmill.codegen.cpu.philox import random_bits
+
     bits = random_bits(code, key, base, flat, out.dtype.bits)
     return bits if out.dtype.bits == 64 else code.convert("arith.trunci", bits, "i32")
 
 
 def _copy(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     return e.at(op.operands[0], index, guard)
+
+
+def _reduce(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
+    from graphmill.codegen.cpu.accumulate import written_out
+
+    return written_out(e, op, index, guard)
 
 
 _INDEX: dict[str, Callable[[Elements, Op, Indices, Val | None], Elem]] = {
@@ -452,7 +458,7 @@ _INDEX: dict[str, Callable[[Elements, Op, Indices, Val | None], Elem]] = {
     "dynamic_slice": _dynamic_slice,
     "rng_bits": _rng_bits,
     "copy": _copy,
-    "reduce": written_out,
+    "reduce": _reduce,
 }
 
 

@@ -12,11 +12,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import field
+from typing import TYPE_CHECKING
 
-from graphmill.codegen.cpu.literals import literal
-from graphmill.codegen.cpu.places import Places, plain
+from graphmill.codegen.cpu.literals import literal, plain
 from graphmill.ir.graph import Op
 from graphmill.records import record
+
+if TYPE_CHECKING:
+    from graphmill.codegen.cpu.places import Places
 
 _VECTOR = re.compile(r"vector<(\d+)x([a-z0-9]+)>")
 

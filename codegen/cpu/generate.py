@@ -13,7 +13,6 @@ from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
-from graphmill.codegen.cpu.places import Places, without_made_up
 from graphmill.codegen.cpu.split import Piece, split
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.workers import Workers
@@ -43,7 +42,7 @@ def generate(
     `CodegenError` for an op without a lowering, `LoweringError` when generated text is malformed.
     """
     start = time.perf_counter()
-    host = write(function, target, profiled, Places(function) if observer is not None else None)
+    host = write(function, target, profiled, observer is not None)
     written = time.perf_counter()
     with workers or Workers(1) as working:
         constants = fill(_constants(host, sources), sources, working, contents)
@@ -58,16 +57,16 @@ def generate(
 
 
 class _Job:
-    """A piece on its way: lowered here by MLIR, while workers have LLVM compile those before it."""
+    """A piece that workers have MLIR lower and LLVM compile."""
 
     def __init__(self, piece: Piece, target: Target, workers: Workers) -> None:
         self.compiled = llvm.Compiled(b"")
-        self._llvm_ir = mlir.lower(piece.text)
-        self._target, self._straight = target, piece.straight
+        self._piece, self._target = piece, target
         workers.start(self._compile)
 
     def _compile(self) -> None:
-        self.compiled = llvm.compile_ir(self._llvm_ir, self._target, straight=self._straight)
+        llvm_ir = mlir.lower(self._piece.text)
+        self.compiled = llvm.compile_ir(llvm_ir, self._target, straight=self._piece.straight)
 
 
 def _compile_observed(unit: Unit, target: Target, writing: float, observer: Observer) -> bytes:
@@ -75,6 +74,8 @@ def _compile_observed(unit: Unit, target: Target, writing: float, observer: Obse
 
     `writing` are the seconds that writing the module took.
     """
+    from graphmill.codegen.cpu.places import without_made_up
+
     places = unit.places
     assert places is not None
     start = time.perf_counter()
@@ -92,8 +93,13 @@ def _compile_observed(unit: Unit, target: Target, writing: float, observer: Obse
     return compiled.object
 
 
-def write(function: Function, target: Target, profiled: bool, places: Places | None = None) -> Host:
-    """Write the MLIR module of `function`."""
+def write(function: Function, target: Target, profiled: bool, located: bool = False) -> Host:
+    """Write the MLIR module of `function`; `located` if its lines shall say what they are for."""
+    places = None
+    if located:
+        from graphmill.codegen.cpu.places import Places
+
+        places = Places(function)
     unit = Unit(target.vector_bits, half=target.converts_half, places=places)
     entry = Code(
         unit,

@@ -18,7 +18,7 @@ from graphmill.codegen.constants import LARGE
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.kernel import Kernel, Source, Storage, contiguous
 from graphmill.codegen.cpu.launch import Launch
-from graphmill.codegen.cpu.places import plain
+from graphmill.codegen.cpu.literals import plain
 from graphmill.codegen.cpu.schedule import UNMEASURED, Choices
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.recipes import Recipe, recipe_of

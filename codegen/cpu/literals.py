@@ -1,8 +1,18 @@
-"""Python numbers as MLIR attributes."""
+"""Python numbers as MLIR attributes, and marks in MLIR text."""
 
 from __future__ import annotations
 
+import re
 import struct
+
+from graphmill.ir.dtypes import dtype
+
+MARK = r" loc\(#p(\d+)\)"  # the place that a line is written for, by its number
+
+
+def plain(text: str) -> str:
+    """MLIR text without places."""
+    return re.sub(MARK, "", text)
 
 
 def literal(value: bool | int | float, element: str) -> str:
@@ -19,14 +29,9 @@ def literal(value: bool | int | float, element: str) -> str:
 def _float_literal(value: float, element: str) -> str:
     if element == "f64":
         return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-    import ml_dtypes
     import numpy as np
 
-    dtype, word = {
-        "f32": (np.dtype(np.float32), np.uint32),
-        "f16": (np.dtype(np.float16), np.uint16),
-        "bf16": (np.dtype(ml_dtypes.bfloat16), np.uint16),
-    }[element]
+    kind = dtype(element).numpy
     with np.errstate(over="ignore", invalid="ignore"):
-        bits = int(np.array(value).astype(dtype).view(word))
-    return f"0x{bits:0{dtype.itemsize * 2}X}"
+        bits = int(np.array(value).astype(kind).view(f"u{kind.itemsize}"))
+    return f"0x{bits:0{kind.itemsize * 2}X}"

@@ -1,14 +1,19 @@
-"""LLVM IR text to object code and assembly, through llvmlite."""
+"""LLVM IR text to object code and assembly."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
+from graphmill.codegen.cpu import bindings
+from graphmill.codegen.cpu.bindings import told
 from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
+
+_ASSEMBLY, _OBJECT = 0, 1
 
 
 class LLVMError(RuntimeError):
@@ -28,99 +33,116 @@ class Compiled:
     seconds: tuple[float, float] = (0.0, 0.0)
 
 
-@functools.cache
-def _initialise() -> None:
-    import llvmlite.binding as llvm
-
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-
-
-def machine(target: Target, level: int) -> Any:
-    """An LLVM target machine (position-independent code) for `target`."""
-    import llvmlite.binding as llvm
-
-    _initialise()
-    chosen = llvm.Target.from_triple(target.triple)
-    return chosen.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="small"
-    )
-
-
 def compile_ir(
-    text: str, target: Target, *, level: int = 1, straight: bool = False, keep_text: bool = False
+    text: str,
+    target: Target,
+    *,
+    level: int = 1,
+    straight: bool = False,
+    effort: int = 2,
+    keep_text: bool = False,
 ) -> Compiled:
-    """Verify, optimise (`-O<level>`) and compile LLVM IR text for `target`.
+    """Verify, optimise (`-O<level>`) and compile LLVM IR text to position-independent code.
 
-    `straight` code is as it shall run but for the lowering's traces: three passes do. Threads may
-    compile at the same time.
+    `straight` code is as it shall run but for the lowering's traces: three passes do. `effort` is
+    the level of code generation: 0 takes a sixth of the time of 1. Threads may compile at the same
+    time: each has a context of its own.
     """
-    import llvmlite.binding as llvm
+    c = bindings.llvm()
+    with ExitStack() as owned:
 
-    tm = machine(target, 2)
+        def own(handle: Any, dispose: Callable[[Any], object]) -> Any:
+            owned.callback(dispose, handle)
+            return handle
+
+        context = own(c.ContextCreate(), c.ContextDispose)
+        module = _parsed(c, own, context, text)
+        machine = own(_machine(c, target, effort), c.DisposeTargetMachine)
+        layout = own(c.CreateTargetMachineData(machine), c.DisposeTargetData)
+        c.SetTarget(module, target.triple.encode())
+        c.SetDataLayout(module, told(lambda to: c.CopyStringRepOfTargetData(layout, to)).encode())
+        options = own(c.CreatePipelineTuningOptions(), c.DisposePipelineTuningOptions)
+        c.PTOSetLoopVectorization(options, False)
+        c.PTOSetSLPVectorization(options, False)
+        builder = own(c.CreatePassBuilder(machine, options), c.DisposePassBuilder)
+        start = time.perf_counter()
+        if straight:
+            _clean(c, own, module, builder)
+        else:
+            passes = c.buildPerModuleDefaultPipeline(builder, level)
+            c.RunNewModulePassManager(own(passes, c.DisposeNewModulePassManger), module, builder)
+        optimised = time.perf_counter()
+        code = _emit(c, machine, module, _OBJECT)
+        seconds = optimised - start, time.perf_counter() - optimised
+        if not keep_text:
+            return Compiled(code, seconds=seconds)
+        llvm_ir = told(lambda to: c.PrintModuleToString(module, to))
+        assembly = _emit(c, machine, module, _ASSEMBLY).decode()
+        return Compiled(code, llvm_ir, assembly, seconds)
+
+
+def _parsed(c: Any, own: Callable[..., Any], context: Any, text: str) -> Any:
+    module = None
+    wrong = True
+
+    def parse(to: Any) -> None:
+        nonlocal module
+        module = c.ParseAssembly(context, text.encode(), to)
+
+    def verify(to: Any) -> None:
+        nonlocal wrong
+        wrong = c.VerifyModule(module, to)
+
+    problem = told(parse)
+    if module and not problem:
+        own(module, c.DisposeModule)
+        problem = told(verify)
+    if wrong:
+        raise LLVMError(f"generated LLVM IR is malformed: {problem}")
+    return module
+
+
+def _machine(c: Any, target: Target, effort: int) -> Any:
+    chosen = None
+    triple, cpu, features = (t.encode() for t in (target.triple, target.cpu, target.features))
+
+    def choose(to: Any) -> None:
+        nonlocal chosen
+        chosen = c.GetTargetFromTriple(triple, to)
+
+    problem = told(choose)
+    if not chosen:
+        raise LLVMError(f"LLVM has no target {target.triple}: {problem}")
+    machine = c.CreateTargetMachine(
+        chosen, triple, cpu, features, effort, b"pic", b"small", 0, 0, b""
+    )
+    if not machine:
+        raise LLVMError(f"LLVM makes no code for {target.triple}, {target.cpu}")
+    return machine
+
+
+def _clean(c: Any, own: Callable[..., Any], module: Any, builder: Any) -> None:
+    passes = own(c.CreateNewFunctionPassManager(), c.DisposeNewFunctionPassManger)
+    c.function_AddSROAPass(passes)
+    c.function_AddInstCombinePass(passes)
+    c.function_AddSimplifyCFGPass(passes)
+    functions = own(c.ModuleFunctionsIter(module), c.DisposeFunctionsIter)
+    while function := c.FunctionsIterNext(functions):
+        if not c.IsDeclaration(function):
+            c.RunNewFunctionPassManager(passes, function, builder)
+
+
+def _emit(c: Any, machine: Any, module: Any, kind: int) -> bytes:
+    buffer = None
+
+    def emit(to: Any) -> None:
+        nonlocal buffer
+        buffer = c.TargetMachineEmitToMemory(machine, module, kind, to)
+
+    problem = told(emit)
+    if not buffer:
+        raise LLVMError(f"LLVM generates no code: {problem}")
     try:
-        module = llvm.parse_assembly(text, llvm.create_context())
-        module.verify()
-    except RuntimeError as error:
-        raise LLVMError(f"generated LLVM IR is malformed: {error}") from None
-    module.triple = target.triple
-    module.data_layout = str(tm.target_data)
-    start = time.perf_counter()
-    _clean(module, tm) if straight else _optimise(module, tm, level)
-    optimised = time.perf_counter()
-    code = _emit(module, tm)
-    seconds = optimised - start, time.perf_counter() - optimised
-    if not keep_text:
-        return Compiled(code, seconds=seconds)
-    return Compiled(code, str(module), tm.emit_assembly(module), seconds)
-
-
-def _optimise(module: Any, machine: Any, level: int) -> None:
-    import llvmlite.binding as llvm
-
-    options = llvm.create_pipeline_tuning_options(speed_level=level)
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    _unlocked("LLVMPY_RunNewModulePassManager")(builder.getModulePassManager(), module, builder)
-
-
-def _clean(module: Any, machine: Any) -> None:
-    import llvmlite.binding as llvm
-
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
-    passes = llvm.create_new_function_pass_manager()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    run = _unlocked("LLVMPY_RunNewFunctionPassManager")
-    for function in module.functions:
-        if not function.is_declaration:
-            run(passes, function, builder)
-
-
-def _emit(module: Any, machine: Any) -> bytes:
-    from llvmlite.binding import ffi
-
-    with ffi.OutputString() as message:
-        emit = _unlocked("LLVMPY_TargetMachineEmitToMemory")
-        buffer = emit(machine, module, 1, message)
-        if not buffer:
-            raise LLVMError(f"LLVM generates no code: {message}")
-    try:
-        size = ffi.lib.LLVMPY_GetBufferSize(buffer)
-        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), size)
+        return ctypes.string_at(c.GetBufferStart(buffer), c.GetBufferSize(buffer))
     finally:
-        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
-
-
-def _unlocked(name: str) -> Any:
-    """A function of llvmlite's library without the lock that llvmlite puts around all of them.
-
-    The two long steps, optimising and generating code, touch nothing but their own context and
-    target machine.
-    """
-    from llvmlite.binding import ffi
-
-    function = getattr(ffi.lib, name)
-    return getattr(function, "_cfn", function)
+        c.DisposeMemoryBuffer(buffer)

@@ -7,44 +7,38 @@ Arguments are reduced by Cody and Waite: x - n pi in parts of pi, the first step
 from __future__ import annotations
 
 import functools
-from fractions import Fraction
+from math import ldexp
 
 from graphmill.codegen.cpu import polynomials as fit
 from graphmill.codegen.cpu.expr import Num, fast_two_sum, fma, libm, two_product, two_sum, where
 
-_PI = Fraction(
-    0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C89452821E638D0, 1 << 304
-)
+_PI = 0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C89452821E638D0
+_BITS = 304  # of it that are behind the point
 _MAGIC = {32: 1.5 * 2.0**23, 64: 1.5 * 2.0**52}
 _MODERATE = {(32, True): 3e4, (32, False): 8e3, (64, True): 2.0**29, (64, False): 1e6}
 
 
 @functools.cache
-def pi_parts(bits: int, fused: bool, scale: Fraction = Fraction(1)) -> tuple[float, ...]:
-    """pi * scale as a sum of floats of `bits`.
+def pi_parts(bits: int, fused: bool, halvings: int = 0) -> tuple[float, ...]:
+    """pi / 2^halvings as a sum of floats of `bits`.
 
     Whole significands where multiplication and addition fuse; else short ones, whose products
     with the moderate integers are exact.
     """
     width = {(32, True): 24, (64, True): 53, (32, False): 11, (64, False): 33}[bits, fused]
     parts: list[float] = []
-    rest = _PI * scale
+    rest = _PI
     for left in range(2 if fused else 3, -1, -1):
         part = _rounded(rest, width if left or fused else (53 if bits == 64 else 24))
-        parts.append(float(part))
+        parts.append(ldexp(part, -_BITS - halvings))
         rest -= part
     return tuple(parts)
 
 
-def _rounded(value: Fraction, bits: int) -> Fraction:
+def _rounded(value: int, bits: int) -> int:
     """`value` rounded to a significand of `bits`."""
-    exponent = 0
-    size = abs(value)
-    while size >= 1 << bits:
-        size, exponent = size / 2, exponent + 1
-    while size < 1 << (bits - 1):
-        size, exponent = size * 2, exponent - 1
-    return Fraction(round(value / Fraction(2) ** exponent)) * Fraction(2) ** exponent
+    unit = 1 << max(abs(value).bit_length() - bits, 0)
+    return (value + unit // 2) // unit * unit
 
 
 def _subtract(x: Num, n: Num, parts: tuple[float, ...]) -> Num:
@@ -98,7 +92,7 @@ def tan(x: Num) -> Num:
     """Tangent of radians within 2 ulp: sin/cos of the reduced argument, both with their errors."""
     shifted = fma(x, 0.6366197723675814, _MAGIC[x.bits])
     n = shifted - _MAGIC[x.bits]
-    r, r_low = _subtract_exactly(x, n, pi_parts(x.bits, x.scope.fused, Fraction(1, 2)))
+    r, r_low = _subtract_exactly(x, n, pi_parts(x.bits, x.scope.fused, 1))
     square = r * r
     sine, sine_low = fast_two_sum(
         r, fma(fit.fitted(fit.SIN, square), square * r, r_low * (1.0 - square * 0.5))
@@ -115,14 +109,14 @@ def tan(x: Num) -> Num:
     return libm(_symbol("tan", x), [x], _is_huge(x), value)
 
 
-def _halves(x: Num, scale: Fraction) -> tuple[float, float]:
-    high, low, *_ = pi_parts(x.bits, True, scale)
+def _halves(x: Num, halvings: int) -> tuple[float, float]:
+    high, low, *_ = pi_parts(x.bits, True, halvings)
     return high, low
 
 
 def _arc_tangent(t: Num, steep: Num) -> Num:
     """atan(t) for 0 <= t <= 1, or pi/2 - atan(t) where `steep`; the tail is added last."""
-    high, low = _halves(t, Fraction(1, 2))
+    high, low = _halves(t, 1)
     square = t * t
     tail = fit.fitted(fit.ATAN, square) * (square * t)
     return where(steep, (high - t) - (tail - low), t + tail)
@@ -143,14 +137,14 @@ def atan2(y: Num, x: Num) -> Num:
     top, bottom = where(steep, ax, ay), where(steep, ay, ax)
     ratio = where(bottom.eq(0.0), 0.0, where(top.eq(bottom), 1.0, top / bottom))
     angle = _arc_tangent(ratio, steep)
-    high, low = _halves(x, Fraction(1))
+    high, low = _halves(x, 0)
     angle = where(x.as_int() < 0, (high - angle) + low, angle)
     return where(x.is_nan() | y.is_nan(), x + y, angle).copysign(y)
 
 
 def asin(x: Num) -> Num:
     """Arc sine within 2 ulp; from 1/2 by pi/2 - 2 asin(sqrt((1-x)/2))."""
-    high, low = _halves(x, Fraction(1, 2))
+    high, low = _halves(x, 1)
     size = x.abs()
     outer = size >= 0.5
     square = where(outer, (1.0 - size) * 0.5, x * x)
@@ -163,13 +157,13 @@ def asin(x: Num) -> Num:
 
 def acos(x: Num) -> Num:
     """Arc cosine within 2 ulp."""
-    high, low = _halves(x, Fraction(1, 2))
+    high, low = _halves(x, 1)
     size = x.abs()
     outer = size >= 0.5
     square = where(outer, (1.0 - size) * 0.5, x * x)
     root = where(outer, square.sqrt(), x)
     tail = fit.fitted(fit.ASIN, square) * (square * root)
     double = (root + tail) * 2.0
-    high_pi, low_pi = _halves(x, Fraction(1))
+    high_pi, low_pi = _halves(x, 0)
     far = where(x < 0.0, (high_pi - double) + low_pi, double)
     return where(outer, far, (high - root) + (low - tail))

@@ -1,20 +1,25 @@
-"""The MLIR bindings behind one thin module: text in, verified LLVM IR text out."""
+"""MLIR behind one thin module: text in, verified LLVM IR text out."""
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
+import ctypes
 import re
 import struct
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-PIPELINE = (
-    "builtin.module(canonicalize,cse,convert-scf-to-cf,convert-vector-to-llvm,"
-    "convert-math-to-llvm,convert-complex-to-llvm,convert-ub-to-llvm,convert-arith-to-llvm,"
-    "convert-func-to-llvm,convert-cf-to-llvm,reconcile-unrealized-casts)"
-)
+from graphmill.codegen.cpu import bindings
+from graphmill.codegen.cpu.bindings import DIAGNOSE, PRINT, VISIT, Handle, Text
+
+# canonicalize, cse, convert-scf-to-cf, … as their makers are called
+PASSES = (
+    "TransformsCanonicalizerPass", "TransformsCSEPass", "ConversionSCFToControlFlowPass",
+    *(f"ConversionConvert{name}ToLLVMPass" for name in ("Vector", "Math", "Complex")),
+    "ConversionUBToLLVMConversionPass", "ConversionArithToLLVMConversionPass",
+    "ConversionConvertFuncToLLVMPass", "ConversionConvertControlFlowToLLVMPass",
+    "ConversionReconcileUnrealizedCastsPass",
+)  # fmt: skip
 
 
 class LoweringError(RuntimeError):
@@ -25,70 +30,91 @@ class LoweringError(RuntimeError):
         self.text = text
 
 
-@functools.cache
-def _package() -> str:
-    """The bindings to use: an installed `mlir` package, else the one in `torch_mlir`."""
-    for name in ("mlir", "torch_mlir"):
-        if importlib.util.find_spec(name) is not None:
-            return name
-    raise ImportError("no MLIR bindings found: pip install torch-mlir")
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{_package()}.{name}")
-
-
-def parse(text: str) -> Any:
+def check(text: str) -> None:
     """Parse and verify MLIR text; a malformed module raises `LoweringError`."""
-    ir = _module("ir")
-    try:
-        return ir.Module.parse(text, _context())  # which verifies
-    except ir.MLIRError as error:
-        raise LoweringError(f"generated MLIR is malformed: {error}", text) from None
+    with _parsed(text, bindings.mlir(PASSES), []):
+        pass
 
 
-def _context() -> Any:
-    """A context of one thread that loads dialects as they are met: there are dozens of them."""
-    ir = _module("ir")
-    try:
-        context = ir.Context(load_on_create_dialects=[])
-    except TypeError:  # bindings that always load them all
-        context = ir.Context()
-    context.enable_multithreading(False)
-    return context
-
-
-def lower(text: str, pipeline: str = PIPELINE) -> str:
+def lower(text: str) -> str:
     """Verified LLVM IR text for the MLIR module `text`, through upstream passes."""
-    module = parse(text)
-    manager = _module("passmanager").PassManager.parse(pipeline, module.context)
-    # upstream's passes are trusted to keep a module valid; LLVM verifies what comes out
-    manager.enable_verifier(False)
+    c, problems = bindings.mlir(PASSES), list[str]()
+    with _parsed(text, c, problems) as (context, module):
+        manager = c.mlirPassManagerCreate(context)
+        try:
+            for make in c.passes:
+                c.mlirPassManagerAddOwnedPass(manager, make())
+            # upstream's passes are trusted to keep a module valid; LLVM verifies what comes out
+            c.mlirPassManagerEnableVerifier(manager, False)
+            done = c.mlirPassManagerRunOnOp(manager, module)
+        finally:
+            c.mlirPassManagerDestroy(manager)
+        if not done:
+            raise LoweringError(f"generated MLIR does not lower: {_all(problems)}", text)
+        _check_only_llvm(module, c, text)
+        made = c.mlirTranslateModuleToLLVMIRToString(module)
+        if not made:
+            raise LoweringError(f"generated MLIR does not translate: {_all(problems)}", text)
+        try:
+            return _portable_floats(ctypes.string_at(made).decode())
+        finally:
+            c.LLVMDisposeMessage(made)
+
+
+@contextmanager
+def _parsed(text: str, c: Any, problems: list[str]) -> Iterator[tuple[Handle, Handle]]:
+    """A context of one thread and the module's operation in it; `problems` grow as MLIR has them.
+
+    The context loads dialects as they are met: there are dozens of them.
+    """
+
+    def diagnose(diagnostic: Any, _: object) -> int:
+        parts: list[bytes] = []
+        keep = PRINT(lambda data, size, _: parts.append(ctypes.string_at(data, size)))
+        c.mlirDiagnosticPrint(diagnostic, keep, None)
+        problems.append(b"".join(parts).decode(errors="replace"))
+        return 1
+
+    told = DIAGNOSE(diagnose)
+    context = c.mlirContextCreateWithThreading(False)
     try:
-        manager.run(module.operation)
-    except _module("ir").MLIRError as error:
-        raise LoweringError(f"generated MLIR does not lower: {error}", text) from None
-    _check_only_llvm(module, text)
-    # the extension module itself: the dialect's Python classes take a tenth of a second to load
-    translate = _module("_mlir_libs._mlirDialectsLLVM").translate_module_to_llvmir
-    llvm_ir: str = translate(module.operation)
-    return _portable_floats(llvm_ir)
+        c.mlirContextAppendDialectRegistry(context, c.registry)
+        c.mlirRegisterAllLLVMTranslations(context)
+        c.mlirContextAttachDiagnosticHandler(context, told, None, None)
+        source = text.encode()
+        module = c.mlirModuleCreateParse(context, Text(source, len(source)))  # which verifies
+        if not module.of:
+            raise LoweringError(f"generated MLIR is malformed: {_all(problems)}", text)
+        try:
+            yield context, c.mlirModuleGetOperation(module)
+        finally:
+            c.mlirModuleDestroy(module)
+    finally:
+        c.mlirContextDestroy(context)
 
 
-def _check_only_llvm(module: Any, text: str) -> None:
+def _all(problems: list[str]) -> str:
+    return "; ".join(problems) or "no reason given"
+
+
+def _check_only_llvm(module: Handle, c: Any, text: str) -> None:
     """Refuse what the translator would crash on: an op outside the llvm dialect."""
+    names: dict[int, str] = {}  # of each kind of operation, by the address of its name
 
-    def visit(op: Any) -> Any:
-        name = op.operation.name
-        if not name.startswith("llvm.") and name != "builtin.module":
-            left.append(name)
-        return ir.WalkResult.ADVANCE
+    def visit(operation: Any, _: object) -> int:
+        name = c.mlirOperationGetName(operation)
+        if name.of not in names:
+            names[name.of] = _string(c.mlirIdentifierStr(name))
+        return 0
 
-    ir = _module("ir")
-    left: list[str] = []
-    module.operation.walk(visit)
+    c.mlirOperationWalk(module, VISIT(visit), None, 0)
+    left = {n for n in names.values() if not n.startswith("llvm.") and n != "builtin.module"}
     if left:
-        raise LoweringError(f"ops left outside the llvm dialect: {sorted(set(left))}", text)
+        raise LoweringError(f"ops left outside the llvm dialect: {sorted(left)}", text)
+
+
+def _string(text: Any) -> str:
+    return ctypes.string_at(text.data, text.size).decode()
 
 
 _FLOAT = re.compile(

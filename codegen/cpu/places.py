@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from graphmill.codegen.cpu.literals import MARK, plain
 from graphmill.ir.graph import Function, Location, Op
 from graphmill.ir.printer import Names
 
@@ -19,7 +20,7 @@ FIRST = 1 << 14  # columns from here on are ours: what MLIR's parser makes up is
 LAST = (1 << 16) - 1  # the largest column that LLVM keeps
 MOST_NAMES = 12  # values that a comment names for one line
 
-_MARK = re.compile(r" loc\(#p(\d+)\)")
+_MARK = re.compile(MARK)
 _FUNCTION = re.compile(r"\s*llvm\.func (?:internal )?@([\w.$]+)\(")
 _NOWHERE = Location("<graphmill>", 0)
 
@@ -155,11 +156,6 @@ class Places:
 def _few(names: Iterable[str]) -> list[str]:
     found = list(names)
     return found if len(found) <= MOST_NAMES else [*found[:MOST_NAMES], "…"]
-
-
-def plain(text: str) -> str:
-    """MLIR text without places."""
-    return _MARK.sub("", text)
 
 
 def _counterparts(op: Op, writer: Op | None, other: Op | None) -> list[Op]:

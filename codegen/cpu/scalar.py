@@ -12,19 +12,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from graphmill.codegen.cpu import complex as cx
-from graphmill.codegen.cpu import (
-    integers,
-    math_erf,
-    math_exp,
-    math_log,
-    math_pow,
-    math_root,
-    math_trig,
-    reals,
-    shared,
-)
-from graphmill.codegen.cpu.calls import Call, Lowering, compare, of_nums
+from graphmill.codegen.cpu import integers, reals, shared
+from graphmill.codegen.cpu.calls import Call, Lowering, compare, late, of_nums
 from graphmill.codegen.cpu.convert import cast
 from graphmill.codegen.cpu.elem import Complex, Elem, register_type, select
 from graphmill.codegen.cpu.emit import Code, Val
@@ -174,40 +163,40 @@ TABLE: dict[str, dict[str, Lowering]] = {
     "round": {"f": "math.roundeven", "iub": _same},
     # powers
     "sqrt": {"f": "math.sqrt"},
-    "cbrt": {"f": of_nums(math_pow.cbrt)},
-    "hypot": {"f": of_nums(math_pow.hypot)},
-    "rsqrt": {"f": of_nums(math_root.rsqrt)},
+    "cbrt": {"f": late("math_pow", "cbrt")},
+    "hypot": {"f": late("math_pow", "hypot")},
+    "rsqrt": {"f": late("math_root", "rsqrt")},
     "pow": {
-        "f": of_nums(math_pow.power),
+        "f": late("math_pow", "power"),
         "i": of_nums(integers.power(True)),
         "u": of_nums(integers.power(False)),
     },
     # exponentials and logarithms
-    "exp": {"f": of_nums(math_exp.exp)},
-    "exp2": {"f": of_nums(math_exp.exp2)},
-    "expm1": {"f": of_nums(math_exp.expm1)},
-    "log": {"f": of_nums(math_log.log)},
-    "log2": {"f": of_nums(math_log.log2)},
-    "log10": {"f": of_nums(math_log.log10)},
-    "log1p": {"f": of_nums(math_log.log1p)},
-    "logaddexp": {"f": of_nums(math_log.logaddexp)},
-    "logistic": {"f": of_nums(math_exp.logistic)},
-    "erf": {"f": of_nums(math_erf.erf)},
-    "erfc": {"f": of_nums(math_erf.erfc)},
+    "exp": {"f": late("math_exp", "exp")},
+    "exp2": {"f": late("math_exp", "exp2")},
+    "expm1": {"f": late("math_exp", "expm1")},
+    "log": {"f": late("math_log", "log")},
+    "log2": {"f": late("math_log", "log2")},
+    "log10": {"f": late("math_log", "log10")},
+    "log1p": {"f": late("math_log", "log1p")},
+    "logaddexp": {"f": late("math_log", "logaddexp")},
+    "logistic": {"f": late("math_exp", "logistic")},
+    "erf": {"f": late("math_erf", "erf")},
+    "erfc": {"f": late("math_erf", "erfc")},
     # circular and hyperbolic functions
-    "sin": {"f": of_nums(math_trig.sin)},
-    "cos": {"f": of_nums(math_trig.cos)},
-    "tan": {"f": of_nums(math_trig.tan)},
-    "asin": {"f": of_nums(math_trig.asin)},
-    "acos": {"f": of_nums(math_trig.acos)},
-    "atan": {"f": of_nums(math_trig.atan)},
-    "atan2": {"f": of_nums(math_trig.atan2)},
-    "sinh": {"f": of_nums(math_exp.sinh)},
-    "cosh": {"f": of_nums(math_exp.cosh)},
-    "tanh": {"f": of_nums(math_exp.tanh)},
-    "asinh": {"f": of_nums(math_log.asinh)},
-    "acosh": {"f": of_nums(math_log.acosh)},
-    "atanh": {"f": of_nums(math_log.atanh)},
+    "sin": {"f": late("math_trig", "sin")},
+    "cos": {"f": late("math_trig", "cos")},
+    "tan": {"f": late("math_trig", "tan")},
+    "asin": {"f": late("math_trig", "asin")},
+    "acos": {"f": late("math_trig", "acos")},
+    "atan": {"f": late("math_trig", "atan")},
+    "atan2": {"f": late("math_trig", "atan2")},
+    "sinh": {"f": late("math_exp", "sinh")},
+    "cosh": {"f": late("math_exp", "cosh")},
+    "tanh": {"f": late("math_exp", "tanh")},
+    "asinh": {"f": late("math_log", "asinh")},
+    "acosh": {"f": late("math_log", "acosh")},
+    "atanh": {"f": late("math_log", "atanh")},
     # parts of complex numbers
     "conj": {"fiu": _same},
     "real": {"fiu": _same, "c": _part("re")},
@@ -221,18 +210,24 @@ TABLE: dict[str, dict[str, Lowering]] = {
 
 @functools.cache
 def _lowerings() -> dict[tuple[str, str], Lowering]:
-    table = {
+    return {
         (op, kind): lowering
         for op, cases in TABLE.items()
         for kinds, lowering in cases.items()
         for kind in kinds
     }
-    return table | {(op, "c"): cx.lowering(function) for op, function in cx.TABLE.items()}
+
+
+@functools.cache
+def _complex_lowerings() -> dict[tuple[str, str], Lowering]:
+    from graphmill.codegen.cpu import complex as cx
+
+    return {(op, "c"): cx.lowering(function) for op, function in cx.TABLE.items()}
 
 
 def supported() -> frozenset[tuple[str, str]]:
     """The (op, dtype kind) pairs that `apply` lowers."""
-    return frozenset(_lowerings())
+    return frozenset(_lowerings() | _complex_lowerings())
 
 
 def apply(
@@ -250,7 +245,8 @@ def apply(
     is bool); the result is of dtype `out`.
     """
     kind = types[1 if op == "select" else 0].kind
-    lowering = _lowerings().get((op, kind))
+    lowering = _complex_lowerings().get((op, kind)) if kind == "c" else None
+    lowering = lowering or _lowerings().get((op, kind))
     if lowering is None:
         raise UnsupportedOp(f"no CPU lowering of {op} for {types[0]}")
     call = Call(Scope.of(code, target), tuple(args), tuple(types), out, attrs or {})

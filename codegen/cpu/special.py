@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphmill.codegen.cpu import integers, math_root
-from graphmill.codegen.cpu.division import divided, is_moderate
+from graphmill.codegen.cpu import integers
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.expr import Num, Scope
@@ -23,6 +22,8 @@ def special(code: Code, target: Target, op: Op, args: Sequence[Elem]) -> Elem | 
     scope = Scope.of(code, target)
     x = Num(scope, args[0])
     if op.name == "pow" and kind == "f":
+        from graphmill.codegen.cpu import math_root
+
         exponent = _known(op.operands[1])
         return math_root.half_power(x, exponent).val if exponent in _HALVES else None
     if op.name in ("floordiv", "mod") and kind in "iu":
@@ -34,6 +35,8 @@ def special(code: Code, target: Target, op: Op, args: Sequence[Elem]) -> Elem | 
     one_divisor = op.name == "div" and args[0].lanes > args[1].lanes
     if not one_divisor or kind != "f" or not target.fuses or not isinstance(args[1], Val):
         return None
+    from graphmill.codegen.cpu.division import divided, is_moderate
+
     return divided(x, Num(scope, args[1]), is_moderate(op.operands[1])).val
 
 

@@ -11,10 +11,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from graphmill.codegen.cpu.emit import Unit
-from graphmill.codegen.cpu.places import plain
+from graphmill.codegen.cpu.literals import plain
 
-_DEFINED = re.compile(r"\s*llvm\.(?:func|mlir\.global)[^@]*@([\w.$-]+)")
-_NAMED = re.compile(r"@([\w.$-]+)")
+_DEFINED = r"\s*llvm\.(?:func|mlir\.global)[^@]*@([\w.$-]+)"
+_NAMED = r"@([\w.$-]+)"
 
 LINES = 600  # of MLIR: below this a piece costs more than it saves
 MOST = 8
@@ -56,7 +56,7 @@ def split(unit: Unit, straight: Collection[str]) -> list[Piece]:
 
 
 def _name(part: str) -> str:
-    match = _DEFINED.match(part)
+    match = re.match(_DEFINED, part)
     assert match is not None, f"no definition: {part[:80]}"
     return match[1]
 
@@ -65,9 +65,9 @@ def _piece(
     unit: Unit, group: list[str], functions: list[str], others: list[str], straight: bool
 ) -> Piece:
     own = {_name(part) for part in group}
-    used = {name for part in group for name in _NAMED.findall(part)}
+    used = {name for part in group for name in re.findall(_NAMED, part)}
     elsewhere = {
-        name for part in functions if _name(part) not in own for name in _NAMED.findall(part)
+        name for part in functions if _name(part) not in own for name in re.findall(_NAMED, part)
     }
     text = [part for part in others if _name(part) in used]
     text += [unit.declarations[name] for name in sorted(used - own) if name in unit.declarations]

@@ -133,11 +133,12 @@ def machine() -> Target:
     LLVM gets the feature string, never the CPU name alone: a hypervisor may hide features that
     the name implies.
     """
-    import llvmlite.binding as llvm
+    from graphmill.codegen.cpu import bindings
 
-    flags = dict(llvm.get_host_cpu_features())
-    triple = llvm.get_process_triple()
-    cpu = llvm.get_host_cpu_name()
+    c, told = bindings.llvm(), bindings.told
+    known = told(c.GetHostCPUFeatures)
+    flags = {flag[1:]: flag[0] == "+" for flag in known.split(",") if flag}
+    triple, cpu = told(c.GetProcessTriple), told(c.GetHostCPUName)
     if platform.machine() in ("x86_64", "AMD64"):
         bits = 512 if flags.get("avx512f") and flags.get("avx512vl") else 0
         bits = bits or (256 if flags.get("avx2") else 128)

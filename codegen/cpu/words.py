@@ -159,32 +159,15 @@ def to_object(
 
     `effort` is LLVM's code generation level: 0 takes a sixth of the time of 1.
     """
-    import llvmlite.binding as llvm
+    from graphmill.codegen.cpu import bindings, llvm
+    from graphmill.codegen.cpu.target import Target
 
-    if triple:
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
-    else:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-    triple = triple or llvm.get_process_triple()
-    machine = llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=features, opt=effort, reloc="pic", codemodel="small"
-    )
-    # a context of its own: another thread may be compiling in LLVM's global one
-    context = llvm.create_context()
-    module = llvm.parse_assembly(to_llvm(source, triple, constants), context)
-    module.verify()
-    # these three passes do nearly all of O2's good to such code in a tenth of its time
-    passes = llvm.create_new_function_pass_manager()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
-    for function in module.functions:
-        if not function.is_declaration:
-            passes.run(function, builder)
-    return bytes(machine.emit_object(module))
+    triple = triple or bindings.told(bindings.llvm().GetProcessTriple)
+    target = Target(triple, triple, cpu, features, vector_bits=0, registers=0)
+    # the three passes of straight code do nearly all of O2's good in a tenth of its time
+    return llvm.compile_ir(
+        to_llvm(source, triple, constants), target, straight=True, effort=effort
+    ).object
 
 
 def fingerprint() -> str:

@@ -20,6 +20,17 @@ from graphmill.ir.dtypes import DType, dtype
 Body = Callable[[Code, list[Elem]], Elem]
 
 
+def llvm_machine(target: Target) -> Any:
+    """The target machine that llvmlite's linkers ask for."""
+    import llvmlite.binding as binding
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    return binding.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, reloc="pic", codemodel="small"
+    )
+
+
 @dataclass
 class Kernels:
     """A batch of kernels `out[i] = body(in0[i], in1[i], …)`, compiled together on first use.
@@ -71,7 +82,7 @@ class Kernels:
         self.compiled = llvm.compile_ir(
             text, self.target, level=self.level, keep_text=self.keep_text
         )
-        machine = llvm.machine(self.target, 2)
+        machine = llvm_machine(self.target)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self.engine.add_object_file(binding.ObjectFileRef.from_data(self.compiled.object))
         self.engine.finalize_object()

@@ -109,7 +109,7 @@ def test_the_code_does_not_depend_on_places(function, name):
     want = llvm.compile_ir(mlir.lower(plain.text()), cpu, keep_text=True)
     code = re.sub(r"  # test_places.*", "", places.assembly(compiled.assembly, cpu.comment))
     assert code.split() == re.sub(r"\t\.cfi_.*", "", want.assembly).split()
-    mlir.parse(places.mlir(unit.parts))
+    mlir.check(places.mlir(unit.parts))
     again = llvm.compile_ir(places.llvm(located), cpu)
     assert again.object == want.object
 

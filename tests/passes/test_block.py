@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -179,8 +180,8 @@ def test_dtypes_of_other_blocks_meet() -> None:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("of", "tolerance"), [("bfloat16", 0.05), ("float16", 0.005)])
-def test_16_bit_networks_stay_in_blocks(of: str, tolerance: float) -> None:
+@pytest.mark.parametrize(("of", "tolerance"), [(ml_dtypes.bfloat16, 0.05), (np.float16, 0.005)])
+def test_16_bit_networks_stay_in_blocks(of: type, tolerance: float) -> None:
     narrow = [np.asarray(w, of) for w in (A, B, DEPTHWISE, B)]
 
     def network(x: Any) -> Any:

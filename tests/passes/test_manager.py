@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from graphmill.ir.builder import Builder, function
-from graphmill.ir.graph import Function, Value
+from graphmill.ir.graph import Function, Module, Value
+from graphmill.ir.parser import parse
 from graphmill.ir.types import tensor
+from graphmill.passes import manager
 from graphmill.passes.manager import (
     DEFAULT_PIPELINE,
     MODULES,
@@ -26,6 +28,31 @@ def sample() -> Function:
         return b.op("add", b.op("tanh", x), b.op("tanh", x))
 
     return function("f", {"x": tensor("f32", 4)}, body)
+
+
+WITHOUT = (
+    """
+func @f(%x: f32[4, 8], %y: f32[4, 8]) -> (f32[4, 8]) {
+  %0: f32[4, 8] = exp %x
+  %1: f32[4, 8] = add %0, %y
+  %2: f32[8] = reduce %1 {axes=[0], monoid="sum"}
+  %3: f32[4, 8] = broadcast %2 {axes=[1], shape=[4, 8]}
+  %4: f32[4, 8] = mul %0, %3
+  return %4
+}
+""",
+    """
+func @f(%x: f32[4]) -> (f32[4]) {
+  %0: i64[5] = iota {axis=0, dtype=i64, shape=[5]}
+  %1: f32[4] = scan %x, %0 {carry=1, length=5, reverse=false, xs=1} {
+    (%x1: f32[4], %i: i64[]):
+    %2: f32[4] = add %x1, %x1
+    yield %2
+  }
+  return %1
+}
+""",
+)
 
 
 def test_pipeline_round_trip() -> None:
@@ -85,21 +112,35 @@ def test_stop_after() -> None:
     assert len(stopped.ops) == 3
 
 
-def test_exception_says_where() -> None:
+def test_exception_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(function: Function) -> Function:
         raise ZeroDivisionError
 
-    stages = [*parse_pipeline("dce"), Stage(Pass("broken", broken, "", {}, False), {})]
+    monkeypatch.setitem(manager._PASSES, "broken", Pass("broken", broken, "", {}, False))
+    stages = [*parse_pipeline("dce"), Stage("broken", {})]
     with pytest.raises(ZeroDivisionError) as caught:
         run_pipeline(sample(), stages)
     assert caught.value.__notes__ == ["in pass broken, stage 1 of dce,broken"]
 
 
-def test_verifier_runs_after_each_pass() -> None:
+def test_verifier_runs_after_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(function: Function) -> Function:
         copy = function.clone()
         copy.ops[-1].operands[0].type = tensor("f32", 5)
         return copy
 
+    monkeypatch.setitem(manager._PASSES, "wrong", Pass("wrong", wrong, "", {}, False))
     with pytest.raises(ValueError, match="the op's rule gives"):
-        run_pipeline(sample(), [Stage(Pass("wrong", wrong, "", {}, False), {})])
+        run_pipeline(sample(), [Stage("wrong", {})])
+
+
+@pytest.mark.parametrize("name", manager.NEEDS)
+def test_a_pass_that_is_left_out_would_change_nothing(name: str) -> None:
+    (stage,) = parse_pipeline(name)
+    for text in WITHOUT:
+        function = run_pipeline(parse(text).entry, "dce")
+        assert not any(op.name in manager.NEEDS[name] for op in function.walk())
+        program = Module({function.name: function}) if stage.of.on_modules else function
+        changed = stage.of.run(program)
+        changed = changed.entry if stage.of.on_modules else changed
+        assert str(changed) == str(function)

@@ -23,6 +23,7 @@ from graphmill.codegen.cpu.contract.gemm import (
 )
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target, native
+from tests.codegen.harness import llvm_machine
 
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
 _PLAN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -54,7 +55,7 @@ class Kernels:
         code.finish()
         names = [phase.symbol for phase in phases]
         compiled = backend.compile_ir(mlir.lower(unit.text()), target or native())
-        self._jit = llvm.create_lljit_compiler(backend.machine(native(), 2))
+        self._jit = llvm.create_lljit_compiler(llvm_machine(native()))
         builder = llvm.JITLibraryBuilder().add_object_img(compiled.object).add_current_process()
         for name in (*names, "gm_plan"):
             builder.export_symbol(name)
