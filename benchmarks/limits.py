@@ -60,18 +60,15 @@ def kernel(name: str, lanes: int, body: Callable[[int, str], str], load: bool) -
     return "\n".join(lines)
 
 
-def compiled(lanes: int, text: str, name: str) -> tuple[Any, Any]:
+def compiled(text: str, name: str) -> tuple[Any, Any]:
     """The kernel as a ctypes function, and what keeps its code alive."""
-    import llvmlite.binding as llvm
-
-    from graphmill.codegen.cpu import llvm as ours
+    from graphmill.codegen.cpu.llvm import compile_ir
     from graphmill.codegen.cpu.target import native
+    from graphmill.runtime.loader import LoadedObject
 
-    code = ours.compile_ir(text, native()).object
-    jit = llvm.create_lljit_compiler(ours.machine(native(), 2))
-    library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(name).link(jit, name)
+    code = LoadedObject(compile_ir(text, native()).object, (name,))
     signature = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_void_p, ctypes.c_int64)
-    return signature(library[name]), (jit, library)
+    return signature(code.addresses[name]), code
 
 
 def seconds(call: Callable[[int], Any], threads: int) -> float:
@@ -110,8 +107,8 @@ def limits(threads: int) -> dict[str, float]:
     def add(chain: int, vector: str) -> str:
         return f"fadd {vector} %a{chain}, %v{chain}"
 
-    multiply, kept = compiled(lanes, kernel("gm_bench_fma", lanes, fma, False), "gm_bench_fma")
-    read, also_kept = compiled(lanes, kernel("gm_bench_read", lanes, add, True), "gm_bench_read")
+    multiply, kept = compiled(kernel("gm_bench_fma", lanes, fma, False), "gm_bench_fma")
+    read, also_kept = compiled(kernel("gm_bench_read", lanes, add, True), "gm_bench_read")
     pieces = [(a[i * part : (i + 1) * part]) for a in (x, y) for i in range(threads)]
     found = {
         "gflops": 2.0 * ROUNDS * step * threads
