@@ -8,6 +8,7 @@ import pytest
 import graphmill as gm
 from graphmill import driver
 from graphmill.driver import Options
+from graphmill.runtime import knobs
 from graphmill.unrolled import MANY, UnrolledWarning, warn_of_unrolled
 
 X = np.ones((60, 60))
@@ -34,7 +35,7 @@ def rolled(f):
 
 
 def test_a_loop_whose_shapes_differ_is_named():
-    with pytest.warns(UnrolledWarning, match=r"triangle has \d+ ops, .* from test_unrolled.py:19"):
+    with pytest.warns(UnrolledWarning, match=r"triangle has \d+ ops, .* from test_unrolled.py:20"):
         warn_of_unrolled(rolled(triangle))
 
 
@@ -47,5 +48,5 @@ def test_a_loop_that_is_rolled_is_not():
 def test_compiling_warns(monkeypatch):
     monkeypatch.setattr(driver, "MANY", 1)
     monkeypatch.setattr("graphmill.unrolled.MANY", 1)
-    with pytest.warns(UnrolledWarning):
+    with knobs.scope(cache=False), pytest.warns(UnrolledWarning):
         gm.jit(lambda x: x + 2.0 * x)(np.ones(7))
