@@ -279,7 +279,7 @@ class Portrait:
         for cell in value.__closure__ or ():
             self._held(_content(cell), names.attributes)
         for name in names.loaded:
-            inherited = value.__builtins__.get(name, _UNBOUND)  # type: ignore[attr-defined]
+            inherited = _builtins_of(value).get(name, _UNBOUND)
             self._held(value.__globals__.get(name, inherited), names.attributes)
         for module in names.imported:
             if module not in sys.modules:
@@ -351,6 +351,11 @@ class Portrait:
             elif not _is_of_library(value, name):
                 self._say("attribute", module.__name__, name)
                 self._value(value)
+
+
+def _builtins_of(function: Any) -> dict[str, Any]:
+    found: dict[str, Any] = function.__builtins__
+    return found
 
 
 def _content(cell: types.CellType) -> Any:
