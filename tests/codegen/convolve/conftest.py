@@ -53,9 +53,9 @@ def run_conv(
     extra: Sequence[int] = (),
     workers: int = 1,
 ) -> np.ndarray[Any, Any]:
-    """The convolution of x and w; `out` are the spatial sizes of the result."""
+    """The convolution of x and w as the kernel reads it; `out` are the result's spatial sizes."""
     kernels = compiled(spec, epilogue)
-    whole = np.full((x.shape[0] + 1, w.shape[0], *out), 99, spec.out.numpy)
+    whole = np.full((x.shape[0] + 1, spec.filters, *out), 99, spec.out.numpy)
     y = whole[:-1]
     plan = kernels.plan((x.shape[0], *out))
     aligned = _player().aligned
