@@ -3,6 +3,7 @@
 import argparse
 import array
 import collections
+import sys
 import types
 from unittest import mock
 
@@ -136,17 +137,19 @@ def test_a_metaclass_is_watched(monkeypatch):
 
 
 SCALE = 1.0
+this = sys.modules[__name__]
 
 
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: globals()["SCALE"], lambda: getattr(this, "SCALE"), lambda: vars(this)["SCALE"],
+        lambda: globals()["SCALE"],
+        lambda: getattr(this, "SCALE"),  # noqa: B009
+        lambda: vars(this)["SCALE"],
         lambda: this.__dict__["SCALE"],
     ],
-)  # fmt: skip
+)
 def test_names_in_texts_are_watched(monkeypatch, read):
-    monkeypatch.setitem(globals(), "this", __import__(__name__, fromlist=["SCALE"]))
     watch = Watch(read)
     assert watch.valid()
     monkeypatch.setitem(globals(), "SCALE", 2.0)
