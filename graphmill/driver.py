@@ -12,11 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
-from graphmill.codegen.constants import Array, complete, sources
+from graphmill.codegen.constants import Array, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
 from graphmill.collector import no_collections
 from graphmill.keys import Contents, cache_key, version
+from graphmill.packed import completed
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from graphmill.records import record
 from graphmill.runtime import cache as disk
@@ -102,7 +103,7 @@ def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifa
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, arrays, threads.num_threads(), contents), key
+        return completed(found, arrays, contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
     return artifact, key
