@@ -12,12 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
-from graphmill.codegen.constants import Array, complete, sources
+from graphmill.codegen.constants import Array, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
 from graphmill.collector import no_collections
 from graphmill.ir.dtypes import bf16
 from graphmill.keys import Contents, cache_key, version
+from graphmill.packed import completed
 from graphmill.passes.manager import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline
 from graphmill.records import record
 from graphmill.runtime import cache as disk
@@ -103,7 +104,7 @@ def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifa
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, arrays, threads.num_threads(), contents), key
+        return completed(found, arrays, contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
     return artifact, key

@@ -48,13 +48,28 @@ _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, types.Cod
 # functions by which code reads what it has the name of as a text
 _BY_TEXT = frozenset(("getattr", "hasattr", "globals", "vars", "attrgetter", "__dict__"))
 
+Task = Callable[[], object]
+
+
+def _in_turn(tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        task()
+
 
 class Watch:
     """What a function's meaning depends on beside its arguments, as it was when this was made."""
 
-    def __init__(self, function: Any, digest: Callable[[], Digest | None] | None = None) -> None:
-        """`digest()` gives a function that digests memory fast, if there is any."""
-        self._fast = digest or (lambda: None)
+    def __init__(
+        self,
+        function: Any,
+        digest: Callable[[], Digest | None] | None = None,
+        at_once: Callable[[Sequence[Task]], None] = _in_turn,
+    ) -> None:
+        """`digest()` gives a function that digests memory fast, if there is any.
+
+        `at_once` does several tasks, each of which may leave the interpreter lock alone for long.
+        """
+        self._fast, self._at_once = digest or (lambda: None), at_once
         # where the walk begins: the function, and what `add_values` names
         self._roots: list[Any] = [function]
         self._arrays: dict[int, Bytes | Frozen] = {}
@@ -73,21 +88,35 @@ class Watch:
             self._seen: set[int] = set()
             self._of_module: dict[int, set[str]] = {}  # names noted of each user's module
             self._room, self._foreign = _MAX_ITEMS, _MAX_FOREIGN
+            self._held: list[np.ndarray[Any, Any]] = []
             for root in self._roots:
                 self._visit(root)
+            self.add_arrays(self._held)
             # another thread may be going through the facts: it keeps the list it has
             self._facts = self._found
             self.version += 1
 
     def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
         """Watch the contents of arrays that a trace has captured."""
-        for array in arrays:
-            if id(array) not in self._arrays and not array.dtype.hasobject:
-                many = array.nbytes >= MANY_BYTES and array.flags.forc
-                fast = self._fast() if many else None
-                self._forms[id(array)] = Form(array)
-                self._arrays[id(array)] = frozen(array) or Bytes(array, fast)
-                self.version += 1
+        new = {id(a): a for a in arrays if not a.dtype.hasobject and id(a) not in self._arrays}
+        found: dict[int, Bytes | Frozen | None] = {n: frozen(array) for n, array in new.items()}
+        many = [
+            number
+            for number, array in new.items()
+            if found[number] is None and array.nbytes >= MANY_BYTES and array.flags.forc
+        ]
+        fast = self._fast() if many else None
+
+        def look_at(number: int) -> None:
+            found[number] = Bytes.of(new[number], fast)
+
+        many.sort(key=lambda number: -new[number].nbytes)
+        self._at_once([functools.partial(look_at, number) for number in many])
+        for number, array in new.items():
+            seen = found[number]
+            self._forms[number] = Form(array)
+            self._arrays[number] = Bytes(array, None) if seen is None else seen
+        self.version += bool(new)
 
     def covers(self, array: np.ndarray[Any, Any]) -> bool:
         """Whether a write to this array's memory would be noticed."""
@@ -181,7 +210,7 @@ class Watch:
             for part in (value.func, value.args, value.keywords):
                 self._visit(part)
         elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            self.add_arrays([value])
+            self._held.append(value)
         elif isinstance(value, tuple):
             self._seen.add(id(value))
             for item in value[: self._room]:
