@@ -92,11 +92,12 @@ def plain_schedule(spec: ConvSpec, target: Target) -> str:
 def _taps(spec: ConvSpec, target: Target) -> str:
     plan = tap_plan(spec, target)
     assert plan is not None, "or w would not be in tiles"
+    how = f"AMX, {plan.dot.amx}" if plan.dot.amx else "vectors of units of bytes"
     what = f"lines of x, tap by tap, {len(plan.phases)} phases"
     if plan.patches:
         what = "patches in units of neighbouring taps"
     return (
-        f"AMX, {plan.dot.amx} on {what}: {plan.pitch} places a line; {plan.parts} parts of the "
+        f"{how} on {what}: {plan.pitch} places a line; {plan.parts} parts of the "
         f"filters, chunks of {plan.lines} lines of {plan.images} images, "
         f"{plan.scratch >> 10} KiB of scratch"
     )

@@ -22,7 +22,7 @@ class ConvSpec:
     dilation of the window, and dilation of the input (zeros between elements, as a transposed
     convolution needs). w and the result are contiguous; x may have any strides. `unit_step` says
     that its innermost is 1, `contiguous` that each channel's positions lie in order without gaps;
-    `in_tiles` that w was packed for AMX (`tap_plan.packing_of_filters`).
+    `in_tiles` that w was packed so (`tap_plan.packing_of_filters`).
     """
 
     x: DType

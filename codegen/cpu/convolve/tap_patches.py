@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.dots import AMX_UNITS
+from graphmill.codegen.cpu.contract.microkernel import opaque
 from graphmill.codegen.cpu.convolve.spec import ConvSpec
 from graphmill.codegen.cpu.convolve.tap_plan import UNIT, TapPlan
 from graphmill.codegen.cpu.elem import memory_type
@@ -15,7 +16,7 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.ir.dtypes import i8, i16
 
 _ARGS = (("x", "!llvm.ptr"), ("first", "i64"), ("count", "i64"), ("out", "!llvm.ptr"))
-_KIND = vector("i32", AMX_UNITS)
+_KIND, _BYTES = vector("i32", AMX_UNITS), vector("i8", 4 * AMX_UNITS)
 _UNROLLED = 8  # vectors of a line that are written one by one, if all are inside x
 
 
@@ -41,6 +42,7 @@ class _Patches:
         """Channel by channel and line by line of the window; behind them rows of zeros."""
         code, spec, plan = self.code, self.spec, self.plan
         x, first, count, out = code.args
+        self.order = self._order()
         channels, window = spec.channels // spec.groups, len(plan.high.shifts)
         (low, *_), (by, *_) = spec.low[-2:], spec.dilation[-2:]
         if spec.rank == 1:
@@ -109,12 +111,33 @@ class _Patches:
             mask = code.const_lanes(inside, vector("i1", lanes))
         value = memory.load(code, source, first, self.dtype, lanes, mask=mask)
         assert isinstance(value, Val)
-        order = [
-            lane * self.plan.wide.stride + tap
-            for lane in range(AMX_UNITS)
-            for tap in range(self.group)
-        ]
+        return self._repeated(value)
+
+    def _repeated(self, value: Val) -> Val:
+        """A unit for each place: words go to the quarter of the register that needs them, and
+        there each byte is taken as often as places need it."""
+        code, stride, size = self.code, self.plan.wide.stride, self.spec.x.itemsize
+        words = [quarter * stride * size + word for quarter in range(4) for word in range(4)]
+        if value.type != _KIND:
+            value = code.op(f"vector.bitcast {value} : {value.type} to {_KIND}", _KIND)
+        value = code.op(f"vector.shuffle {value}, {value} {words} : {_KIND}, {_KIND}", _KIND)
+        value = code.op(f"vector.bitcast {value} : {_KIND} to {_BYTES}", _BYTES)
         value = code.op(
-            f"vector.shuffle {value}, {value} {order} : {value.type}, {value.type}", value.type
+            f'llvm.call_intrinsic "llvm.x86.avx512.pshuf.b.512"({value}, {self.order}) : '
+            f"({_BYTES}, {_BYTES}) -> {_BYTES}",
+            _BYTES,
         )
-        return code.op(f"vector.bitcast {value} : {value.type} to {_KIND}", _KIND)
+        return code.op(f"vector.bitcast {value} : {_BYTES} to {_KIND}", _KIND)
+
+    def _order(self) -> Val:
+        """The byte that each byte of a quarter is; LLVM must not know it, or it takes the shuffle
+        apart into many."""
+        code, stride, size = self.code, self.plan.wide.stride, self.spec.x.itemsize
+        quarter = bytes(
+            (place * stride + tap) * size + byte
+            for place in range(4)
+            for tap in range(self.group)
+            for byte in range(size)
+        )
+        table = opaque(code, code.address_of(code.unit.constant_bytes(4 * quarter)))
+        return code.load(table, _BYTES, 64)

@@ -1,4 +1,4 @@
-"""Convolution by AMX tiles that read lines of x where they lie, tap by tap: its layout and cuts.
+"""Convolution by tiles that read lines of x where they lie, tap by tap: its layout and cuts.
 
 The lines of x that some lines of results read are laid out in scratch memory once, in units of
 neighbouring channels (four bytes) and with the padding: `[phase][unit][line][place]`. There the
@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from graphmill.codegen.cpu.contract.amx import LINE, ROWS
 from graphmill.codegen.cpu.contract.blocking import compute_element
-from graphmill.codegen.cpu.contract.dots import AMX_UNITS, Dot, choose_amx
+from graphmill.codegen.cpu.contract.dots import AMX_UNITS, Dot, choose_amx, choose_dot
 from graphmill.codegen.cpu.convolve.spec import ConvSpec
 from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
@@ -135,7 +135,7 @@ def _odd(places: int) -> int:
 
 def tap_plan(spec: ConvSpec, target: Target) -> TapPlan | None:
     """The plan for a convolution whose filters are packed; None where patches must do."""
-    dot = choose_amx(target, spec.w, spec.x, compute_element(spec.acc))
+    dot = _dot(spec, target)
     if dot is None or not _suits(spec, dot):
         return None
     high, wide = (_axis(spec, axis) for axis in (0, 1))
@@ -149,6 +149,15 @@ def tap_plan(spec: ConvSpec, target: Target) -> TapPlan | None:
     pitch = width if patches else _pitch(wide, width)
     plan = TapPlan(dot, blocks, high, wide, phases, pitch, 1, 1, 1, 1, bool(patches))
     return _cut(spec, plan, target)
+
+
+def _dot(spec: ConvSpec, target: Target) -> Dot | None:
+    """How units are multiplied: by tiles, or bytes by vectors where x has no sign and w has."""
+    element = compute_element(spec.acc)
+    dot = choose_amx(target, spec.w, spec.x, element)
+    if dot is None and target.vector_bits == 512:
+        dot = choose_dot(target, spec.w, spec.x, element, heads=False)
+    return dot if dot is not None and (dot.amx or dot.part == "i8") else None
 
 
 def _suits(spec: ConvSpec, dot: Dot) -> bool:

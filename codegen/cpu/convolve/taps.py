@@ -1,4 +1,4 @@
-"""Convolution by AMX tiles that read lines of x tap by tap (`tap_plan`): kernel and loops."""
+"""Convolution by tiles that read lines of x tap by tap (`tap_plan`): kernel and loops."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from graphmill.codegen.cpu.convolve.spec import ConvSlots, ConvSpec, slot_names
 from graphmill.codegen.cpu.convolve.tap_lines import lines_filler
 from graphmill.codegen.cpu.convolve.tap_patches import patches_filler
 from graphmill.codegen.cpu.convolve.tap_plan import UNIT, TapPlan, filter_tiles
+from graphmill.codegen.cpu.convolve.tap_vectors import vectors_kernel
 from graphmill.codegen.cpu.elem import memory_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.records import record
@@ -35,6 +36,8 @@ def taps_kernel(unit: Unit, dot: Dot, tall: int, wide: int) -> str:
     tap and block of units, and the bytes to those of the next 16; the first place, bytes from unit
     to unit; what each tap adds to the place; where sums go. All distances are bytes.
     """
+    if not dot.amx:
+        return vectors_kernel(unit, dot, _KERNEL, tall, wide)
     symbol = f"{PREFIX}taps_{dot.amx}_{tall}x{wide}"
     if not unit.once(symbol):
         return symbol
@@ -117,7 +120,8 @@ class _Loops:
 
     def body(self) -> None:
         code, spec, plan, slots = self.code, self.spec, self.plan, self.slots
-        configure(code, code.alloca("i64", LINE // 8), code.i64(2 * ROWS))
+        if plan.dot.amx:
+            configure(code, code.alloca("i64", LINE // 8), code.i64(2 * ROWS))
         offsets = plan.offsets()
         self.offsets = code.alloca("i64", len(offsets))
         for number, offset in enumerate(offsets):
@@ -145,7 +149,8 @@ class _Loops:
                     moved = code.mul(minus(code, line.i, low), plan.pitch)
                     self._strip(group, pair.i, code.at(x, moved, "i32"), count)
                     self._finish(image.i, group, pair.i, line.i, count)
-        release(code)
+        if plan.dot.amx:
+            release(code)
 
     def _divided(self, number: Val, by: int) -> tuple[Val, Val]:
         code = self.code

@@ -1,4 +1,4 @@
-"""Convolutions by AMX tiles that read lines of x tap by tap: any shape, bytes and bf16."""
+"""Convolutions by tiles that read lines of x tap by tap: any shape, bytes and bf16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphmill.codegen.cpu import llvm, mlir
 from graphmill.codegen.cpu.convolve.conv import ConvSpec, emit_conv
 from graphmill.codegen.cpu.convolve.tap_plan import packing_of_filters, tap_plan
 from graphmill.codegen.cpu.emit import Unit
-from graphmill.codegen.cpu.target import native, target
+from graphmill.codegen.cpu.target import Target, native, target
 from graphmill.ir import dtypes
 from graphmill.runtime import knobs
 from tests.codegen.contract.test_units import filled
@@ -72,12 +72,14 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: dtypes.DType
     return filled(rng, (shape[0], int(np.prod(shape[1:]))), dtype).reshape(shape)
 
 
-def operands(spec: ConvSpec, batch: int) -> tuple[Array, Array, Array]:
+def operands(
+    spec: ConvSpec, batch: int, machine: Target | None = None
+) -> tuple[Array, Array, Array]:
     """x, w, and w in tiles."""
     rng = np.random.default_rng(0)
     x = values(rng, (batch, spec.channels, *(size or 0 for size in spec.sizes)), spec.x)
     w = values(rng, (spec.filters, spec.channels // spec.groups, *spec.window), spec.w)
-    plan = tap_plan(spec, native())
+    plan = tap_plan(spec, machine or native())
     assert plan is not None
     steps, shape = packing_of_filters(spec, plan)
     tiles = np.ascontiguousarray(apply(w, steps))
@@ -106,6 +108,21 @@ def _high(spec: ConvSpec) -> tuple[int, ...]:
             strict=True,
         )
     )  # fmt: skip
+
+
+@pytest.mark.skipif(not native().has("avx512vnni"), reason="this machine has no VNNI of 512 bits")
+@pytest.mark.parametrize("name", CASES)
+def test_vectors_give_the_same(conv: Callable[..., Array], name: str) -> None:
+    machine = native().without_tiles()
+    for batch in (1, None, 9):
+        spec = of(CASES[name], "u8", "i8", batch)
+        x, w, tiles = operands(spec, batch or 2, machine)
+        want = reference(spec, x, w, _high(spec)).astype(np.int32)
+        for workers in (1, 3):
+            got = conv(spec, x, tiles, spec.out_sizes, workers=workers, machine=machine)
+            np.testing.assert_array_equal(got, want)
+    signed = of(CASES[name], "i8", "i8", None)
+    assert tap_plan(signed, machine) is None, "its instruction has one unsigned operand"
 
 
 @needs_amx
