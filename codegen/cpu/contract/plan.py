@@ -69,6 +69,7 @@ class Plan:
     split_k: bool
     panels_first: bool = False
     pitch: int = 0  # of a group packed row by row instead of panel by panel
+    chunk: int = 0  # units of k that all tiles of a panel take before the next; 0 is all of them
 
 
 def make_plan(
@@ -97,8 +98,10 @@ def tile_plan(
     """
     units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
     dot = choose_amx(target, spec.a, spec.b, compute_element(spec.acc)) if units else None
+    chunk = 0
     if dot is not None and choices.pick("amx", worth_amx(spec), (True, False)):
         tile = amx_tile(dot, compute_element(spec.acc))
+        chunk = amx_chunk(spec, tile, target)
     else:
         types = (spec.a, spec.b) if units else (None, None)
         tile = fitted(spec, register_tile(target, spec.acc, *types, heads=heads), target)
@@ -109,7 +112,8 @@ def tile_plan(
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
     blocks = picked_blocks(choices, tile, target)
-    return Plan(tile, blocks, True, "group", _heights(spec, tile), direct_c, split_k)
+    heights = _heights(spec, tile)
+    return Plan(tile, blocks, True, "group", heights, direct_c, split_k, chunk=chunk)
 
 
 def worth_amx(spec: GemmSpec) -> bool:
@@ -125,6 +129,13 @@ def worth_amx(spec: GemmSpec) -> bool:
     work = least_work if None in known else prod(size or 0 for size in known)
     deep = spec.k is None or spec.k >= shallowest
     return work >= least_work and deep and (spec.m is None or spec.m >= fewest_rows)
+
+
+def amx_chunk(spec: GemmSpec, tile: Tile, target: Target) -> int:
+    """Units of k whose panel of B stays in L1 while tiles of A stream by; 0 where all do."""
+    most = target.l1 * 2 // 3 // (tile.columns * tile.bytes) // tile.dot.step * tile.dot.step
+    few = spec.m is not None and spec.m <= tile.rows
+    return 0 if few or (spec.k is not None and tile.dot.units(spec.k) <= most) else most
 
 
 def explained(plan: Plan) -> str:
