@@ -40,6 +40,7 @@ WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads
 DELAYED = 0.15  # of the loads
 STREAMED_ROWS = 64  # up to which fetching B from afar keeps the core as busy as the products
 FAR = 1.0  # cycles that a load of B then waits where its slices are too deep for L1
+FITTING = 640 << 10  # bytes of A that stay in any L2: a whole one's share for A was too much
 GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
 
 B_MODES = {
@@ -152,9 +153,9 @@ def tile_text(tile: Tile) -> str:
     return f"register tile {tile.rows} × {tile.vectors} vectors{unit}"
 
 
-def picked_blocks(choices: Choices, tile: Tile, target: Target) -> Blocks:
-    """The cache blocks, of whole tiles."""
-    model = cache_blocks(target, tile)
+def picked_blocks(choices: Choices, tile: Tile, target: Target, k: int | None = None) -> Blocks:
+    """The cache blocks, of whole tiles, of a product with `k` values to sum."""
+    model = cache_blocks(target, tile, None if k is None else tile.dot.units(k))
     rows = choices.pick("block", model.rows, BLOCKS)
     return Blocks(choices.pick("depth", model.k, DEPTHS), max(rows // tile.rows, 1) * tile.rows)
 
@@ -228,7 +229,7 @@ def _fits(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     """Whether the second level keeps all of A while B streams by."""
     if spec.m is None or spec.k is None:
         return False
-    return spec.m * spec.k * tile.bytes <= target.l2 * 5 // 8
+    return spec.m * spec.k * tile.bytes <= min(target.l2 * 5 // 8, FITTING)
 
 
 def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
