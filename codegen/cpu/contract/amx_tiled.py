@@ -106,7 +106,7 @@ class AmxTiled(Tiled):
             following = code.at(here, code.mul(length, b_k), element)
             along_a = code.mul(code.binary("arith.divui", turn.i, code.i64(AMX_UNITS)), a_k)
             with code.loop(*tiles) as at:
-                row, height, kernel = self._rows(at.i)
+                row, height, kernel = self._rows(at.i, valid)
                 head = [code.at(a_at(at.i, row), along_a, "i8"), a_m, a_k, here, b_k, length]
                 ahead = self._share(at.i, part, length, following, here)
                 self._chunk(part, chunk, kernel, head, c, (row, col, height, valid), at.i, ahead)

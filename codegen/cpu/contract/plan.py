@@ -70,6 +70,7 @@ class Plan:
     split_k: bool
     panels_first: bool = False
     pitch: int = 0  # of a group packed row by row instead of panel by panel
+    narrow: int = 0  # vectors of the last panel, where fewer than others' are enough
     chunk: int = 0  # units of k that all tiles of a panel take before the next; 0 is all of them
 
 
@@ -112,9 +113,9 @@ def tile_plan(
         tile = replace(tile, rows=rows, vectors=vectors)
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
-    blocks = picked_blocks(choices, tile, target)
-    heights = _heights(spec, tile)
-    return Plan(tile, blocks, True, "group", heights, direct_c, split_k, chunk=chunk)
+    blocks = picked_blocks(choices, tile, target, spec.k)
+    heights, narrow = _heights(spec, tile), _last_vectors(spec, tile) % tile.vectors
+    return Plan(tile, blocks, True, "group", heights, direct_c, split_k, narrow=narrow, chunk=chunk)
 
 
 def worth_amx(spec: GemmSpec) -> bool:
@@ -176,20 +177,31 @@ def _cycles(spec: GemmSpec, tile: Tile, far: float = 0) -> float:
     Some of the loads delay a multiply-add, those of B by `far` more. Sizes that are not known are
     taken as large.
     """
-    panels = -(-spec.n // tile.columns) if spec.n else 1 / tile.columns
+    panels = (spec.n or tile.columns) // tile.columns
+    last = _last_vectors(spec, tile) % tile.vectors
     count = 1
     heights: tuple[int, ...] = (tile.rows,)
     if spec.m:
         count, heights = count_of_tiles(spec.m, tile), _heights(spec, tile)
     high = spec.m - count * heights[0] if spec.m else 0  # tiles of the larger height
 
-    def cycles(rows: int) -> float:
-        loads = rows + tile.vectors
-        most = max(rows * tile.vectors, loads, FEWEST_SUMS)
-        return most + DELAYED * loads + far * tile.vectors
+    def cycles(rows: int, vectors: int) -> float:
+        loads = rows + vectors
+        most = max(rows * vectors, loads, FEWEST_SUMS)
+        return most + DELAYED * loads + far * vectors
 
-    total = (count - high) * cycles(heights[0]) + high * cycles(heights[-1])
-    return panels * total / (spec.m or tile.rows)
+    total = 0.0
+    for number, vectors in ((panels, tile.vectors), (1 if last else 0, last)):
+        column = (count - high) * cycles(heights[0], vectors) + high * cycles(heights[-1], vectors)
+        total += number * column
+    return total / (spec.m or tile.rows) / (spec.n or tile.columns)
+
+
+def _last_vectors(spec: GemmSpec, tile: Tile) -> int:
+    """Vectors of the last panel that hold columns; all where that is not known or one reads all."""
+    if not spec.n or tile.dot.amx or tile.head:
+        return tile.vectors
+    return -(-(spec.n % tile.columns or tile.columns) // tile.lanes)
 
 
 def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:

@@ -64,10 +64,13 @@ class PanelB:
     last: Val | None = None
     ragged: Val | None = None
     from_slice: bool = False  # the panels hold one slice of k only
+    furthest: Val | None = None  # where the last one begins, if that is before the others' end
 
     def at(self, code: Code, tile: Tile, panel: Val, k: Val) -> tuple[Val, Val]:
         """The address of row `k` of a panel and the distance of its rows."""
         index = code.mul(panel, self.step)
+        if self.furthest is not None:
+            index = least(code, index, self.furthest)
         if not self.from_slice:
             index = code.add(index, code.mul(k, self.b_k))
         address = code.at(self.base, index, tile.element)
@@ -137,6 +140,17 @@ def _even_depth(code: Code, k: Val, most_units: int, step: int) -> Val:
     return code.op(f"arith.andi {code.add(even, step - 1)}, {code.i64(-step)} : i64", "i64")
 
 
+def may_overlap(spec: GemmSpec, plan: Plan) -> bool:
+    """Whether the last panel may compute some columns of the one before again: nothing is packed.
+
+    Sums must then not be added to C, and be stored as they are.
+    """
+    if plan.b_mode != "direct" or not plan.direct_c or spec.symmetric:
+        return False
+    once = spec.k is not None and spec.k <= plan.blocks.k
+    return once and spec.n is not None and spec.n > plan.tile.columns
+
+
 _Parts = tuple[tuple[Val, Val], Val]  # some neighbours among so many
 
 
@@ -178,21 +192,30 @@ class Tiled:
         self.tiles = row_tiles(code, self.tile, sizes.m)
         self.panels = ceil_div(code, sizes.n, self.tile.columns)
         self.depth = units(code, self.tile, sizes.k)
+        self.overlaps = epilogue is None and may_overlap(spec, plan)
         self._heights()
 
     def _heights(self) -> None:
         """`base` rows a tile, one more in some; and the micro-kernel of each."""
-        code, unit = self.code, self.code.unit
+        code = self.code
         self.count = code.binary("arith.maxsi", self.tiles, code.i64(1))
         self.base = code.binary("arith.divui", self.sizes.m, self.count)
-        kernels = [(h, code.address_of(microkernel(unit, self.tile, h))) for h in self.plan.heights]
-        self.kernels = []
+        if self.plan.narrow:
+            self.narrow = self._kernels(replace(self.tile, vectors=self.plan.narrow))
+        alone = self.plan.narrow and self.spec.n is not None and self.spec.n < self.tile.columns
+        self.kernels = self.narrow if alone else self._kernels(self.tile)
+
+    def _kernels(self, tile: Tile) -> list[Val]:
+        """The micro-kernels of both heights."""
+        code, found = self.code, []
+        kernels = [(h, code.address_of(microkernel(code.unit, tile, h))) for h in self.plan.heights]
         for height in (self.base, code.add(self.base, 1)):
             chosen = kernels[0][1]
             for rows, pointer in kernels[1:]:
                 this = code.compare("arith.cmpi", "eq", height, code.i64(rows))
                 chosen = code.select(this, pointer, chosen)
-            self.kernels.append(chosen)
+            found.append(chosen)
+        return found
 
     def start(self, tile: Val) -> Val:
         """The first row of a tile: longer ones lie evenly among the others."""
@@ -273,6 +296,8 @@ class Tiled:
         if mode == "worker":
             self._pack_b([*args, *panels, self.b_memory])
             return PanelB(self.b_memory, size, width)
+        if self.overlaps:
+            return PanelB(b, width, slot["b_k"], furthest=self._furthest())
         last = code.binary("arith.subi", self.panels, code.i64(1))
         ragged = code.compare("arith.cmpi", "ne", code.mul(self.panels, tile.columns),
                               self.sizes.n)  # fmt: skip
@@ -330,7 +355,7 @@ class Tiled:
         b, b_k = panel_b.at(code, self.tile, panel, part.k)
         col, valid = self._columns(panel)
         with code.loop(*tiles) as at:
-            row, height, kernel = self._rows(at.i)
+            row, height, kernel = self._rows(at.i, valid)
             head = [a_at(at.i, row), a_m, a_k, b, b_k, part.length]
             ahead = self._ahead(part, panel_b, panel, at.i, b)
             self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
@@ -339,14 +364,26 @@ class Tiled:
         """The first column of a panel, and how many it has in C."""
         code, width = self.code, self.tile.columns
         col = code.mul(panel, width)
+        if self.overlaps:
+            col = least(code, col, self._furthest())
         return col, least(code, minus(code, self.sizes.n, col), code.i64(width))
 
-    def _rows(self, tile: Val) -> tuple[Val, Val, Val]:
-        """The first row of a tile, how many it has, and the micro-kernel for them."""
+    def _furthest(self) -> Val:
+        """Where a last panel of whole vectors begins that ends where C does."""
+        assert self.spec.n is not None, "only known sizes overlap"
+        width = self.plan.narrow * self.tile.lanes or self.tile.columns
+        return self.code.i64(self.spec.n - width)
+
+    def _rows(self, tile: Val, valid: Val) -> tuple[Val, Val, Val]:
+        """The first row of a tile, how many it has, and the micro-kernel for `valid` columns."""
         code, row = self.code, self.start(tile)
         height = minus(code, self.start(code.add(tile, 1)), row)
         more = code.compare("arith.cmpi", "ne", height, self.base)
-        return row, height, code.select(more, self.kernels[1], self.kernels[0])
+        kernel = code.select(more, self.kernels[1], self.kernels[0])
+        if self.plan.narrow:
+            few = code.compare("arith.cmpi", "slt", valid, code.i64(self.tile.columns))
+            kernel = code.select(few, code.select(more, self.narrow[1], self.narrow[0]), kernel)
+        return row, height, kernel
 
     def _ahead(self, part: Slice, panel_b: PanelB, panel: Val, tile: Val, b: Val) -> Val:
         """What to prefetch: the panel that comes next, a share in each of a block's first tiles."""
@@ -409,6 +446,8 @@ class Tiled:
         code, no = self.code, self.code.const(False, "i1")
         if not self.plan.direct_c:
             return no
+        if self.overlaps:
+            return code.const(True, "i1")
         direct = code.compare("arith.cmpi", "eq", valid, code.i64(self.tile.columns))
         return direct if self.epilogue is None else code.select(part.last, no, direct)
 
