@@ -166,7 +166,8 @@ def _build(tree: Tree, leaves: Iterator[Any]) -> Any:
         return _build_dict(tree, parts)
     if tree.kind == NAMED:
         # without code of its class, which has seen these parts already
-        return tuple.__new__(tree.made, parts)  # type: ignore[type-var]
+        made: Any = tree.made
+        return tuple.__new__(made, parts)
     if tree.kind == DATA:
         return _build_dataclass(tree, parts)
     plain: Any = tuple(parts) if tree.kind == TUPLE else parts
