@@ -145,6 +145,7 @@ class Code:
         self._linkage = "internal " if internal else ""
         self._traits = ("nounwind", *traits)  # LLVM's function attributes
         self._constants: dict[tuple[str, str], Val] = {}
+        self._integers: dict[int, Val] = {}  # those of type i64, found without their text
         self._head: list[str] = []
         self._lines: list[str] = []
         self._depth = 2
@@ -224,7 +225,9 @@ class Code:
 
     def i64(self, value: int) -> Val:
         """An i64 constant."""
-        return self.const(value, "i64")
+        if value not in self._integers:
+            self._integers[value] = self.const(value, "i64")
+        return self._integers[value]
 
     def binary(self, name: str, a: Val, b: Val) -> Val:
         """`name a, b` where operands and result share a type, e.g. `arith.addf`."""

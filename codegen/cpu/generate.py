@@ -65,8 +65,10 @@ class _Job:
         workers.start(self._compile)
 
     def _compile(self) -> None:
-        llvm_ir = mlir.lower(self._piece.text)
-        self.compiled = llvm.compile_ir(llvm_ir, self._target, straight=self._piece.straight)
+        text, straight, effort = self._piece
+        self.compiled = llvm.compile_ir(
+            mlir.lower(text, effort > 0), self._target, straight=straight, effort=effort
+        )
 
 
 def _compile_observed(unit: Unit, target: Target, writing: float, observer: Observer) -> bytes:

@@ -16,21 +16,27 @@ from graphmill.codegen.cpu.literals import plain
 _DEFINED = r"\s*llvm\.(?:func|mlir\.global)[^@]*@([\w.$-]+)"
 _NAMED = r"@([\w.$-]+)"
 
+_LOOP = re.compile(r"scf\.(?:for|while)")
+
+LONG = 2000  # lines of entries: from here on their code generation is worth less than it takes
 LINES = 600  # of MLIR: below this a piece costs more than it saves
 MOST = 8
 
 
 class Piece(NamedTuple):
-    """MLIR text, and whether LLVM's optimiser finds next to nothing to do in it."""
+    """MLIR text, whether LLVM's optimiser finds next to nothing to do in it, and the effort that
+    code generation is worth."""
 
     text: str
     straight: bool
+    effort: int = 2
 
 
-def split(unit: Unit, straight: Collection[str]) -> list[Piece]:
-    """The unit's pieces; the first one has the functions called in `straight`.
+def split(unit: Unit, entries: Collection[str]) -> list[Piece]:
+    """The unit's pieces; the first one has the functions called in `entries`.
 
-    So has it the shared functions (`gm.…`): they are written as they shall run. The number of
+    So has it the shared functions (`gm.…`), which are written as they shall run, but where the
+    entries are long and run from top to bottom: there the least effort is enough. The number of
     pieces depends on the text alone, so that equal functions give equal code everywhere.
     """
     functions = [part for part in unit.parts if part.endswith("\n  }")]
@@ -38,21 +44,24 @@ def split(unit: Unit, straight: Collection[str]) -> list[Piece]:
     lines = sum(part.count("\n") for part in functions)
     if lines < LINES:
         return [Piece(unit.text(), False)]
-    groups: list[list[str]] = [[]]
+    hosts = [part for part in functions if _name(part) in entries]
+    shared = [part for part in functions if _name(part).startswith("gm.")]
+    groups = []
     room = 0
     most = max(LINES, lines // MOST + 1)
     for part in functions:
-        name = _name(part)
-        if name in straight or name.startswith("gm."):
-            groups[0].append(part)
+        if part in hosts or part in shared:
             continue
         # a kernel's wrapper follows its body: LLVM makes one of the two
-        if room <= 0 and f"@{name}_body(" not in (groups[-1] or [""])[-1]:
+        if room <= 0 and f"@{_name(part)}_body(" not in (groups[-1] if groups else [""])[-1]:
             groups.append([])
             room = most
         groups[-1].append(part)
         room -= part.count("\n")
-    return [_piece(unit, g, functions, others, k == 0) for k, g in enumerate(groups) if g]
+    apart = sum(part.count("\n") for part in hosts) > LONG and not any(map(_LOOP.search, hosts))
+    first = [(hosts, True, 0), (shared, True, 2)] if apart else [(hosts + shared, True, 2)]
+    pieces = (*first, *((group, False, 2) for group in groups))
+    return [_piece(unit, functions, others, *piece) for piece in pieces if piece[0]]
 
 
 def _name(part: str) -> str:
@@ -62,7 +71,12 @@ def _name(part: str) -> str:
 
 
 def _piece(
-    unit: Unit, group: list[str], functions: list[str], others: list[str], straight: bool
+    unit: Unit,
+    functions: list[str],
+    others: list[str],
+    group: list[str],
+    straight: bool,
+    effort: int,
 ) -> Piece:
     own = {_name(part) for part in group}
     used = {name for part in group for name in re.findall(_NAMED, part)}
@@ -78,4 +92,4 @@ def _piece(
     body = "\n".join(text)
     if unit.places is not None:
         body = plain(body)
-    return Piece(f"module {{\n{body}\n}}\n", straight)
+    return Piece(f"module {{\n{body}\n}}\n", straight, effort)

@@ -31,7 +31,9 @@ def many_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pieces_run_as_one(threads):
+@pytest.mark.parametrize("long", [1, 10_000])
+def test_pieces_run_as_one(threads, long, monkeypatch):
+    monkeypatch.setattr(split, "LONG", long)
     with gm.threads(threads), knobs.scope(cache=False):
         compiled = gm.jit(layer).compile(X)
         results = compiled.run(X)
@@ -73,6 +75,22 @@ def test_what_stands_where():
     assert "mlir.global" not in b.text and "gm_a" not in b.text
     for piece in (first, a, b):
         assert "define" in mlir.lower(piece.text)
+
+
+def test_long_entries_stand_alone_unless_they_loop(monkeypatch):
+    monkeypatch.setattr(split, "LONG", 1)
+    unit = _unit()
+    host, shared, *kernels = split.split(unit, ("gm_host",))
+    assert (host.straight, host.effort, shared.straight, shared.effort) == (True, 0, True, 2)
+    assert "func @gm_host(" in host.text and "@gm.shared" not in host.text
+    assert "func hidden @gm.shared(%x" in shared.text
+    assert [kernel.effort for kernel in kernels] == [2, 2]
+    code = Code(unit, "gm_host_arena", [("n", "i64")], internal=False)
+    with code.loop(code.i64(0), code.args[0], 1):
+        code.call("gm_a", code.args, "i64")
+    code.finish()
+    first, *_ = split.split(unit, ("gm_host", "gm_host_arena"))
+    assert first.effort == 2 and "@gm.shared" in first.text
 
 
 def test_little_text_is_one_piece(monkeypatch):
