@@ -46,7 +46,7 @@ def split(unit: Unit, entries: Collection[str]) -> list[Piece]:
         return [Piece(unit.text(), False)]
     hosts = [part for part in functions if _name(part) in entries]
     shared = [part for part in functions if _name(part).startswith("gm.")]
-    groups = []
+    groups: list[list[str]] = []
     room = 0
     most = max(LINES, lines // MOST + 1)
     for part in functions:
