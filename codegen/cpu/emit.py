@@ -60,7 +60,8 @@ class Unit:
     """One MLIR module: functions, globals and declarations, in the order they were added.
 
     `vector_bits` is the width of the target's vector registers, 0 where it does not matter;
-    `places`, where a dump wants them, note which op each line is written for.
+    `places`, where a dump wants them, note which op each line is written for. `plain` are parts
+    whose loops read nothing from memory again and again (`llvm.Kind`).
     """
 
     vector_bits: int = 0
@@ -69,6 +70,7 @@ class Unit:
     places: Places | None = None
     declarations: dict[str, str] = field(default_factory=dict)  # of this unit's functions
     long: int = 0  # operations of many lines, in all functions
+    plain: set[str] = field(default_factory=set)
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
 

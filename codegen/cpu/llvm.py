@@ -6,7 +6,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 from graphmill.codegen.cpu import bindings
 from graphmill.codegen.cpu.bindings import told
@@ -15,10 +15,15 @@ from graphmill.records import record
 
 _ASSEMBLY, _OBJECT = 0, 1
 
-# What LLVM's -O1 finds in our code, in a fifth of its time: MLIR has merged what is equal and moved
-# what is invariant out of loops. Constants reach functions that are called with the same ones only.
+# How code is optimised, by what it is: `straight` is as it shall run but for the lowering's traces;
+# in `plain` these passes and MLIR's find all that -O1 finds, in a quarter of its time. Elsewhere
+# loops read what does not change in them from memory, which takes all of -O1.
+Kind = Literal["straight", "plain", "any"]
 _STRAIGHT = ("SROA", "InstCombine", "SimplifyCFG")
-_LOOPS = ("GlobalDCE", "IPSCCP", *_STRAIGHT, "LoopRotate", "LoopUnroll", "InstCombine")
+_PASSES = {
+    "straight": _STRAIGHT,
+    "plain": ("GlobalDCE", "IPSCCP", *_STRAIGHT, "LoopRotate", "LoopUnroll", "InstCombine"),
+}
 
 
 class LLVMError(RuntimeError):
@@ -42,15 +47,14 @@ def compile_ir(
     text: str,
     target: Target,
     *,
-    straight: bool = False,
+    kind: Kind = "any",
     effort: int = 2,
     keep_text: bool = False,
 ) -> Compiled:
     """Verify, optimise and compile LLVM IR text to position-independent code.
 
-    `straight` code is as it shall run but for the lowering's traces: three passes do. `effort` is
-    the level of code generation: 0 takes a sixth of the time of 1. Threads may compile at the same
-    time: each has a context of its own.
+    `effort` is the level of code generation: 0 takes a sixth of the time of 1. Threads may compile
+    at the same time: each has a context of its own.
     """
     c = bindings.llvm()
     with ExitStack() as owned:
@@ -66,11 +70,11 @@ def compile_ir(
         c.SetTarget(module, target.triple.encode())
         c.SetDataLayout(module, told(lambda to: c.CopyStringRepOfTargetData(layout, to)).encode())
         options = own(c.CreatePipelineTuningOptions(), c.DisposePipelineTuningOptions)
+        c.PTOSetLoopVectorization(options, False)
+        c.PTOSetSLPVectorization(options, False)
         builder = own(c.CreatePassBuilder(machine, options), c.DisposePassBuilder)
         start = time.perf_counter()
-        passes = own(c.CreateNewModulePassManager(), c.DisposeNewModulePassManger)
-        for name in _STRAIGHT if straight else _LOOPS:
-            getattr(c, f"module_Add{name}Pass")(passes)
+        passes = own(_passes(c, builder, kind), c.DisposeNewModulePassManger)
         c.RunNewModulePassManager(passes, module, builder)
         optimised = time.perf_counter()
         code = _emit(c, machine, module, _OBJECT)
@@ -123,6 +127,15 @@ def _machine(c: Any, target: Target, effort: int) -> Any:
     if not machine:
         raise LLVMError(f"LLVM makes no code for {target.triple}, {target.cpu}")
     return machine
+
+
+def _passes(c: Any, builder: Any, kind: Kind) -> Any:
+    if kind == "any":
+        return c.buildPerModuleDefaultPipeline(builder, 1)
+    passes = c.CreateNewModulePassManager()
+    for name in _PASSES[kind]:
+        getattr(c, f"module_Add{name}Pass")(passes)
+    return passes
 
 
 def _emit(c: Any, machine: Any, module: Any, kind: int) -> bytes:

@@ -7,11 +7,12 @@ of what stands in other pieces, which is hidden instead of internal there.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from graphmill.codegen.cpu.emit import Unit
-from graphmill.codegen.cpu.literals import plain
+from graphmill.codegen.cpu.literals import plain as without_places
+from graphmill.codegen.cpu.llvm import Kind
 
 _DEFINED = r"\s*llvm\.(?:func|mlir\.global)[^@]*@([\w.$-]+)"
 _NAMED = r"@([\w.$-]+)"
@@ -24,11 +25,10 @@ MOST = 8
 
 
 class Piece(NamedTuple):
-    """MLIR text, whether LLVM's optimiser finds next to nothing to do in it, and the effort that
-    code generation is worth."""
+    """MLIR text, how it is to be optimised, and the effort that code generation is worth."""
 
     text: str
-    straight: bool
+    kind: Kind
     effort: int = 2
 
 
@@ -41,27 +41,42 @@ def split(unit: Unit, entries: Collection[str]) -> list[Piece]:
     """
     functions = [part for part in unit.parts if part.endswith("\n  }")]
     others = [part for part in unit.parts if not part.endswith("\n  }")]
-    lines = sum(part.count("\n") for part in functions)
-    if lines < LINES:
-        return [Piece(unit.text(), False)]
     hosts = [part for part in functions if _name(part) in entries]
     shared = [part for part in functions if _name(part).startswith("gm.")]
+    kernels = [part for part in functions if part not in hosts and part not in shared]
+    plain = [part for part in kernels if part in unit.plain]
+    lines = _lines(functions)
+    if lines < LINES:
+        return [Piece(unit.text(), "plain" if plain == kernels else "any")]
+    most = max(LINES, lines // MOST + 1)
+    apart = _lines(hosts) > LONG and not any(map(_LOOP.search, hosts))
+    first: list[tuple[list[str], Kind, int]] = (
+        [(hosts, "straight", 0), (shared, "straight", 2)]
+        if apart
+        else [(hosts + shared, "straight", 2)]
+    )
+    rest = [part for part in kernels if part not in unit.plain]
+    first += [(group, "plain", 2) for group in _groups(plain, most)]
+    first += [(group, "any", 2) for group in _groups(rest, most)]
+    return [_piece(unit, functions, others, *piece) for piece in first if piece[0]]
+
+
+def _lines(parts: Iterable[str]) -> int:
+    return sum(part.count("\n") for part in parts)
+
+
+def _groups(kernels: Iterable[str], most: int) -> list[list[str]]:
+    """Neighbours, of about `most` lines in all."""
     groups: list[list[str]] = []
     room = 0
-    most = max(LINES, lines // MOST + 1)
-    for part in functions:
-        if part in hosts or part in shared:
-            continue
+    for part in kernels:
         # a kernel's wrapper follows its body: LLVM makes one of the two
         if room <= 0 and f"@{_name(part)}_body(" not in (groups[-1] if groups else [""])[-1]:
             groups.append([])
             room = most
         groups[-1].append(part)
         room -= part.count("\n")
-    apart = sum(part.count("\n") for part in hosts) > LONG and not any(map(_LOOP.search, hosts))
-    first = [(hosts, True, 0), (shared, True, 2)] if apart else [(hosts + shared, True, 2)]
-    pieces = (*first, *((group, False, 2) for group in groups))
-    return [_piece(unit, functions, others, *piece) for piece in pieces if piece[0]]
+    return groups
 
 
 def _name(part: str) -> str:
@@ -75,7 +90,7 @@ def _piece(
     functions: list[str],
     others: list[str],
     group: list[str],
-    straight: bool,
+    kind: Kind,
     effort: int,
 ) -> Piece:
     own = {_name(part) for part in group}
@@ -91,5 +106,5 @@ def _piece(
         text.append(part)
     body = "\n".join(text)
     if unit.places is not None:
-        body = plain(body)
-    return Piece(f"module {{\n{body}\n}}\n", straight, effort)
+        body = without_places(body)
+    return Piece(f"module {{\n{body}\n}}\n", kind, effort)
