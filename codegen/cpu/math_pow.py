@@ -6,6 +6,7 @@ two floats, for f32 in f64. C99's special cases hold.
 
 from __future__ import annotations
 
+from graphmill.codegen.cpu import math_lookup
 from graphmill.codegen.cpu.expr import (
     Num,
     corrected,
@@ -20,8 +21,10 @@ from graphmill.codegen.cpu.math_exp import exp_of_sum
 from graphmill.codegen.cpu.math_log import split_exponent
 from graphmill.codegen.cpu.math_root import root_for_half, root_of_sum
 from graphmill.codegen.cpu.reals import maximum, minimum
+from graphmill.codegen.cpu.registers import scaled
 
 INF, NAN = float("inf"), float("nan")
+_LARGEST = {32: 0x7F7FFFFF, 64: 0x7FEFFFFFFFFFFFFF}  # the largest number's bits
 # (2 atanh(s) - 2s - 2/3 s³) / s⁵ in s², |s| <= 0.1716: minimax
 _TAIL = (
     0.3999999999999998,
@@ -58,15 +61,14 @@ _LOG2 = (
     -0.1414478821058739,
     0.07553790398013412,
 )
-# (2^r - 1) / r, |r| <= 1/2: the same, 2^-33
+# (2^r - 1) / r, |r| <= 1/2: minimax, 2^-29 of 2^r
 _EXP2 = (
-    0.6931471805599453,
-    0.24022650922288757,
-    0.055504108839096185,
-    0.009618056678524637,
-    0.001333350238616277,
-    0.0001546144469856913,
-    1.5297323760701075e-05,
+    0.6931472028520592,
+    0.2402264791291474,
+    0.05550332471521692,
+    0.009618437421363746,
+    0.0013398874885499094,
+    0.00015353348848577217,
 )
 _WHOLE = 1.5 * 2.0**52  # added to a number, leaves the nearest whole one in the low bits
 _TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
@@ -102,18 +104,22 @@ def _log_pair(x: Num) -> Pair:
 def _magnitude(x: Num, y: Num) -> Num:
     """|x|^y without the special cases."""
     if x.bits == 32:
-        return _short_power(*split_exponent(x.abs()), y)
-    high, low = _log_pair(x.abs())
+        return _short_power(x.abs(), y)
+    high, low = (math_lookup.log_pair if x.scope.looks_up else _log_pair)(x.abs())
     power, error = two_product(high, y)
     error = where(power.abs() < 2000.0, fma(low, y, error), 0.0)
     return exp_of_sum(power, error)
 
 
-def _short_power(k: Num, mantissa: Num, y: Num) -> Num:
-    """(2^k mantissa)^y of f32 within 0.51 ulp: 2^(y log2 x) in f64, to what f32 can tell."""
-    k, mantissa, y = (v.convert("arith.extf", "f64") for v in (k, mantissa, y))
-    f = mantissa - 1.0
-    exponent = (y * fma(poly(f, _LOG2), f, k)).clamp(-200.0, 200.0)
+def _short_power(x: Num, y: Num) -> Num:
+    """x^y of positive finite f32 within 0.51 ulp: 2^(y log2 x) in f64, to what f32 can tell."""
+    y = y.convert("arith.extf", "f64")
+    exponent = y * _short_log2(x)
+    if x.scope.looks_up:
+        r = exponent - exponent.rint()
+        fraction = fma(poly(r, _EXP2), r, 1.0)
+        return scaled(fraction, exponent.rint()).convert("arith.truncf", "f32")
+    exponent = exponent.clamp(-200.0, 200.0)
     shifted = exponent + _WHOLE
     r = exponent - (shifted - _WHOLE)
     fraction = fma(poly(r, _EXP2), r, 1.0)
@@ -121,10 +127,19 @@ def _short_power(k: Num, mantissa: Num, y: Num) -> Num:
     return result.convert("arith.truncf", "f32")
 
 
+def _short_log2(x: Num) -> Num:
+    """log2 of positive finite f32, as f64."""
+    if x.scope.looks_up:
+        return math_lookup.short_log2(x.convert("arith.extf", "f64"))
+    k, mantissa = (v.convert("arith.extf", "f64") for v in split_exponent(x))
+    f = mantissa - 1.0
+    return fma(poly(f, _LOG2), f, k)
+
+
 def power(x: Num, y: Num) -> Num:
     """x^y within 1 ulp."""
     result = _magnitude(x, y)
-    ordinary = (x > 0.0) & (x < INF) & (y.abs() < INF)
+    ordinary = (x.as_int() - 1).ult(_LARGEST[x.bits]) & (y.abs() < INF)
     return corrected(result, ~ordinary, lambda: _special(x, y, result))
 
 
