@@ -6,6 +6,8 @@ two floats, for f32 in f64. C99's special cases hold.
 
 from __future__ import annotations
 
+import struct
+
 from graphmill.codegen.cpu import math_lookup
 from graphmill.codegen.cpu.expr import (
     Num,
@@ -25,6 +27,10 @@ from graphmill.codegen.cpu.registers import scaled
 
 INF, NAN = float("inf"), float("nan")
 _LARGEST = {32: 0x7F7FFFFF, 64: 0x7FEFFFFFFFFFFFFF}  # the largest number's bits
+_LEAST = {
+    32: 27 << 23,
+    64: 63 << 52,
+}  # those of 2^-100 and 2^-960, whose roots' residues are normal
 # (2 atanh(s) - 2s - 2/3 s³) / s⁵ in s², |s| <= 0.1716: minimax
 _TAIL = (
     0.3999999999999998,
@@ -36,15 +42,14 @@ _TAIL = (
     0.11674818975694595,
     0.11989009586556701,
 )
-# m^(-1/3), sqrt(1/2) <= m <= sqrt(2): minimax, 2^-17
-_ROOT = (
-    1.9991698772127418,
-    -2.4859165661280906,
-    2.7922056050284945,
-    -1.8981287379657714,
-    0.7007377576444599,
-    -0.10806408712320585,
-)
+# ((1-e)^(-1/3) - 1) / e for the steps to x^(-1/3), the first |e| <= 0.1022: minimax, 2^-18; 2^-23
+_THIRD = {
+    32: ((0.33332764615489635, 0.22347611740842177, 0.17469800938316862),),
+    64: (
+        (0.333329160319016, 0.22221426542368072, 0.17446792109913187, 0.14596333335894346),
+        (0.3333333333333333, 0.2222222222222222),
+    ),
+}
 # log2(1+f) / f, sqrt(1/2) <= 1+f < sqrt(2): interpolated at Chebyshev's nodes, 2^-35
 _LOG2 = (
     1.4426950408708794,
@@ -164,25 +169,45 @@ def _to_infinity(size: Num, y: Num) -> Num:
 
 
 def cbrt(x: Num) -> Num:
-    """Cube root within 1 ulp: x^(-2/3) x by a division-free iteration, then one exact step."""
-    k, mantissa = split_exponent(x.abs())
-    third = ((k - 1.0) * 0.3333333333333333).rint()
-    rest = k - third * 3.0  # 0, 1 or 2
-    a = mantissa * where(rest.eq(0.0), rest.const(1.0), rest + rest)
-    scale = where(rest.eq(1.0), rest.const(0.7937005259840998), rest.const(0.6299605249474366))
-    t = poly(mantissa, _ROOT) * where(rest.eq(0.0), 1.0, scale)
-    error = 1.0 - a * t * t * t
-    t = t * (1.0 + error * (0.3333333333333333 + error * 0.2222222222222222))
+    """Cube root within 0.6 ulp: x^(-2/3) x by a division-free iteration, then one exact step."""
+    a = x.abs()
+    least = _LEAST[x.bits]
+    unusual = ~(a.as_int() - least).ult(_LARGEST[x.bits] + 1 - least)
+
+    def slow() -> Num:
+        root = _normal_cbrt(a * 2.0**54) * 2.0**-18
+        return where(a.eq(0.0) | ~(a < INF), a, root)
+
+    return corrected(_normal_cbrt(a), unusual, slow).copysign(x)
+
+
+def _normal_cbrt(a: Num) -> Num:
+    t = _inverse_cbrt_guess(a)
+    for row in _THIRD[a.bits]:
+        error = fma(-(a * t) * t, t, 1.0)
+        t = fma(t * error, poly(error, row), t)
     square = t * t
     root = a * square
     high, low = two_product(root, root)
     cube, cube_low = two_product(high, root)
     residue = ((a - cube) - cube_low) - low * root
-    root = fma(residue, square * 0.3333333333333333, root)
-    magic, width, bias = (1.5 * 2.0**52, 52, 1023) if x.bits == 64 else (1.5 * 2.0**23, 23, 127)
-    root = root * (((third + magic).as_int() + bias) << width).as_float()
-    keep = x.eq(0.0) | ~(x.abs() < INF)
-    return where(keep, x, root.copysign(x))
+    return fma(residue, square * 0.3333333333333333, root)
+
+
+def _inverse_cbrt_guess(a: Num) -> Num:
+    """a^(-1/3) within 3.5 %, as the bits of a number are about linear in its logarithm."""
+    bits = a.as_int()
+    if a.bits == 32:
+        third = fma(bits.to_float(), -0.3333333333333333, 1419900316.0)
+        return third.convert("arith.fptosi", "i32").as_float()
+    unit = 2.0**52  # whose last bits count ones: 64-bit integers need not convert
+    whole = (bits.shr(11) | _bits(unit)).as_float() - unit
+    third = fma(whole, -0.3333333333333333, float(0x553EE95B6199B800 >> 11)) + unit
+    return (third.as_int() << 11).as_float().abs()
+
+
+def _bits(x: float) -> int:
+    return int.from_bytes(struct.pack("<d", x), "little")
 
 
 def hypot(x: Num, y: Num) -> Num:
