@@ -40,7 +40,8 @@ def emit_loop(
     if _weaves(cut, outputs):
         return _emit_woven(kernel, block, elements, outputs, cut)
     blocks = row_blocks(shape[-1], long)
-    elements.bypass = bypassing(kernel, outputs) if len(cut) == 1 else {}
+    aligned = all(isinstance(s.low, int) and s.low % elements.lanes == 0 for s in cut)
+    elements.bypass = bypassing(kernel, outputs) if aligned else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         outer, low, high = item_range(kernel, item.i, shape, blocks, long)
 
