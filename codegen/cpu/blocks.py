@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from graphmill.codegen.cpu import loops, tiles
-from graphmill.codegen.cpu.collapse import collapse
+from graphmill.codegen.cpu.collapse import collapse, collapse_joined
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
 from graphmill.codegen.cpu.lowering import (
@@ -73,7 +73,8 @@ def _iterate(host: Host, op: Op) -> None:
 def _loop(host: Host, op: Op) -> None:
     mark = len(host.unit.parts)
     outputs = host.place(op)
-    block, twins = tiles.apart(collapse(body_of(op), op.results[0].shape))
+    shape = op.results[0].shape
+    block, twins = tiles.apart(collapse_joined(collapse(body_of(op), shape), shape))
     kernel = host.kernel(label(op), choices_of(host, op, block))
     sources = {
         arg: host.source(kernel, arg, host.buffers[operand])
