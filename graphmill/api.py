@@ -391,7 +391,7 @@ def jit(
 
 def _tile(winograd: bool | int) -> int:
     """The largest tile that may be used; 0 for none."""
-    if winograd in (False,):
+    if winograd == 0:
         return 0
     from graphmill.passes.winograd import TILES
 

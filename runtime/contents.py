@@ -23,10 +23,35 @@ MANY_BYTES = 1 << 16
 # stay: then digests cost less
 _PATIENCE, _QUIET = 16, 1.0
 _FLAGS = HEAD + 48
+# word positions behind the head of NumPy's arrays
+_DATA, _NDIM, _SIZES, _STEPS, _DTYPE = 0, 1, 2, 3, 5
 
 Array = np.ndarray[Any, Any]
 Block = tuple[int, int, int]
 Digest = Callable[[int, int], int]
+
+
+class Form:
+    """What an array's memory is taken for, which assignments to its attributes change in place."""
+
+    def __init__(self, array: Array) -> None:
+        self.array, self._form = array, _form(array)
+
+    def valid(self) -> bool:
+        return _form(self.array) == self._form
+
+    def words(self) -> list[Pair] | None:
+        if not self.valid():
+            return None
+        base = id(self.array) + HEAD
+        head = [(base + 8 * k, word(base + 8 * k)) for k in (_DATA, _NDIM, _SIZES, _STEPS, _DTYPE)]
+        sizes, steps = (word(base + 8 * k) for k in (_SIZES, _STEPS))
+        axes = [at + 8 * k for at in (sizes, steps) for k in range(self.array.ndim)]
+        return head + [(at, word(at)) for at in axes]
+
+
+def _form(array: Array) -> tuple[object, ...]:
+    return array.dtype, array.shape, array.strides, array.__array_interface__["data"][0]
 
 
 class Frozen(NamedTuple):

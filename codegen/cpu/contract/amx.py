@@ -48,15 +48,15 @@ def configure(code: Code, at: Val, rows: Val) -> None:
         code.store(value, code.at(at, word, "i64"), 8)
     code.store(packed, code.at(at, _ROWS_AT // 8, "i64"), 8)
     code.store(zero, code.at(at, _ROWS_AT // 8 + 1, "i64"), 8)
-    _tiles(code, "ldtilecfg", at)
+    instruction(code, "ldtilecfg", at)
 
 
 def release(code: Code) -> None:
     """Give the tiles back: their state is saved at no switch of threads from here on."""
-    _tiles(code, "tilerelease")
+    instruction(code, "tilerelease")
 
 
-def _tiles(code: Code, name: str, *args: Val | int) -> None:
+def instruction(code: Code, name: str, *args: Val | int) -> None:
     """One instruction; a number is a tile register."""
     values = [code.const(arg, "i8") if isinstance(arg, int) else arg for arg in args]
     names, types = ", ".join(map(str, values)), ", ".join(v.type for v in values)
@@ -80,23 +80,25 @@ def amx_kernel(unit: Unit, tile: Tile, blocks: int) -> str:
     ][: 2 * blocks]
     with code.when(code.compare("arith.cmpi", "ne", flag, code.i64(0))):
         for register, at in quarters:
-            _tiles(code, "tileloadd64", register, at, c_pitch)
+            instruction(code, "tileloadd64", register, at, c_pitch)
     with code.otherwise():
         for register, _ in quarters:
-            _tiles(code, "tilezero", register)
+            instruction(code, "tilezero", register)
     step_b = code.mul(b_pitch, AMX_UNITS)
     with code.loop(0, k, AMX_UNITS, [a, b]) as loop:
         at_a, at_b = loop.carried
-        _tiles(code, "tileloadd64", _B[0], at_b, b_pitch)
+        instruction(code, "tileloadd64", _B[0], at_b, b_pitch)
         for i in range(blocks):
-            _tiles(code, "tileloadd64", _A[i], code.at(at_a, code.mul(a_m, ROWS * i), "i8"), a_m)
+            instruction(
+                code, "tileloadd64", _A[i], code.at(at_a, code.mul(a_m, ROWS * i), "i8"), a_m
+            )
             if i == 0:
-                _tiles(code, "tileloadd64", _B[1], code.at(at_b, LINE, "i8"), b_pitch)
+                instruction(code, "tileloadd64", _B[1], code.at(at_b, LINE, "i8"), b_pitch)
             for j in range(2):
-                _tiles(code, tile.dot.amx, _SUMS[2 * i + j], _A[i], _B[j])
+                instruction(code, tile.dot.amx, _SUMS[2 * i + j], _A[i], _B[j])
         loop.next = [code.at(at_a, a_k, "i8"), code.at(at_b, step_b, "i8")]
     for register, at in quarters:
-        _tiles(code, "tilestored64", register, at, c_pitch)
+        instruction(code, "tilestored64", register, at, c_pitch)
     code.finish()
     return symbol
 

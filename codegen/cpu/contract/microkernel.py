@@ -48,7 +48,7 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
         return symbol
     code = Code(unit, symbol, ARGS, traits=("noinline",))
     a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, near, near_m = code.args
-    offsets = [_opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
+    offsets = [opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     sums = [code.const(0, tile.vector)] * tile.vectors
     if tile.head:
         sums = [
@@ -77,9 +77,9 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     return symbol
 
 
-def _opaque(code: Code, value: Val) -> Val:
+def opaque(code: Code, value: Val) -> Val:
     """`value`, its origin hidden: else LLVM chains the rows' addresses, an addition after another,
-    and that chain is as long as the multiplications of one step."""
+    and that chain is as long as the multiplications of one step; or knows what a table holds."""
     kind = value.type
     return code.op(f'llvm.inline_asm "", "=r,0" {value} : ({kind}) -> {kind}', kind)
 
@@ -99,7 +99,7 @@ def _step(
         for v in range(tile.vectors):
             at = i * tile.vectors + v
             sums[at] = multiply_add(code, tile, left, loaded[v], sums[at])
-    return [_opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
+    return [opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
 
 
 def _prefetch(code: Code, address: Val, *, write: bool) -> None:
