@@ -85,27 +85,37 @@ class Cache:
 
     def put(self, key: str, content: bytes) -> None:
         """Store content under a key; a folder that cannot be written gives one warning."""
-        path = self.path(key)
-        if len(content) > min(self.limit, _MAX_ENTRY) or not self.ready(create=True):
+        self.path(key)  # raises for what is no key
+        if len(content) > min(self.limit, _MAX_ENTRY):
             return
         try:
-            import tempfile
-
-            with tempfile.NamedTemporaryFile(
-                dir=self.folder, prefix=".", suffix=".tmp", delete=False
-            ) as file:
-                try:
-                    file.write(_head(key, content))
-                    file.write(content)
-                    file.close()
-                    os.replace(file.name, path)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
-            self._evict()
+            for _ in range(2):
+                # somebody may delete the folder at any time: then it is made anew
+                with contextlib.suppress(FileNotFoundError):
+                    if self.ready(create=True):
+                        self._write(key, content)
+                    return
+                self._usable = None
         except OSError as error:
             self._usable = False
             warnings.warn(f"compile cache not written: {error}", CacheWarning, stacklevel=2)
+
+    def _write(self, key: str, content: bytes) -> None:
+        import tempfile
+
+        with tempfile.NamedTemporaryFile(
+            dir=self.folder, prefix=".", suffix=".tmp", delete=False
+        ) as file:
+            try:
+                file.write(_head(key, content))
+                file.write(content)
+                file.close()
+                os.replace(file.name, self.path(key))
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(file.name)
+                raise
+        self._evict()
 
     def artifact(self, key: str) -> Artifact | None:
         """The artifact stored under a key; one that cannot be read is dropped with a warning."""
@@ -199,6 +209,8 @@ class Cache:
 
     def ready(self, create: bool) -> bool:
         """Whether the folder is there and ours alone."""
+        if create and self._usable and not self.folder.is_dir():
+            self._usable = None  # somebody has deleted it
         if self._usable is None:
             try:
                 if create:

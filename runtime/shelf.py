@@ -80,7 +80,7 @@ class Shelf:
 
     def keep(self, key: str, size: int, pieces: Sequence[Piece]) -> bool:
         """Write bytes under a key and say so, unless the disk is short or somebody is at it."""
-        if size > self.limit or not self._entries.ready(create=True):
+        if size > self.limit or not self._entries.ready(create=True) or not self._writable():
             return False
         path = self._path(key)
         unfinished = path.with_name(f".{path.name}.tmp")
@@ -102,6 +102,8 @@ class Shelf:
                     unfinished.unlink(missing_ok=True)
                     raise
                 self._note(key, blocks, _identity(number))
+        except FileNotFoundError:  # somebody has deleted the folder
+            return False
         except OSError as error:
             warnings.warn(f"packed weights not written: {error}", CacheWarning, stacklevel=2)
             return False
@@ -127,8 +129,12 @@ class Shelf:
         return sorted(self.folder.glob(f"[!.]*{_SUFFIX}"))
 
     def _note(self, key: str, blocks: Sequence[int], seen: Sequence[object] | None) -> None:
-        if os.access(self.folder, os.W_OK):
+        if self._writable():
             self._entries.put(key, json.dumps({"blocks": blocks, "seen": seen}).encode())
+
+    def _writable(self) -> bool:
+        effective = os.access in os.supports_effective_ids
+        return os.access(self.folder, os.W_OK, effective_ids=effective)
 
     def _drop(self, key: str) -> None:
         path = self._path(key)

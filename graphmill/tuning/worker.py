@@ -109,6 +109,7 @@ def _run(job: Job, number: int, search: Search, share: float) -> None:
         if search.best is not best:
             best = search.best
             _tell_best(number, search, done=False)
+    search.confirm()
     _tell_best(number, search, done=search.is_done)
 
 

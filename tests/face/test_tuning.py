@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -161,6 +162,18 @@ def test_noise_is_no_gain(monkeypatch: pytest.MonkeyPatch, favourite: Favourite)
     found = Search(the_kernel().function, native(), 1, {}, {})
     list(found.steps(never))
     assert found.best is found.model
+
+
+@pytest.mark.parametrize(("last", "kept"), [(1.0, True), (1.99, False), (3.0, False)])
+def test_the_best_must_win_again_at_the_end(
+    last: float, kept: bool, monkeypatch: pytest.MonkeyPatch, favourite: Favourite
+) -> None:
+    found = Search(the_kernel().function, native(), 1, {}, {})
+    list(found.steps(never))
+    monkeypatch.setattr(search, "duel", lambda *_: Duel((last,) * 7, (2.0,) * 7))
+    found.confirm()
+    assert (found.best is not found.model) is kept
+    assert found.best.seconds == (last if kept else 2.0)
 
 
 def test_a_wrong_candidate_is_dropped(
@@ -349,6 +362,41 @@ def test_jit_tunes_once(monkeypatch: pytest.MonkeyPatch) -> None:
         compiled = gm.jit(layer, tune=0.5, dynamic={"x": ("n", None)})
         np.testing.assert_allclose(compiled(X), layer(X), rtol=1e-4, atol=1e-5)
     assert asked == [(0.5, {"n": 21})]
+
+
+SECOND_PROCESS = """
+import sys
+import numpy as np
+import graphmill as gm
+from graphmill import schedules, tuning
+from graphmill.codegen.cpu.target import native
+
+if sys.argv[1] == "second":
+    tuning.tune = None  # there is nothing to do
+layers = [np.random.default_rng(k).standard_normal((64, 64), np.float32) / 8 for k in range(3)]
+
+def network(x):
+    for w in layers:
+        x = gm.nn.softmax(np.maximum(x @ w, 0) + x)
+    return x
+
+x = np.random.default_rng(9).standard_normal((40, 64), np.float32)
+plain, tuned = gm.jit(network)(x), gm.jit(network, tune=4)(x)
+np.testing.assert_allclose(tuned, plain, rtol=1e-4, atol=1e-6)
+print({name: found.schedule.as_dict() for name, found in schedules.known(native()).items()})
+"""
+
+
+def test_another_process_uses_what_was_tuned(tmp_path: Path) -> None:
+    script = tmp_path / "network.py"
+    script.write_text(SECOND_PROCESS)
+    said = [
+        subprocess.run(
+            [sys.executable, str(script), turn], check=True, capture_output=True, text=True
+        ).stdout
+        for turn in ("first", "second")
+    ]
+    assert said[0] == said[1] and "gemm" in said[0]
 
 
 @pytest.mark.parametrize("wrong", [-1, float("inf"), float("nan"), "long"])

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import shutil
 import sys
 import time
 import warnings
@@ -160,6 +161,29 @@ def test_damaged_packs_import_nothing(store, tmp_path, change):
     with pytest.raises(PackError):
         other.unpack(tmp_path / "p")
     assert other.info().entries == 0
+
+
+def test_a_folder_that_was_deleted_is_made_anew(store, recwarn):
+    store.put(KEYS[0], b"before")
+    shutil.rmtree(store.folder)
+    assert store.get(KEYS[0]) is None
+    store.put(KEYS[0], b"after")
+    assert store.get(KEYS[0]) == b"after" and not recwarn
+
+
+def test_a_folder_that_is_deleted_all_the_time_does_no_harm(store, recwarn, monkeypatch):
+    replace = os.replace
+
+    def deleting(*args):
+        shutil.rmtree(store.folder)
+        return replace(*args)
+
+    monkeypatch.setattr(os, "replace", deleting)
+    store.put(KEYS[0], b"lost")
+    monkeypatch.undo()
+    assert store.get(KEYS[0]) is None and not recwarn
+    store.put(KEYS[0], b"kept")
+    assert store.get(KEYS[0]) == b"kept"
 
 
 def hammer(folder, seed, rounds, failures):

@@ -267,6 +267,31 @@ def test_another_writer_is_not_disturbed(tmp_path):
     assert np.array_equal(found(made), content()) and not unfinished.exists()
 
 
+def test_a_folder_that_goes_away_while_it_is_written_to(tmp_path, monkeypatch):
+    folder, pwrite = tmp_path / "there", os.pwrite
+
+    def deleting(*args):
+        shutil.rmtree(folder, ignore_errors=True)
+        return pwrite(*args)
+
+    made = Shelf(folder, 1 << 30)
+    monkeypatch.setattr(os, "pwrite", deleting)
+    assert not made.keep(KEYS[0], SIZE, pieces(content()))
+    monkeypatch.undo()
+    assert made.keep(KEYS[0], SIZE, pieces(content()))
+    assert np.array_equal(found(made), content())
+
+
+def test_a_read_only_folder_is_read(tmp_path, monkeypatch):
+    made = kept(tmp_path)
+    monkeypatch.setattr(Shelf, "_writable", lambda self: False)
+    assert not made.keep(KEYS[1], SIZE, pieces(content()))
+    monkeypatch.setattr(shelf, "_boot", lambda: "another")
+    before = (tmp_path / f"{KEYS[0]}.gmc").read_bytes()
+    assert np.array_equal(found(made), content())
+    assert (tmp_path / f"{KEYS[0]}.gmc").read_bytes() == before
+
+
 def keep_and_find(folder: Path, seconds: float, number: int) -> None:
     import time
 
