@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill import driver, recall
+from graphmill.checks import check_failed
 from graphmill.collector import no_collections
 from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
@@ -22,10 +23,10 @@ from graphmill.frontend.errors import GraphmillError, error, hide_internal_frame
 from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
 from graphmill.frontend.state import tracing
 from graphmill.frontend.trees import NONE, Tree, argument_paths, flatten
-from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
 from graphmill.keys import Contents
 from graphmill.keys import settings as key_settings
+from graphmill.pickling import reduced
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.donation import DonationError
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 CHECKS = ("bounds", "nan")
-BOUNDS, EMPTY = 1, 3  # codes of checks in an error record
 
 
 class Jit(Dispatcher):
@@ -305,6 +305,8 @@ class Jit(Dispatcher):
         """As a method: `self` is the first argument (make it static unless it is a structure)."""
         return self if instance is None else functools.partial(self, instance)
 
+    __reduce__ = reduced
+
     def __repr__(self) -> str:
         return f"<gm.jit {self.__module__}.{self.__qualname__}>"
 
@@ -328,30 +330,6 @@ def _with_layout(made: Spec, leaf: Any) -> Spec:
     type = made.type
     strided = TensorType(type.dtype, type.shape, "strided", type.device)
     return Spec(strided, made.bounds, made.weak)
-
-
-def check_failed(problem: CheckError) -> Exception:
-    """A failed run-time check as the error the user sees: the line, the element, the value."""
-    place = Location.decode(problem.location)
-    if problem.code == BOUNDS:
-        bound = problem.bound
-        return error(
-            "GM060", f"index {problem.bad_index} into an axis of {bound} elements", location=place,
-            why=f"indices run from {-bound} to {bound - 1}; without the check the nearest element "
-            f"is read and a write is dropped. It is element {problem.index} of the index array.",
-            hint="clip or mask the indices, or mend what computes them.",
-        )  # fmt: skip
-    if problem.code == EMPTY:
-        return error(
-            "GM062", "a choice among no elements", location=place,
-            why="an empty axis has no largest or smallest element.",
-            hint="pass initial= to np.max or np.min, or call only with sizes of at least 1.",
-        )  # fmt: skip
-    return error(
-        "GM061", f"element {problem.index} (in row-major order) is {problem.value}", location=place,
-        why="this is the first operation whose result holds a NaN or an infinity.",
-        hint="look at its operands: a division by 0, the log of a negative number, an overflow.",
-    )  # fmt: skip
 
 
 def jit(
