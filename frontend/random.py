@@ -23,13 +23,11 @@ from graphmill.frontend.core import (
     broadcast_shapes,
     constant,
     emit,
-    emit_many,
 )
 from graphmill.frontend.describe import failure
 from graphmill.frontend.eager import Array, layer
 from graphmill.frontend.reductions import argmax
 from graphmill.frontend.selecting import take
-from graphmill.frontend.shaping import iota
 from graphmill.frontend.sizes import Size
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, bf16, f16, f32, f64, i64, u32, u64
@@ -151,8 +149,7 @@ def permutation(key: Array, x: Any, axis: int = 0) -> Array:
 
 def _order(key: Array, count: DimLike) -> Tracer:
     """The order that sorts 64 random bits per element (equal ones are as good as impossible)."""
-    return emit_many("sort", _bits(_key(key), (count,), u64), iota(count), axis=0,
-                     descending=False)[1]  # fmt: skip
+    return emit("argsort", _bits(_key(key), (count,), u64), axis=0, descending=False)
 
 
 @layer

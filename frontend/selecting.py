@@ -18,7 +18,6 @@ from graphmill.frontend.core import (
     broadcast_to,
     constant,
     emit,
-    emit_many,
     promote_args,
 )
 from graphmill.frontend.describe import failure, name_of
@@ -202,8 +201,7 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> Tra
 @implements(np.argsort)
 def argsort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> Tracer:
     x, along = _sorted_axis(a, axis)
-    places = emit("iota", shape=x.dims, axis=along, dtype=i64)
-    return emit_many("sort", x, places, axis=along, descending=False)[1]
+    return emit("argsort", x, axis=along, descending=False)
 
 
 @implements(np.partition)
@@ -224,8 +222,8 @@ def lexsort(keys: Any, axis: Any = -1) -> Tracer:
     along = ax.axis(axis, made[0].ndim, made[0])
     order = emit("iota", shape=made[0].dims, axis=along, dtype=i64)
     for key in made:
-        order = emit_many("sort", take_along_axis(key, order, along), order, axis=along,
-                          descending=False)[1]  # fmt: skip
+        turned = take_along_axis(key, order, along)
+        order = take_along_axis(order, emit("argsort", turned, axis=along, descending=False), along)
     return order
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill import driver, recall
+from graphmill import driver, packed, recall
+from graphmill.checks import check_failed
+from graphmill.codegen.constants import sources
 from graphmill.collector import no_collections
 from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
@@ -22,7 +24,6 @@ from graphmill.frontend.errors import GraphmillError, error, hide_internal_frame
 from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
 from graphmill.frontend.state import tracing
 from graphmill.frontend.trees import NONE, Tree, argument_paths, flatten
-from graphmill.ir.graph import Location
 from graphmill.ir.types import TensorType
 from graphmill.keys import Contents
 from graphmill.keys import settings as key_settings
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 CHECKS = ("bounds", "nan")
-BOUNDS, EMPTY = 1, 3  # codes of checks in an error record
 
 
 class Jit(Dispatcher):
@@ -84,7 +84,8 @@ class Jit(Dispatcher):
         self._paths: dict[Tree, tuple[str, ...]] = {}  # of the leaves, where some are donated
         # an edit to the function, or to what it calls or reads by name, compiles again
         super().__init__(
-            self._compile_flat, watch=functools.partial(Watch, function, native.digest)
+            self._compile_flat,
+            watch=functools.partial(Watch, function, native.digest, packed.at_once),
         )
 
     def _known_arguments(self) -> None:
@@ -183,11 +184,17 @@ class Jit(Dispatcher):
 
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
         with no_collections():
-            loaded = self._compile_once(args, self.covers)
-            # an array that was read in place has been written to meanwhile: read copies instead
-            return loaded if self.undisturbed() else self._compile_once(args, None)
+            loaded, contents = self._compile_once(args, self.covers)
+            if not self.undisturbed():
+                # an array that was read in place has been written to meanwhile: read copies instead
+                return self._compile_once(args, None)[0]
+            packed.keep(loaded.artifact, contents)
+            return loaded
 
-    def _compile_once(self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None) -> Loaded:
+    def _compile_once(
+        self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None
+    ) -> tuple[Loaded, Sequence[str]]:
+        """What to run, and what the sources of its constants hold where that is known."""
         tree, static, key = self._pending.call
         options, contents = self.options, Contents()
         if profiler.active() is not None:
@@ -198,7 +205,7 @@ class Jit(Dispatcher):
         answer = recall.find(asked) if asked is not None else None
         if answer is not None:
             self._out_trees[key] = answer.out_tree
-            return Loaded(answer.artifact, threads=self.threads)
+            return Loaded(answer.artifact, threads=self.threads), answer.contents
         traced = self._trace(args, tree, static, stays)
         if traced.multiples:
             from graphmill.frontend.multiples import misfit
@@ -215,14 +222,15 @@ class Jit(Dispatcher):
         if traced.variables:
             from graphmill.stages import load as load_compiled
 
-            return load_compiled(traced.function, traced.variables, options, self.threads)
+            return load_compiled(traced.function, traced.variables, options, self.threads), ()
         artifact, name = driver.compiled(traced.function, options, contents)
         # a trace that has changed what it depends on would do so again
         if asked is not None and name is not None and self.undisturbed():
             again = ask()
             if again is not None and again.key == asked.key:
                 recall.keep(asked, traced, name)
-        return Loaded(artifact, threads=self.threads)
+        held = [contents(array) for array in sources(traced.function)] if name is not None else ()
+        return Loaded(artifact, threads=self.threads), held
 
     def _question(
         self,
@@ -330,30 +338,6 @@ def _with_layout(made: Spec, leaf: Any) -> Spec:
     return Spec(strided, made.bounds, made.weak)
 
 
-def check_failed(problem: CheckError) -> Exception:
-    """A failed run-time check as the error the user sees: the line, the element, the value."""
-    place = Location.decode(problem.location)
-    if problem.code == BOUNDS:
-        bound = problem.bound
-        return error(
-            "GM060", f"index {problem.bad_index} into an axis of {bound} elements", location=place,
-            why=f"indices run from {-bound} to {bound - 1}; without the check the nearest element "
-            f"is read and a write is dropped. It is element {problem.index} of the index array.",
-            hint="clip or mask the indices, or mend what computes them.",
-        )  # fmt: skip
-    if problem.code == EMPTY:
-        return error(
-            "GM062", "a choice among no elements", location=place,
-            why="an empty axis has no largest or smallest element.",
-            hint="pass initial= to np.max or np.min, or call only with sizes of at least 1.",
-        )  # fmt: skip
-    return error(
-        "GM061", f"element {problem.index} (in row-major order) is {problem.value}", location=place,
-        why="this is the first operation whose result holds a NaN or an infinity.",
-        hint="look at its operands: a division by 0, the log of a negative number, an overflow.",
-    )  # fmt: skip
-
-
 def jit(
     function: Callable[..., Any] | None = None,
     *,
@@ -407,7 +391,7 @@ def jit(
 
 def _tile(winograd: bool | int) -> int:
     """The largest tile that may be used; 0 for none."""
-    if winograd in (False,):
+    if winograd == 0:
         return 0
     from graphmill.passes.winograd import TILES
 

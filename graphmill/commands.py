@@ -406,14 +406,17 @@ def op_rows() -> tuple[list[str], list[list[str]]]:
 
 def cache_action(action: str, file: Path | None) -> Iterator[str]:
     """Carry out `info`, `clear`, `pack FILE` or `unpack FILE` on the compile cache."""
+    from graphmill.runtime import shelf
     from graphmill.runtime.cache import Cache
-    from graphmill.runtime.knobs import cache_dir, cache_size
+    from graphmill.runtime.knobs import cache_dir, cache_size, cache_weights
 
     store = Cache(cache_dir(), cache_size())
+    weights = shelf.beside(store, cache_weights())
     if action in ("pack", "unpack") and file is None:
         raise CommandError(f"cache {action} needs a file: graphmill cache {action} cache.gmpack")
     if action == "clear":
         yield f"removed {store.clear()} entries from {store.folder}"
+        yield f"removed {weights.clear()} sets of packed weights"
     elif action == "pack":
         assert file is not None
         yield f"packed {store.pack(file)} entries into {file}, {file.stat().st_size} bytes"
@@ -426,6 +429,8 @@ def cache_action(action: str, file: Path | None) -> Iterator[str]:
         yield f"folder   {info.folder}"
         yield f"entries  {info.entries}"
         yield f"bytes    {info.bytes} of {info.limit} ({used:.1f} %)"
+        sets, bytes = weights.info()
+        yield f"weights  {sets} sets, {bytes} bytes of {weights.limit}"
 
 
 def describe(error: BaseException) -> str:

@@ -12,12 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
-from graphmill.codegen.constants import Array, complete, sources
+from graphmill.codegen.constants import Array, sources
 from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
 from graphmill.collector import no_collections
+from graphmill.ir.dtypes import bf16
 from graphmill.keys import Contents, cache_key, version
-from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
+from graphmill.packed import completed
+from graphmill.passes.manager import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline
 from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiler, threads
@@ -102,7 +104,7 @@ def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifa
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return complete(found, arrays, threads.num_threads(), contents), key
+        return completed(found, arrays, contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
     return artifact, key
@@ -143,7 +145,20 @@ def optimise(
                 stage, "ir", lambda: _text(program), seconds, function=program, stats=dict(stats)
             )
 
-    return run_pipeline(function, options.passes, observer, stop)
+    return run_pipeline(function, _stages(function, options), observer, stop)
+
+
+def _stages(function: Function, options: Options) -> tuple[Stage, ...]:
+    """The pipeline; convolutions of bf16 are laid out for the target's tiles where it has them."""
+    stages = parse_pipeline(options.passes)
+    if not any(op.name == "conv" and op.result.tensor.dtype is bf16 for op in function.walk()):
+        return stages
+    if not target(options).has("amx-bf16"):
+        return stages
+    return tuple(
+        replace(stage, options={"tiles": True, **stage.options}) if stage.name == "block" else stage
+        for stage in stages
+    )
 
 
 def emit(

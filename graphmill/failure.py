@@ -31,6 +31,8 @@ def reproducible(function: Function, options: Options) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if _from_a_signal(error):
+            raise
         folder = write_reproducer(function, options, error)
         place = f" ({function.loc})" if function.loc else ""
         raise InternalError(
@@ -40,6 +42,26 @@ def reproducible(function: Function, options: Options) -> Iterator[None]:
             f"is in {folder}; please report it.",
             folder,
         ) from error
+
+
+def _from_a_signal(error: Exception) -> bool:
+    """Whether the handler of a signal has raised it, such as the user's own limit of time."""
+    import inspect
+    import signal
+    import traceback
+
+    handlers = [inspect.unwrap(h) for n in signal.valid_signals() if callable(h := _handler(n))]
+    codes = {getattr(getattr(h, "__func__", h), "__code__", None) for h in handlers} - {None}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _handler(number: int) -> object:
+    import signal
+
+    try:
+        return signal.getsignal(number)
+    except (ValueError, OSError):
+        return None
 
 
 def write_reproducer(function: Function, options: Options, error: Exception) -> Path:

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from graphmill.frontend.trees import DATA, DICT, LEAF, LIST, NAMED, NONE, TUPLE, Tree, flatten
-from graphmill.runtime.forms import Build, Call, Form, Node
+from graphmill.runtime.forms import Call, Form, Node
 from graphmill.runtime.forms import nodes as all_nodes
 
 _EXACT = {TUPLE: tuple, LIST: list, DICT: dict}
@@ -38,23 +38,22 @@ def call(
         return None
     form = _with_static(way, known, static, signature) if static else _form(way, known)
     made = _node(result, 0)
-    if made is None or any(n.kind == "data" or n.made not in _BUILT for n in all_nodes(made)):
-        return None if form is None else Call(form, _maker(result))
+    if made is None or not all(map(_is_built, all_nodes(made))):
+        return None if form is None else Call(form, result.unflatten)
     return None if form is None else Call(form, made)
 
 
-def _maker(result: Tree) -> Build:
-    """What makes the result of its leaves: for a flat named tuple, its class's own function."""
-    space = vars(result.made) if result.kind == NAMED and result.made is not None else {}
-    flat = all(part.kind == LEAF for part in result.parts)
-    # as `namedtuple` writes it, not a subclass, which may make its instances in another way
-    return (
-        space["_make"].__get__(None, result.made) if flat and "_make" in space else result.unflatten
-    )
-
-
-# classes whose instances are made natively
-_BUILT = (None, tuple, list, dict)
+def _is_built(node: Node) -> bool:
+    """Whether native code can make such a part of a result, as `Tree.unflatten` does."""
+    made: Any = node.made
+    if made in (None, tuple, list, dict):
+        return True
+    try:
+        if node.kind == "tuple":
+            return type(tuple.__new__(made)) is made
+        return node.kind == "data" and type(object.__new__(made)) is made
+    except TypeError:
+        return False
 
 
 def _items(tree: Tree) -> list[tuple[Any, Tree]]:

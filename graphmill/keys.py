@@ -40,6 +40,10 @@ class Contents:
             known = self._known[place] = array, content(array)
         return known[1]
 
+    def knows(self, array: np.ndarray[Any, Any]) -> bool:
+        """Whether it has been looked at."""
+        return _place(array) in self._known
+
     def know(self, array: np.ndarray[Any, Any], number: int) -> None:
         """Take over a native digest of a contiguous array."""
         self._known[_place(array)] = array, _text(array, number)

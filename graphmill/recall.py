@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill.codegen.constants import complete, sources
+from graphmill.codegen.constants import sources
 from graphmill.codegen.workers import Workers
 from graphmill.frontend.trees import Tree
 from graphmill.ir.dtypes import dtype
 from graphmill.keys import Contents
+from graphmill.packed import completed
 from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, threads
@@ -56,10 +57,12 @@ class Question:
 
 @record
 class Answer:
-    """The artifact with its constants, and the structure of the result."""
+    """The artifact with its constants, the structure of the result, what the constants' sources
+    hold."""
 
     artifact: Artifact
     out_tree: Tree
+    contents: Sequence[str]
 
 
 def question(
@@ -86,7 +89,7 @@ def question(
     watch(portrait.arrays)
     with Workers(threads.num_threads()) as workers:
         for array in portrait.arrays:
-            if array.nbytes >= MANY_BYTES:
+            if array.nbytes >= MANY_BYTES and not contents.knows(array):
                 workers.start(partial(contents, array))
     said = [contents(array) for array in portrait.arrays]
     signature = [repr((str(s.type), s.bounds, s.weak)) for s in specs]
@@ -126,7 +129,7 @@ def find(asked: Question) -> Answer | None:
     if artifact is None:
         return None
     said = [asked.contents(array) for array in arrays]
-    return Answer(complete(artifact, arrays, threads.num_threads(), said), tree)
+    return Answer(completed(artifact, arrays, said), tree, said)
 
 
 def keep(asked: Question, traced: Traced, artifact: str) -> None:

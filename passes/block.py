@@ -9,6 +9,7 @@ import numpy as np
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
+from graphmill.ir.dtypes import bf16
 from graphmill.ir.graph import Block, Function, Op, Value
 from graphmill.ir.ops import blocked
 from graphmill.ir.ops.base import is_known
@@ -24,31 +25,42 @@ from graphmill.records import record
 
 MOST_TAPS = 128  # of a window: the code for the edges of a line grows with it
 SMALL = 256  # places of an image whose channels are read as they lie, without packing any,
+TILE = 16  # rows of a tile: fewer filters or channels leave most of it idle
 DEEP = 96  # from so many channels on: the sums still have to be transposed
 WORTH_PACKING = 2048  # places of a result from which weights are packed at run time
 
 
+@record
+class _Target:
+    """What blocks are made for."""
+
+    line: int  # bytes
+    tiles: bool
+
+
 @register_pass("block")
-def block(function: Function, *, line: int = 64) -> Function:
+def block(function: Function, *, line: int = 64, tiles: bool = False) -> Function:
     """Gives convolutions channels in blocks of one cache line: `f32[n, c/16, h, w, 16]`.
 
     After it a convolution with known weights is a `blocked_conv`, and no value is converted
     between two of them: elementwise ops, pooling and concatenations work on blocks as well. What
     enters plain is read plain, what leaves is written plain. `line` is in bytes; 0 does nothing.
+    With `tiles` the target multiplies tiles of bf16, which read plain channels: convolutions that
+    suit them stay as they are.
     """
     if line == 0 or not any(op.name == "conv" for op in function.walk()):
         return function
     function = function.clone()
-    _each_block(function.block, line)
+    _each_block(function.block, _Target(line, tiles))
     remove_dead(function.block)
     return function
 
 
-def _each_block(inside: Block, line: int) -> None:
+def _each_block(inside: Block, given: _Target) -> None:
     for op in inside.ops:
         for region in op.regions:
-            _each_block(region.block, line)
-    rewrite(inside, _Blocks(line, _wanted(inside, line)).visit, only=set(inside.ops))
+            _each_block(region.block, given)
+    rewrite(inside, _Blocks(given, _wanted(inside, given)).visit, only=set(inside.ops))
 
 
 # ---- what can be blocked
@@ -65,10 +77,25 @@ def _lanewise(op: Op, line: int) -> int:
     return blocked.lanewise(channels, filters, op.attrs["groups"], _lanes(op, line))
 
 
-def _obstacle(op: Op, line: int) -> str:
+def _suits_tiles(op: Op) -> bool:
+    """Whether tiles of pairs of bf16 can be told where to read x, and are not too empty."""
+    (x, w), attrs = op.operands, op.attrs
+    if x.tensor.dtype is not bf16 or not is_constant(w) or len(x.shape) > 4:
+        return False
+    known = is_known(*x.shape[1:], *op.result.shape[1:])
+    neighbours = attrs["dilation"][-1] == 1 and product(w.shape[1:]) >= TILE  # type: ignore[operator]
+    whole = w.shape[0] // attrs["groups"] >= TILE and (w.shape[1] >= TILE or neighbours)
+    plain = set(attrs["input_dilation"]) == {1} and attrs["strides"][-1] <= 2
+    return known and whole and plain and product(w.shape[2:]) <= MOST_TAPS  # type: ignore[operator]
+
+
+def _obstacle(op: Op, given: _Target) -> str:
     """Why a convolution stays plain; empty if it need not."""
     x, w = (v.tensor for v in op.operands)
+    line = given.line
     groups, size = op.attrs["groups"], _lanes(op, line)
+    if given.tiles and _suits_tiles(op):
+        return "by tiles"
     if not x.dtype.is_float:
         return f"of {x.dtype}"
     if not is_known(x.shape[1], *w.shape) or x.rank > 4:
@@ -131,11 +158,12 @@ def _keeps_channels(op: Op) -> bool:
     return False
 
 
-def _wanted(inside: Block, line: int) -> set[Value]:
+def _wanted(inside: Block, given: _Target) -> set[Value]:
     """Values that are read in blocks, by a convolution or on the way to one."""
     wanted: set[Value] = set()
     for op in reversed(inside.ops):
-        if op.name == "conv" and not _obstacle(op, line):
+        if op.name == "conv" and not _obstacle(op, given):
+            line = given.line
             if _lanewise(op, line) or op.operands[0].shape[1] >= _lanes(op, line):
                 wanted.add(op.operands[0])
         elif _over_places(op):
@@ -156,9 +184,14 @@ def _wanted(inside: Block, line: int) -> set[Value]:
 class _Blocks:
     """One block being rewritten: `twins` are the values that exist in blocks as well."""
 
-    line: int
+    given: _Target
     wanted: set[Value]
     twins: dict[Value, Value] = field(default_factory=dict)
+
+    @property
+    def line(self) -> int:
+        """Bytes of a block."""
+        return self.given.line
 
     def visit(self, op: Op, b: Builder) -> Replacement:
         if op.name == "conv":
@@ -186,7 +219,7 @@ class _Blocks:
     def _conv(self, op: Op, b: Builder) -> Replacement:
         x, w = op.operands
         twin, wanted, size = self.twins.get(x), op.result in self.wanted, _lanes(op, self.line)
-        obstacle = _obstacle(op, self.line)
+        obstacle = _obstacle(op, self.given)
         lanes = 0 if obstacle else _lanewise(op, self.line)
         if lanes and twin is not None and twin.shape[-1] != size:
             obstacle = "blocks of another dtype"

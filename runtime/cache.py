@@ -67,9 +67,9 @@ class Cache:
         return None if content is None else bytes(content)
 
     def _read(self, key: str, counted: bool = True) -> memoryview | None:
-        path = self._path(key)
+        path = self.path(key)
         try:
-            data = path.read_bytes() if self._ready(create=False) else None
+            data = path.read_bytes() if self.ready(create=False) else None
         except OSError:
             data = None
         content = None if data is None else _open(key, data)
@@ -85,8 +85,8 @@ class Cache:
 
     def put(self, key: str, content: bytes) -> None:
         """Store content under a key; a folder that cannot be written gives one warning."""
-        path = self._path(key)
-        if len(content) > min(self.limit, _MAX_ENTRY) or not self._ready(create=True):
+        path = self.path(key)
+        if len(content) > min(self.limit, _MAX_ENTRY) or not self.ready(create=True):
             return
         try:
             import tempfile
@@ -115,7 +115,7 @@ class Cache:
         try:
             return Artifact.from_bytes(content, verified=True)
         except ArtifactError as error:
-            self._drop(self._path(key), f"compile cache entry dropped: {error}")
+            self._drop(self.path(key), f"compile cache entry dropped: {error}")
             return None
 
     def get_or_build(self, key: str, build: Callable[[], bytes]) -> bytes:
@@ -181,7 +181,8 @@ class Cache:
         return count
 
     # -- inside ----------------------------------------------------------------------------
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """The file of an entry, whether it is there or not."""
         if not _is_key(key):
             raise ValueError(f"a cache key is 64 hexadecimal digits, not {key!r}")
         return self.folder / (key + _SUFFIX)
@@ -196,7 +197,7 @@ class Cache:
             if entry.name.endswith(_SUFFIX) and _is_key(entry.name.removesuffix(_SUFFIX)):
                 yield entry
 
-    def _ready(self, create: bool) -> bool:
+    def ready(self, create: bool) -> bool:
         """Whether the folder is there and ours alone."""
         if self._usable is None:
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -22,10 +23,35 @@ MANY_BYTES = 1 << 16
 # stay: then digests cost less
 _PATIENCE, _QUIET = 16, 1.0
 _FLAGS = HEAD + 48
+# word positions behind the head of NumPy's arrays
+_DATA, _NDIM, _SIZES, _STEPS, _DTYPE = 0, 1, 2, 3, 5
 
 Array = np.ndarray[Any, Any]
 Block = tuple[int, int, int]
 Digest = Callable[[int, int], int]
+
+
+class Form:
+    """What an array's memory is taken for, which assignments to its attributes change in place."""
+
+    def __init__(self, array: Array) -> None:
+        self.array, self._form = array, _form(array)
+
+    def valid(self) -> bool:
+        return _form(self.array) == self._form
+
+    def words(self) -> list[Pair] | None:
+        if not self.valid():
+            return None
+        base = id(self.array) + HEAD
+        head = [(base + 8 * k, word(base + 8 * k)) for k in (_DATA, _NDIM, _SIZES, _STEPS, _DTYPE)]
+        sizes, steps = (word(base + 8 * k) for k in (_SIZES, _STEPS))
+        axes = [at + 8 * k for at in (sizes, steps) for k in range(self.array.ndim)]
+        return head + [(at, word(at)) for at in axes]
+
+
+def _form(array: Array) -> tuple[object, ...]:
+    return array.dtype, array.shape, array.strides, array.__array_interface__["data"][0]
 
 
 class Frozen(NamedTuple):
@@ -87,9 +113,20 @@ class Bytes:
         self._false_alarms, self._last_alarm = 0, 0.0
         self.digest, self._seen = self._look()
 
+    @staticmethod
+    def of(array: Array, digest: Digest | None) -> Bytes:
+        """The same, or one that another watch has of that memory, if nobody has written since."""
+        place = np.lib.array_utils.byte_bounds(array)
+        known = _watched.get(place)
+        if known is None or known.native is not digest or not known.unwritten():
+            known = Bytes(array, digest)
+            if known.pages is not None:
+                _watched[place] = known
+        return known
+
     def valid(self) -> bool:
         """Whether the bytes are what they were when this was made."""
-        if self._unwritten():
+        if self.unwritten():
             return True
         digest, seen = self._look()
         if digest != self.digest:
@@ -110,7 +147,7 @@ class Bytes:
             return None
         return Memory([(self.low, self.size, digest(self.low, self.size))], [])
 
-    def _unwritten(self) -> bool:
+    def unwritten(self) -> bool:
         """Whether nobody can have written; False where only the digest tells."""
         seen, native = self._seen, self.native
         if seen is None or self.pages is None or native is None:
@@ -119,9 +156,10 @@ class Bytes:
 
     def _look(self) -> tuple[int | bytes, _Seen | None]:
         """The digest now, and what later writes are noticed by, which began to watch before it."""
-        for _ in range(2 if self._watched else 0):
+        # nearly always all pages are there
+        for populate in (False, True) if self._watched else ():
             assert self.pages is not None
-            epoch = self.pages.begin()
+            epoch = self.pages.begin(populate)
             if epoch is None:
                 break
             ends = self._ends(self.pages)
@@ -155,3 +193,7 @@ class Bytes:
         else:
             plain = np.ascontiguousarray(self.array).reshape(-1).view(np.uint8)
         return hashlib.blake2b(plain.data, digest_size=16).digest()
+
+
+# by first address and last; whoever is in it keeps the memory
+_watched: WeakValueDictionary[tuple[int, int], Bytes] = WeakValueDictionary()

@@ -1,4 +1,4 @@
-"""Where CPython keeps what guards look at: fields of functions, cells, dicts and lists.
+"""Where CPython keeps what guards look at: fields of functions, cells, dicts, lists, sets, slots.
 
 Nothing here is assumed: `known_interpreter` builds samples, reads them back through the same
 positions and changes them, and guards are not used natively where a sample surprises.
@@ -10,7 +10,7 @@ import ctypes
 import functools
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 Pair = tuple[int, int]
@@ -20,6 +20,7 @@ HEAD = object.__basicsize__
 # word positions in CPython's dict and list, bytes in a dict's table of keys
 _DICT_USED, _DICT_KEYS, _DICT_VALUES = 2, 4, 5
 _LIST_SIZE, _LIST_ITEMS = 2, 3
+_SET_FILL, _SET_USED, _SET_MASK, _SET_TABLE = 2, 3, 4, 5
 _KEYS_LOG2_INDEX_BYTES, _KEYS_KIND, _KEYS_ENTRIES, _KEYS_INDICES = 9, 10, 24, 32
 _KIND_GENERAL = 0
 
@@ -72,7 +73,7 @@ def dict_slots(space: dict[Any, Any], wanted: dict[Any, Any] | None = None) -> l
 
     An item that is `ABSENT` must not be there: the dict gets no further keys.
     """
-    items = space if wanted is None else wanted
+    items = dict(dict.items(space)) if wanted is None else wanted
     base = id(space)
     whole = wanted is None or any(value is ABSENT for value in wanted.values())
     fields = [_DICT_KEYS, _DICT_VALUES] + ([_DICT_USED] if whole else [])
@@ -95,8 +96,36 @@ def dict_slots(space: dict[Any, Any], wanted: dict[Any, Any] | None = None) -> l
 def list_slots(items: list[Any]) -> list[Pair]:
     """What must hold while a list keeps its items."""
     first = word(id(items) + 8 * _LIST_ITEMS)
-    pairs = [(id(items) + 8 * _LIST_SIZE, len(items)), (id(items) + 8 * _LIST_ITEMS, first)]
-    return pairs + [(first + 8 * k, id(item)) for k, item in enumerate(items)]
+    pairs = [
+        (id(items) + 8 * _LIST_SIZE, list.__len__(items)),
+        (id(items) + 8 * _LIST_ITEMS, first),
+    ]
+    return pairs + [(first + 8 * k, id(item)) for k, item in enumerate(list.__iter__(items))]
+
+
+def set_slots(items: set[Any]) -> list[Pair]:
+    """What must hold while a set keeps its items."""
+    base = id(items)
+    fields = (_SET_FILL, _SET_USED, _SET_MASK, _SET_TABLE)
+    pairs = [(base + 8 * field, word(base + 8 * field)) for field in fields]
+    table = word(base + 8 * _SET_TABLE)  # of (item, hash)
+    places = [table + 16 * k for k in range(word(base + 8 * _SET_MASK) + 1)]
+    return pairs + [(place, word(place)) for place in places if word(place)]
+
+
+def slot_of(
+    owner: object, members: Sequence[types.MemberDescriptorType], values: Sequence[Any]
+) -> list[Pair] | None:
+    """What must hold while the slots of an object keep their values; None if that is unclear."""
+    pairs = []
+    for member, value in zip(members, values, strict=True):
+        # a descriptor's last field is its definition: name, type, offset
+        place = id(owner) + word(word(id(member) + HEAD + 24) + 16)
+        want = 0 if value is ABSENT else id(value)
+        if word(place) != want:
+            return None
+        pairs.append((place, want))
+    return pairs
 
 
 @functools.cache
@@ -158,7 +187,8 @@ def known_interpreter() -> bool:
     values = [object() for _ in range(40)]
     cell = types.CellType(values[0])
     dicts = _known_dict(values, None) and _known_dict(values, 3) and _known_object(values)
-    return dicts and word(id(cell) + HEAD) == id(values[0]) and _known_list(values)
+    others = _known_list(values) and _known_set(values) and _known_slots(values)
+    return dicts and word(id(cell) + HEAD) == id(values[0]) and others
 
 
 def _known_dict(values: list[object], extra: object) -> bool:
@@ -195,4 +225,34 @@ def _known_list(values: list[object]) -> bool:
     if not _hold(pairs):
         return False
     items[7] = values[8]
+    return not _hold(pairs)
+
+
+def _known_set(values: list[object]) -> bool:
+    for few in (2, len(values) - 1):  # in the set itself, and apart
+        items = set(values[:few])
+        pairs = set_slots(items)
+        found = {want for _, want in pairs[4:]}
+        if not _hold(pairs) or not {id(value) for value in items} <= found:
+            return False
+        items.remove(values[1])
+        items.add(values[-1])
+        if _hold(pairs):
+            return False
+    return True
+
+
+def _known_slots(values: list[object]) -> bool:
+    class Sample:
+        __slots__ = ("a", "b")
+        a: object
+        b: object
+
+    sample = Sample()
+    sample.a = values[0]
+    members = (vars(Sample)["a"], vars(Sample)["b"])
+    pairs = slot_of(sample, members, (values[0], ABSENT))
+    if not _hold(pairs):
+        return False
+    sample.b = values[1]
     return not _hold(pairs)

@@ -38,6 +38,8 @@ _READY = 0x101
 _MAX_PLANS = 1024
 # a call that moves or computes less than this keeps the interpreter lock: releasing costs 50 ns
 _SMALL_WORK = 1 << 16
+# from so much work on, or so many bytes where the work depends on sizes, a call looks for signals
+_LONG_WORK, _LONG_BYTES = 1 << 31, 1 << 26
 
 
 _SCALAR_RANKS: dict[type, int] = {bool: 0, int: 1, float: 2, complex: 3}
@@ -130,7 +132,8 @@ class Executable:
         self.constants = _placed(artifact.constants)
         self.donated = [(i, n) for i, n in enumerate(artifact.donated) if n >= 0]
         self._names = [spec.name for spec in artifact.inputs]
-        self.poll = native.poll() if artifact.loops else 0
+        long = artifact.loops or (self._work() or 0) >= _LONG_WORK
+        self.poll = native.poll() if long else 0  # what looks for signals
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._called = False
         first = CONTEXT_WORDS + _ERROR_WORDS
@@ -274,6 +277,8 @@ class Executable:
         shapes = tuple(
             [(tuple([run(c, dims) for c in codes]), dtype) for dtype, codes in self.output_codes]
         )
+        if self.artifact.dims and sum(a.nbytes for a in arrays) >= _LONG_BYTES:
+            self.may_be_long()
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         return _Plan(dims, words, shapes, size)
@@ -286,7 +291,7 @@ class Executable:
         dims: Any,
         workers: int,
     ) -> None:
-        waits = self._called or workers > 1 or self.artifact.profiled
+        waits = self._called or workers > 1 or self.artifact.profiled or self.poll
         pool = native.pool() if waits else native.pool_for_once()
         self._called = True
         address = buffers.address
@@ -332,15 +337,24 @@ class Executable:
         line = lines[location] if 0 <= location < len(lines) else ""
         return CheckError(code, line, index, bad_index, bound, value)
 
-    def is_small(self) -> bool:
-        """Whether every call's work is known to be too small to release the interpreter lock."""
+    def may_be_long(self) -> None:
+        """Let calls from now on look for signals."""
+        self.poll = self.poll or native.poll()
+
+    def _work(self) -> int | None:
+        """Operations and bytes of a call; None where they depend on sizes."""
         work = 0
         for kernel in self.artifact.kernels:
             if isinstance(kernel.flops, str) or isinstance(kernel.bytes, str):
-                return False
+                return None
             work += kernel.flops + kernel.bytes
+        return work
+
+    def is_small(self) -> bool:
+        """Whether every call's work is known to be too small to release the interpreter lock."""
+        work = self._work()
         few = bool(self.artifact.kernels) and not self.artifact.loops
-        return few and work < _SMALL_WORK
+        return few and work is not None and work < _SMALL_WORK
 
 
 # raises in the caller what a signal's handler has raised in compiled code

@@ -239,6 +239,8 @@ def record_for(executable: Executable, args: Sequence[Any], call: Call) -> Recor
         or any(len(shape) > LAYOUT["MAX_RANK"] for _, shape in executable.output_codes)
     ):
         return None
+    if artifact.dims and not executable.is_small():  # sizes to come are not known here
+        executable.may_be_long()
     kinds = [_kind(want, value) for want, value in zip(executable.inputs, given, strict=True)]
     known = [kind for kind in kinds if kind is not None]
     bound = {

@@ -13,7 +13,6 @@ that a stale slot is never read, and `memory()` names the memory that must stay 
 from __future__ import annotations
 
 import functools
-import gc
 import sys
 import threading
 import types
@@ -23,16 +22,14 @@ from typing import Any
 import numpy as np
 
 from graphmill.records import record
-from graphmill.runtime.contents import MANY_BYTES, Bytes, Digest, Frozen, Memory, frozen
+from graphmill.runtime import facts
+from graphmill.runtime.contents import MANY_BYTES, Bytes, Digest, Form, Frozen, Memory, frozen
 from graphmill.runtime.cpython import (
     ABSENT,
     FUNCTION_FIELDS,
-    HEAD,
     Pair,
     dict_slots,
-    function_offsets,
     known_interpreter,
-    list_slots,
     name_loads,
 )
 from graphmill.runtime.forks import renewed
@@ -43,133 +40,83 @@ _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtyp
 }
 # items of lists, dicts and objects that one function is watched by; beyond, they are not
 _MAX_ITEMS = 2000
+_MAX_FOREIGN = 500  # the same of objects of installed packages
+# classes of Python's own whose objects programs keep their settings in
+_HOLDERS = frozenset(("types", "argparse", "collections"))
+# what nothing can change within
+_PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, types.CodeType))
+# functions by which code reads what it has the name of as a text
+_BY_TEXT = frozenset(("getattr", "hasattr", "globals", "vars", "attrgetter", "__dict__"))
+
+Task = Callable[[], object]
 
 
-@record
-class _Name:
-    """A global: the dict, the name, the value it had."""
-
-    space: dict[str, Any]
-    name: str
-    value: Any
-
-    def valid(self) -> bool:
-        return self.space.get(self.name, ABSENT) is self.value
-
-
-@record
-class _Cell:
-    """A closure's cell and what it held."""
-
-    cell: types.CellType
-    value: Any
-
-    def valid(self) -> bool:
-        return _cell_value(self.cell) is self.value
-
-    def words(self) -> list[Pair] | None:
-        return [(id(self.cell) + HEAD, 0 if self.value is ABSENT else id(self.value))]
-
-
-@record
-class _Function:
-    """A function's code, defaults and closure."""
-
-    function: types.FunctionType
-    values: tuple[Any, ...]
-
-    def valid(self) -> bool:
-        pairs = zip(FUNCTION_FIELDS, self.values, strict=True)
-        return all(getattr(self.function, field) is value for field, value in pairs)
-
-    def words(self) -> list[Pair] | None:
-        pairs = zip(function_offsets(), self.values, strict=True)
-        base = id(self.function)
-        return [(base + offset, 0 if value is None else id(value)) for offset, value in pairs]
-
-
-@record
-class _Items:
-    """A list, or a dict, or an object's attributes, and what it held."""
-
-    holder: list[Any] | dict[Any, Any]
-    items: list[Any] | dict[Any, Any]
-
-    def valid(self) -> bool:
-        if len(self.holder) != len(self.items):
-            return False
-        if isinstance(self.holder, list):
-            return all(map(_is, self.holder, self.items))
-        get = self.holder.get
-        return all(get(k, ABSENT) is v for k, v in dict(self.items).items())
-
-    def words(self) -> list[Pair] | None:
-        if not self.valid():
-            return None
-        return list_slots(self.holder) if isinstance(self.holder, list) else dict_slots(self.holder)
-
-
-@record
-class _Class:
-    """A class and its attributes."""
-
-    cls: type
-    members: dict[str, Any]
-
-    def valid(self) -> bool:
-        now = vars(self.cls)
-        if len(now) != len(self.members):
-            return False
-        return all(now.get(name, ABSENT) is value for name, value in self.members.items())
-
-    def words(self) -> list[Pair] | None:
-        # vars() gives a read-only view; the dict itself is what the class refers to
-        for space in gc.get_referents(self.cls):
-            if type(space) is dict and space.keys() == self.members.keys() and self.valid():
-                return dict_slots(space)
-        return None
-
-
-_Fact = _Name | _Cell | _Function | _Items | _Class
+def _in_turn(tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        task()
 
 
 class Watch:
     """What a function's meaning depends on beside its arguments, as it was when this was made."""
 
-    def __init__(self, function: Any, digest: Callable[[], Digest | None] | None = None) -> None:
-        """`digest()` gives a function that digests memory fast, if there is any."""
-        self._fast = digest or (lambda: None)
+    def __init__(
+        self,
+        function: Any,
+        digest: Callable[[], Digest | None] | None = None,
+        at_once: Callable[[Sequence[Task]], None] = _in_turn,
+    ) -> None:
+        """`digest()` gives a function that digests memory fast, if there is any.
+
+        `at_once` does several tasks, each of which may leave the interpreter lock alone for long.
+        """
+        self._fast, self._at_once = digest or (lambda: None), at_once
         # where the walk begins: the function, and what `add_values` names
         self._roots: list[Any] = [function]
         self._arrays: dict[int, Bytes | Frozen] = {}
+        self._forms: dict[int, Form] = {}  # of the same, and looked at before their memory is
         # changes whenever there is more or other to look at
         self.version = 0
-        self._facts: list[_Fact] = []
+        self._facts: list[facts.Fact] = []
         self._looking = renewed(threading.Lock())
         self.look()
 
     def look(self) -> None:
         """Remember names, items and code as they are now, and arrays not known before."""
         with self._looking:
-            self._found: list[_Fact] = []
+            self._found: list[facts.Fact] = []
             # ids of what was visited; all of it is kept alive by the facts
             self._seen: set[int] = set()
             self._of_module: dict[int, set[str]] = {}  # names noted of each user's module
-            self._room = _MAX_ITEMS
+            self._room, self._foreign = _MAX_ITEMS, _MAX_FOREIGN
+            self._held: list[np.ndarray[Any, Any]] = []
             for root in self._roots:
                 self._visit(root)
+            self.add_arrays(self._held)
             # another thread may be going through the facts: it keeps the list it has
             self._facts = self._found
             self.version += 1
 
     def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
         """Watch the contents of arrays that a trace has captured."""
-        for array in arrays:
-            if id(array) not in self._arrays and not array.dtype.hasobject:
-                many = array.nbytes >= MANY_BYTES and array.flags.forc
-                fast = self._fast() if many else None
-                self._arrays[id(array)] = frozen(array) or Bytes(array, fast)
-                self.version += 1
+        new = {id(a): a for a in arrays if not a.dtype.hasobject and id(a) not in self._arrays}
+        found: dict[int, Bytes | Frozen | None] = {n: frozen(array) for n, array in new.items()}
+        many = [
+            number
+            for number, array in new.items()
+            if found[number] is None and array.nbytes >= MANY_BYTES and array.flags.forc
+        ]
+        fast = self._fast() if many else None
+
+        def look_at(number: int) -> None:
+            found[number] = Bytes.of(new[number], fast)
+
+        many.sort(key=lambda number: -new[number].nbytes)
+        self._at_once([functools.partial(look_at, number) for number in many])
+        for number, array in new.items():
+            seen = found[number]
+            self._forms[number] = Form(array)
+            self._arrays[number] = Bytes(array, None) if seen is None else seen
+        self.version += bool(new)
 
     def covers(self, array: np.ndarray[Any, Any]) -> bool:
         """Whether a write to this array's memory would be noticed."""
@@ -188,7 +135,8 @@ class Watch:
 
     def arrays_valid(self) -> bool:
         """Whether nobody has written to a watched array."""
-        return all(array.valid() for array in self._arrays.values())
+        forms, arrays = list(self._forms.values()), list(self._arrays.values())
+        return all(known.valid() for known in (*forms, *arrays))
 
     def add_values(self, values: Iterable[Any]) -> None:
         """Watch what is in these values (static arguments) too, from the next `look` on."""
@@ -206,8 +154,8 @@ class Watch:
         # a dict is looked through once for all of its names
         spaces: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         pairs: list[Pair] = []
-        for fact in (*self._facts, *self._arrays.values()):
-            if isinstance(fact, _Name):
+        for fact in (*self._facts, *self._forms.values(), *self._arrays.values()):
+            if isinstance(fact, facts.Name):
                 spaces.setdefault(id(fact.space), (fact.space, {}))[1][fact.name] = fact.value
             elif not isinstance(fact, Bytes):
                 words = fact.words()
@@ -244,6 +192,8 @@ class Watch:
     # -- walking ---------------------------------------------------------------------------
     def _visit(self, value: Any) -> None:
         """Note a function and walk on; anything else leads to the functions in it."""
+        if type(value) in _PLAIN:
+            return
         value = _unwrapped(value)
         if id(value) in self._seen:
             return
@@ -259,30 +209,26 @@ class Watch:
         elif isinstance(value, functools.partial):
             for part in (value.func, value.args, value.keywords):
                 self._visit(part)
-        elif isinstance(value, np.ndarray):
-            self.add_arrays([value])
+        elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            self._held.append(value)
         elif isinstance(value, tuple):
             self._seen.add(id(value))
             for item in value[: self._room]:
                 self._visit(item)
-        elif type(value) in (list, dict):
-            self._visit_items(value)
-        elif not _is_library(type(value).__module__) and type(value).__module__ != "builtins":
-            self._visit(type(value))
-            if isinstance(getattr(value, "__dict__", None), dict):
-                self._visit_items(vars(value), value)
+        elif not isinstance(value, types.ModuleType):
+            self._visit_object(value)
 
     def _visit_function(self, value: types.FunctionType) -> None:
         self._seen.add(id(value))
         if hasattr(value, "__wrapped__"):
             self._visit(value.__wrapped__)
-        self._found.append(_Function(value, tuple(getattr(value, f) for f in FUNCTION_FIELDS)))
+        self._found.append(facts.Function(value, tuple(getattr(value, f) for f in FUNCTION_FIELDS)))
         names = names_in(value.__code__)
         for default in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
             self._visit(default)
         for cell in value.__closure__ or ():
-            content = _cell_value(cell)
-            self._found.append(_Cell(cell, content))
+            content = facts.cell_value(cell)
+            self._found.append(facts.Cell(cell, content))
             self._visit_held(content, names.attributes)
         self._visit_names(value.__globals__, names.loaded, names.attributes)
         for module in names.imported:
@@ -291,8 +237,8 @@ class Watch:
     def _visit_class(self, value: type) -> None:
         self._seen.add(id(value))
         members = dict(vars(value))
-        self._found.append(_Class(value, members))
-        for member in (*value.__bases__, *members.values()):
+        self._found.append(facts.Class(value, members))
+        for member in (type(value), *value.__bases__, *members.values()):
             self._visit(getattr(member, "__func__", member))
 
     def _visit_names(
@@ -301,37 +247,66 @@ class Watch:
         """Note globals by name, those that are not there too: a builtin may be hidden later."""
         for name in names:
             value = space.get(name, ABSENT)
-            self._found.append(_Name(space, name, value))
+            self._found.append(facts.Name(space, name, value))
             self._visit_held(value, attributes)
 
     def _visit_held(self, value: Any, attributes: Sequence[str]) -> None:
         """Visit what a name stands for; of a module, what the code names as attributes."""
         if not isinstance(value, types.ModuleType):
             self._visit(value)
-        elif not _is_library(value.__name__):
+        else:
             known = self._of_module.setdefault(id(value), set())
             new = [name for name in attributes if name not in known and name in vars(value)]
             known.update(new)
-            self._visit_names(vars(value), new, attributes)
+            if _is_library(value.__name__):
+                self._note_names(vars(value), new, attributes)
+            else:
+                self._visit_names(vars(value), new, attributes)
 
-    def _visit_items(self, holder: list[Any] | dict[Any, Any], owner: object = None) -> None:
-        self._seen.add(id(holder if owner is None else owner))
-        if len(holder) > self._room:
-            return
-        self._room -= len(holder)
-        copy = holder.copy()
-        self._found.append(_Items(holder, copy))
-        for item in copy.values() if isinstance(copy, dict) else copy:
-            self._visit(item)
+    def _note_names(
+        self, space: dict[str, Any], names: Sequence[str], attributes: Sequence[str]
+    ) -> None:
+        """Note a library's names, for somebody may replace its functions."""
+        for name in names:
+            self._found.append(facts.Name(space, name, space[name]))
+            if isinstance(space[name], types.ModuleType):
+                self._visit_held(space[name], attributes)
 
+    def _visit_object(self, value: Any) -> None:
+        """Note what a container holds, and an object's attributes, and walk on."""
+        self._seen.add(id(value))
+        module = type(value).__module__
+        if not _is_library(module):
+            self._visit(type(value))
+            self._visit_held_by(value, attributes=True)
+        elif module in _HOLDERS or _is_installed(module):
+            self._room, self._foreign = self._foreign, self._room
+            self._visit_held_by(value, attributes=True)
+            self._room, self._foreign = self._foreign, self._room
+        else:
+            self._visit_held_by(value, attributes=False)
 
-def _is(a: object, b: object) -> bool:
-    return a is b
+    def _visit_held_by(self, value: Any, attributes: bool) -> None:
+        for fact in facts.held(value, attributes):
+            if isinstance(fact, facts.Buffer):
+                self._found.append(fact)
+                continue
+            pairs = isinstance(fact.holder, dict)
+            count = len(fact.items) // 2 if pairs else len(fact.items)
+            if count <= self._room:
+                self._room -= count
+                self._found.append(fact)
+                for item in fact.items:
+                    self._visit(item)
 
 
 def _unwrapped(value: Any) -> Any:
-    while not isinstance(value, types.FunctionType | type) and hasattr(value, "__wrapped__"):
-        value = value.__wrapped__
+    """The function in a wrapper; code of the wrapper's class is not asked for it."""
+    while not isinstance(value, types.FunctionType | type):
+        try:
+            value = object.__getattribute__(value, "__wrapped__")
+        except AttributeError:
+            break
     return value
 
 
@@ -353,11 +328,25 @@ def names_in(code: types.CodeType) -> _Names:
         codes += [x for x in one.co_consts if isinstance(x, types.CodeType)]
         for table, position in name_loads(one):
             found[table][one.co_names[position]] = None
+    if not _BY_TEXT.isdisjoint((*found["global"], *found["attribute"])):
+        texts = [x for one in codes for x in one.co_consts if isinstance(x, str)]
+        for table in ("global", "attribute"):
+            found[table] |= dict.fromkeys(text for text in texts if text.isidentifier())
     return _Names(*map(tuple, found.values()))
 
 
-def _is_library(module: str | None) -> bool:
-    return _is_library_package((module or "").partition(".")[0])
+def _is_library(module: object) -> bool:
+    """Whether a `__module__` is a library's; classes of C extensions may have anything there."""
+    if not isinstance(module, str):
+        return module is not None
+    return _is_library_package(module.partition(".")[0])
+
+
+def _is_installed(module: object) -> bool:
+    """Whether a library is an installed one, not Python's own, NumPy or ours."""
+    if not isinstance(module, str) or not _is_library(module):
+        return False
+    return module.partition(".")[0] not in _LIBRARIES | {"builtins"}
 
 
 @functools.cache
@@ -365,10 +354,3 @@ def _is_library_package(name: str) -> bool:
     """Whether a package is not the user's to edit: Python's own, ours, or installed."""
     where = getattr(sys.modules.get(name), "__file__", None) or ""
     return name in _LIBRARIES or "site-packages" in where or "dist-packages" in where
-
-
-def _cell_value(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return ABSENT

@@ -155,6 +155,10 @@ cache_dir: Knob[Path] = _knob("cache_dir", _path, _cache_home, "folder of the co
 cache_size: Knob[int] = _knob(
     "cache_size", _size, lambda: 1 << 30, "bytes the compile cache may fill"
 )
+cache_weights: Knob[int] = _knob(
+    "cache_weights", _size, lambda: 2 * cache_size(),
+    "bytes that packed weights may fill beside it, 0 for none; default: twice the cache's size",
+)  # fmt: skip
 memory_cache: Knob[int] = _knob(
     "memory_cache", _size, lambda: 1 << 30, "bytes of freed output memory kept for reuse"
 )

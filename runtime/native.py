@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from graphmill.runtime.layout import HOST, LAYOUT, MEMORY
 from graphmill.runtime.loader import LoadedObject
@@ -81,14 +81,18 @@ def _code(name: str, build: Callable[[], bytes]) -> bytes:
     return store.get_or_build(cache.key_of("native", name, _fingerprint(), machine), build)
 
 
+def _load_for_good(code: bytes, names: Sequence[str]) -> LoadedObject:
+    """A part of ours, never unloaded: at exit workers run it still, and arrays are freed by it."""
+    loaded = LoadedObject(code, names, system=True)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))
+    return loaded
+
+
 class Pool:
     """The loaded worker pool: addresses for a context block, and control of its threads."""
 
     def __init__(self, code: bytes) -> None:
-        self._code = LoadedObject(code, POOL_SYMBOLS, system=True)
-        # never unloaded, not even at exit: workers may be running it
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._code))
-        address = self._code.addresses
+        address = _load_for_good(code, POOL_SYMBOLS).addresses
         self.parallel_for = address["gm_parallel_for"]
         self.now = address["gm_pool_now"]
         word = ctypes.c_int64
@@ -110,8 +114,7 @@ class CallPath:
     def __init__(self, code: bytes) -> None:
         from graphmill.runtime import numpy_abi
 
-        self._code = LoadedObject(code, CALL_SYMBOLS, system=True)
-        self.addresses = self._code.addresses
+        self.addresses = _load_for_good(code, CALL_SYMBOLS).addresses
         self.host = _words(self.addresses["gm_host"], len(HOST))
         self.memory = _words(self.addresses["gm_memory"], len(MEMORY))
         numpy_abi.connect(self)
@@ -222,8 +225,7 @@ class Digest:
     """The loaded digest of memory: `digest(address, bytes)` is a number."""
 
     def __init__(self, code: bytes) -> None:
-        self._code = LoadedObject(code, ("gm_digest",), system=True)
-        self.address = self._code.addresses["gm_digest"]
+        self.address = _load_for_good(code, ("gm_digest",)).addresses["gm_digest"]
         word = ctypes.c_int64
         self._function = ctypes.CFUNCTYPE(word, word, word)(self.address)
 
@@ -253,7 +255,7 @@ def poll() -> int:
         if _poll is None and _poll_code is not None and sys.implementation.name == "cpython":
             build = _poll_code
             symbols = ("gm_poll", "gm_poll_thread")
-            _poll = LoadedObject(_code("poll", lambda: build(LAYOUT)), symbols, system=True)
+            _poll = _load_for_good(_code("poll", lambda: build(LAYOUT)), symbols)
             _name_main_thread()
         return _poll.addresses["gm_poll"] if _poll is not None else 0
 

@@ -81,17 +81,18 @@ class Region:
         # in this order: a new epoch is counted before its watch begins
         return self.tracker.scan(scan) and int(self._words[0]) == epoch
 
-    def begin(self) -> int | None:
+    def begin(self, populate: bool = True) -> int | None:
         """Watch from now on: the epoch that it is, or None where that cannot be.
 
-        While nothing was written it stays the same, for others may rely on it.
+        While nothing was written it stays the same, for others may rely on it. Pages that are not
+        there cannot be watched: `populate` makes them, for as much time as reading them takes.
         """
         with _lock:
             if self.untouched(int(self._words[0])):
                 return int(self._words[0])
             self.tracker.count_overlapping(self)
             epoch = int(self._words[0])
-            return epoch if self.tracker.protect(self.start, self.stop) else None
+            return epoch if self.tracker.protect(self.start, self.stop, populate) else None
 
     def count(self) -> None:
         """An epoch ends, for the watch of some of its pages begins anew."""
@@ -164,9 +165,11 @@ class Tracker:
             if other.start < region.stop and region.start < other.stop:
                 other.count()
 
-    def protect(self, start: int, stop: int) -> bool:
+    def protect(self, start: int, stop: int, populate: bool) -> bool:
         """Begin to watch these pages; False where they cannot be."""
-        if not self.alive or self._libc.madvise(start, stop - start, _MADV_POPULATE_READ) != 0:
+        if not self.alive:
+            return False
+        if populate and self._libc.madvise(start, stop - start, _MADV_POPULATE_READ) != 0:
             return False  # a device's memory, or none
         return self._ioctl(
             self._watching, _UFFDIO_REGISTER, start, stop - start, _MODE_WP, 0

@@ -1,5 +1,9 @@
-"""For all tests: every function that is compiled prints, parses back and prints the same."""
+"""For all tests: every function that is compiled prints, parses back and prints the same.
 
+What they leave in the temporary folder (reproducers of failures made on purpose) goes with them.
+"""
+
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +17,16 @@ from graphmill.ir.printer import constants_of, print_function
 # Timing limits of single examples say nothing on a busy machine.
 settings.register_profile("graphmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("graphmill")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let temporary files, of processes that tests start as well, lie in pytest's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("temporary"))
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("TMPDIR", folder)
+        yield
 
 
 @pytest.fixture(autouse=True)

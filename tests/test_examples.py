@@ -54,6 +54,11 @@ def test_heat(tmp_path: Path) -> None:
     assert difference and float(difference[1]) < 1e-3
 
 
+def test_decode(tmp_path: Path) -> None:
+    output = run([str(ROOT / "examples/decode.py")], tmp_path)
+    assert "with and without caches: the same words" in output
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_digits(tmp_path: Path) -> None:
     """The main job, with the C program giving the answers of the compiled one."""

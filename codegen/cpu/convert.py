@@ -68,7 +68,7 @@ def _float_to_int(code: Code, value: Val, dst: DType) -> Val:
     if value.lanes:
         return _clamped_to_int(code, value, dst, sign)
     kind = vector(f"i{dst.bits}", value.lanes)
-    suffix = f"{_mangled(kind)}.{_mangled(value.type)}"
+    suffix = f"{mangled(kind)}.{mangled(value.type)}"
     return code.op(
         f'llvm.call_intrinsic "llvm.fpto{sign}i.sat.{suffix}"({value}) : ({value.type}) -> {kind}',
         kind,
@@ -96,7 +96,7 @@ def _clamped_to_int(code: Code, value: Val, dst: DType, sign: str) -> Val:
     return result if dst.bits >= 32 else code.convert("arith.trunci", result, f"i{dst.bits}")
 
 
-def _mangled(kind: str) -> str:
+def mangled(kind: str) -> str:
     """`vector<8xf32>` as LLVM's overload suffix `v8f32`."""
     lanes, _, element = kind[7:-1].partition("x") if kind.startswith("vector") else ("", "", kind)
     return f"v{lanes}{element}" if lanes else element

@@ -18,6 +18,8 @@ from graphmill.codegen.cpu.contraction import (
 )
 from graphmill.codegen.cpu.convolve.conv import ConvSpec, conv_sizes, emit_conv
 from graphmill.codegen.cpu.convolve.explain import plain_schedule
+from graphmill.codegen.cpu.convolve.tap_plan import packing_of_filters, tap_plan
+from graphmill.codegen.cpu.convolve.taps import LinePlace
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
@@ -27,6 +29,7 @@ from graphmill.codegen.recipes import recipe_of
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.ops.control import is_constant
 
 
 def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -> None:
@@ -35,16 +38,20 @@ def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -
     root = next(o for o in block.ops if o.name == "conv")
     operands = dict(zip(block.args, op.operands, strict=True))
     x, w = (operands[read_by(v)] for v in root.operands)
-    constant = w.op is not None and w.op.name == "constant"
-    w_type = narrowed(w, x.tensor.dtype) if constant else w.tensor.dtype
+    stored = w.op is not None and w.op.name == "constant"
+    w_type = narrowed(w, x.tensor.dtype) if stored else w.tensor.dtype
     spec = _spec(host, root, x, w_type, op.result)
+    if is_constant(w) and tap_plan(spec, host.target) is not None:
+        spec = replace(spec, in_tiles=True)
     kernel = host.kernel(label)
     work = _ConvEpilogue(host, kernel.name, block, root, spec.acc, operands)
     conv = host.once(
         ("conv", spec, structure(block), work.strided),
         lambda: emit_conv(host.unit, kernel.name, spec, host.target, work.epilogue()),
     )
-    if w_type is not w.tensor.dtype:
+    if spec.in_tiles:
+        weights = _in_tiles(host, w, spec)
+    elif w_type is not w.tensor.dtype:
         weights, _ = host.constant_buffer(recipe_of(w).then((), w.shape, w_type.numpy))
     elif host.buffers[w].strides is None:
         weights = host.buffers[w].pointer
@@ -60,6 +67,9 @@ class _ConvEpilogue(FusedEpilogue):
 
     def index(self, kernel: Borrowed, place: Place) -> Indices:
         code = kernel.code
+        if isinstance(place, LinePlace):
+            lines = () if len(self.root.result.shape) == 3 else (Index(place.line),)
+            return (Index(place.batch), Index(place.row), *lines, Index(place.at, 1))
         sizes = [kernel.size(dim) for dim in self.root.result.shape[2:]]
         first = (Index(place.batch), Index(place.row))
         if len(sizes) == 1:
@@ -68,6 +78,14 @@ class _ConvEpilogue(FusedEpilogue):
         splats = [code.splat(code.i64(s) if isinstance(s, int) else s, place.lanes) for s in sizes]
         step = None if place.lanes else 0
         return (*first, *(Index(v, step) for v in unravel(code, flat, splats)))
+
+
+def _in_tiles(host: Host, w: Value, spec: ConvSpec) -> Val:
+    """The filters in tiles, made when the code is loaded."""
+    plan = tap_plan(spec, host.target)
+    assert plan is not None
+    steps, shape = packing_of_filters(spec, plan)
+    return host.constant_buffer(recipe_of(w).then(steps, shape, spec.w.numpy))[0]
 
 
 def _spec(host: Host, root: Op, x: Value, weights: DType, result: Value) -> ConvSpec:

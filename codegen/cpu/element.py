@@ -30,6 +30,7 @@ from graphmill.codegen.cpu.index import (
     zero,
 )
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
+from graphmill.codegen.cpu.quantise import converted, quantised
 from graphmill.codegen.cpu.segments import OUTSIDE
 from graphmill.codegen.cpu.special import special
 from graphmill.ir.dims import DimLike
@@ -113,6 +114,11 @@ class Elements:
 
     def _elementwise(self, op: Op, index: Indices, guard: Val | None) -> Elem:
         code, out = self.code, op.result.tensor.dtype
+        nearest = quantised(op, lambda v: v in self.overrides or v in self.sources)
+        if nearest is not None:
+            value = self.at(nearest.value, index, guard)
+            if isinstance(value, Val) and value.lanes:
+                return converted(code, value, nearest, out.bits)
         args = [self.at(operand, index, guard) for operand in op.operands]
         lanes = max(arg.lanes for arg in args)
         found = special(code, self.kernel.target, op, args)

@@ -36,6 +36,7 @@ Need = Callable[[Code, Callable[[DimLike], Val]], tuple[Val, Val]]
 
 # slots of the context
 PARALLEL_FOR, THREADS, ARENA, ERROR, PROFILE, NOW, COUNTDOWN, POLL, STOPPED = range(9)
+CONTEXT = "context"  # the key of the value that is the context's address, in kernels
 
 
 class CodegenError(RuntimeError):

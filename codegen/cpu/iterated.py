@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements, Override, fixed
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.host import CONTEXT, POLL, STOPPED, Host
 from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
@@ -24,6 +24,7 @@ from graphmill.ir.graph import Block, Op, Value
 
 BLOCK = 1024  # elements of the last axis that one work item takes at most
 LOOK = 8  # turns between two looks at whether anything still changes
+MANY = 1 << 16  # turns between two looks for signals
 UNROLLS = (1, 2, 4)
 MOST_WRITTEN = 96  # operations of one turn, of all vectors side by side
 
@@ -62,6 +63,8 @@ def emit_iterated(host: Host, op: Op) -> None:
     length = scan.attrs["length"]
     work = flops_per_element(scan.regions[0].block.ops) * (length if isinstance(length, int) else 8)
     width = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
+    address = host.code.op(f"llvm.ptrtoint {host.ctx} : !llvm.ptr to i64", "i64")
+    host.provide(CONTEXT, address)
     launch = Launch(product((*shape[:-1], blocks)), grain(width * work))
     host.launch(kernel, launch, info_of(op, kernel.name, True))
 
@@ -120,11 +123,13 @@ class _Turns:
         def turn(now: Sequence[Val], step: Val) -> list[Val]:
             return self._turn(where, _unpacked(now, widths), step)
 
-        steps = elements.dim(length)
+        start, steps = 0, elements.dim(length)
         if self.rests and isinstance(length, int) and length >= 4 * LOOK:
             flat, steps = self._until_rest(flat, length // LOOK, turn), length % LOOK
-        if steps != 0:
-            with elements.code.loop(0, steps, 1, flat) as loop, elements.scope():
+        elif isinstance(length, int) and length >= 4 * MANY:
+            flat, start = self._looking(flat, length // MANY, turn), length - length % MANY
+        if start != steps:
+            with elements.code.loop(start, steps, 1, flat) as loop, elements.scope():
                 loop.next = turn(loop.carried, loop.i)
             flat = loop.results
         found = _unpacked(flat, widths)
@@ -152,6 +157,38 @@ class _Turns:
                 after += [elements.vector(self.pairs[n][2], index) for n in self.arrays]
         return [v for e in after for v in pack(e)]
 
+    def _looking(self, flat: Sequence[Val], looks: int, turn: Turn) -> list[Val]:
+        """`MANY` turns so many times, or until a signal's handler ends the call."""
+        code, elements = self.elements.code, self.elements
+        with code.while_loop([code.i64(0), *flat]) as loop:
+            more = code.compare("arith.cmpi", "slt", loop.carried[0], code.i64(looks * MANY))
+            code.test(loop, code.binary("arith.andi", more, self._goes_on()))
+            first, *now = loop.carried
+            end = code.add(first, MANY)
+            with code.loop(first, end, 1, now) as most, elements.scope():
+                most.next = turn(most.carried, most.i)
+            self._look()
+            loop.next = [end, *most.results]
+        return loop.results[1:]
+
+    def _context(self) -> Val:
+        number = self.elements.kernel.value(CONTEXT)
+        return self.elements.code.op(f"llvm.inttoptr {number} : i64 to !llvm.ptr", "!llvm.ptr")
+
+    def _look(self) -> None:
+        """Let the handlers of signals run, where somebody looks for them."""
+        code, context = self.elements.code, self._context()
+        poll = code.load(code.at(context, POLL, "i64"), "i64", 8)
+        with code.when(code.compare("arith.cmpi", "ne", poll, code.i64(0))):
+            function = code.op(f"llvm.inttoptr {poll} : i64 to !llvm.ptr", "!llvm.ptr")
+            code.call_pointer(function, [context], "i64")
+
+    def _goes_on(self) -> Val:
+        """Whether no handler has ended the call."""
+        code = self.elements.code
+        stopped = code.load(code.at(self._context(), STOPPED, "i64"), "i64", 8)
+        return code.compare("arith.cmpi", "eq", stopped, code.i64(0))
+
     def _until_rest(self, flat: Sequence[Val], looks: int, turn: Turn) -> list[Val]:
         """`LOOK` turns up to so many times, while the last of them changes anything."""
         code, elements = self.elements.code, self.elements
@@ -164,8 +201,13 @@ class _Turns:
             number = code.add(number, 1)
             loop.next = [number, *after]
             more = code.compare("arith.cmpi", "slt", number, code.i64(looks))
-            moved = self._any_change(most.results, after)
-            code.again(loop, code.binary("arith.andi", more, moved))
+            more = code.binary("arith.andi", more, self._any_change(most.results, after))
+            if looks >= MANY:
+                every = code.binary("arith.andi", number, code.i64(MANY // LOOK - 1))
+                with code.when(code.compare("arith.cmpi", "eq", every, code.i64(0))):
+                    self._look()
+                more = code.binary("arith.andi", more, self._goes_on())
+            code.again(loop, more)
         return loop.results[1:]
 
     def _any_change(self, before: Sequence[Val], after: Sequence[Val]) -> Val:

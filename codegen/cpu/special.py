@@ -24,10 +24,10 @@ def special(code: Code, target: Target, op: Op, args: Sequence[Elem]) -> Elem | 
     if op.name == "pow" and kind == "f":
         from graphmill.codegen.cpu import math_root
 
-        exponent = _known(op.operands[1])
+        exponent = known(op.operands[1])
         return math_root.half_power(x, exponent).val if exponent in _HALVES else None
     if op.name in ("floordiv", "mod") and kind in "iu":
-        divisor = _known(op.operands[1])
+        divisor = known(op.operands[1])
         if divisor is None or divisor < 1:
             return None
         by = integers.floordiv_by if op.name == "floordiv" else integers.mod_by
@@ -43,7 +43,7 @@ def special(code: Code, target: Target, op: Op, args: Sequence[Elem]) -> Elem | 
 _HALVES = (0.5, -0.5, 1.5, -1.5)
 
 
-def _known(value: Value) -> float | int | None:
+def known(value: Value) -> float | int | None:
     """The number that all elements of a constant are."""
     op = value.op
     while op is not None and op.name in ("broadcast", "reshape"):

@@ -1,83 +1,72 @@
-"""Sorting values alone (no order wanted): a network over keys, which the values come back from."""
+"""Sorting values alone (no order wanted): keys that the values come back from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphmill.codegen.cpu.element import Elements
+from graphmill.codegen.cpu.column_sort import sort_across, sorts_columns
 from graphmill.codegen.cpu.emit import Val, vector
-from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index
-from graphmill.codegen.cpu.kernel import Storage
+from graphmill.codegen.cpu.kernel import Kernel
 from graphmill.codegen.cpu.keys import key_bits, key_of, value_of
+from graphmill.codegen.cpu.line_sort import Line, Plan, Steps, sort_lines
 from graphmill.codegen.cpu.loops import sweep
-from graphmill.codegen.cpu.lowering import info_of, label
-from graphmill.codegen.cpu.networks import sort_columns, sort_vectors
-from graphmill.codegen.cpu.scans import Lines
+from graphmill.codegen.cpu.small_sort import masked_load, masked_store
 from graphmill.ir.graph import Op
-
-LONGEST = 1 << 20  # from here on fewer sweeps over memory win
-
-
-def sorts_values(op: Op) -> bool:
-    """Whether a `sort` is one of values alone that a network does well."""
-    (first, *others), axis = op.operands, op.attrs["axis"]
-    length, dtype = first.shape[axis], first.tensor.dtype
-    known = isinstance(length, int) and length <= LONGEST
-    wide = dtype.bits > 8 or axis != len(first.shape) - 1  # few values: counting them is quicker
-    return not others and not dtype.is_complex and known and wide
 
 
 def sort_values(host: Host, op: Op) -> None:
-    """Write the kernel; along another axis than the last, each lane is a line."""
-    (output,), (operand,) = host.place(op), op.operands
-    axis, descending, dtype = op.attrs["axis"], op.attrs["descending"], operand.tensor.dtype
-    kernel = host.kernel(label(op))
-    code, lanes, length = kernel.code, kernel.lanes, operand.shape[op.attrs["axis"]]
-    source, target = host.source(kernel, operand), host.source(kernel, op.result, output)
-    lines, elements = Lines(kernel, operand.shape, axis), Elements(kernel, {})
+    """Sort by keys, in the result's own memory where they are as wide and lie as it does."""
+    (output,), operand = host.place(op), op.operands[0]
+    if sorts_columns(op):
+        sort_across(host, op, output)
+        return
+    shape, axis, dtype = operand.shape, op.attrs["axis"], operand.tensor.dtype
     element = f"i{key_bits(dtype)}"
-    size = int(element[1:]) // 8
-    vectors = length if lines.across else (length + lanes - 1) // lanes
-    each = vectors * lanes * size
-    storage = Storage(("sort scratch", kernel.name), True)
-    host.lend(storage, host.scratch(lambda code, dim: (code.i64(0), dim(each))))
-    scratch = kernel.pointer(storage)
-    kind = vector(element, lanes)
-    with code.loop(kernel.begin, kernel.end) as item:
-        at, tail = lines.positions(item.i)
-        keys = code.at(scratch, code.mul(kernel.worker, kernel.dim(each)), "i8")
+    direct = dtype.bits == key_bits(dtype) and axis == len(shape) - 1 and output.strides is None
+    same = direct and dtype.kind == "i" and not op.attrs["descending"]
+    plan = Plan(
+        op, shape, axis, element, lambda kernel: _Values(host, op, output, kernel),
+        direct=output if direct else None, drains=not same,
+    )  # fmt: skip
+    sort_lines(host, plan)
 
-        def place(position: Index) -> Val:
-            step = lanes if lines.across else 1
-            return code.at(keys, code.mul(position.base, step), element)
 
-        def fill(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
-            value = elements.load(source, lines.index(at, position))
+class _Values(Steps):
+    def __init__(self, host: Host, op: Op, output: Buffer, kernel: Kernel) -> None:
+        self.source = host.source(kernel, op.operands[0])
+        self.target = host.source(kernel, op.result, output)
+        self.dtype, self.descending = op.operands[0].tensor.dtype, op.attrs["descending"]
+        self.bits = key_bits(self.dtype)
+        self.kind = vector(f"i{self.bits}", kernel.lanes)
+
+    def fill(self, line: Line, low: Val | int, high: Val | int) -> None:
+        code, elements = line.kernel.code, line.elements
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            value = elements.load(self.source, line.index(position))
             assert isinstance(value, Val)
-            key = key_of(code, value, dtype, descending)
-            if elements.tail is not None and not lines.across:
-                beyond = code.const((1 << int(element[1:]) - 1) - 1, kind)
-                key = code.select(elements.tail, key, beyond)
-            code.store(key, place(position), size * lanes)
+            key, address = key_of(code, value, self.dtype, self.descending), line.key(position.base)
+            if elements.tail is None:
+                code.store(key, address, self.bits // 8)
+            else:
+                masked_store(code, key, address, elements.tail)
             return carried
 
-        def drain(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
-            key = code.load(place(position), kind, size * lanes)
-            value = value_of(code, key, dtype, descending)
-            elements.store(target, lines.index(at, position), value)
+        sweep(elements, low, high, body)
+
+    def drain(self, line: Line, low: Val | int, high: Val | int) -> None:
+        code, elements = line.kernel.code, line.elements
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            address = line.key(position.base)
+            if elements.tail is None:
+                key = code.load(address, self.kind, self.bits // 8)
+            else:
+                key = masked_load(code, address, elements.tail, code.const(0, self.kind))
+            value = value_of(code, key, self.dtype, self.descending)
+            elements.store(self.target, line.index(position), value)
             return carried
 
-        for body, network in (
-            (fill, sort_columns if lines.across else sort_vectors),
-            (drain, None),
-        ):
-            with elements.scope(tail):
-                if lines.across:
-                    with code.loop(0, kernel.dim(length)) as along:
-                        body(Index(along.i), [])
-                else:
-                    sweep(elements, 0, kernel.size(length), body)
-            if network is not None:
-                network(code, keys, kernel.dim(vectors), kind)
-    host.launch(kernel, lines.launch(40.0), info_of(op, kernel.name, True))
+        sweep(elements, low, high, body)

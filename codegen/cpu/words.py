@@ -100,6 +100,12 @@ _INTRINSICS: dict[str, tuple[int, str]] = {
     "max": (2, "%{t} = call i64 @llvm.smax.i64(i64 {0}, i64 {1})"),
     "leading_zeros": (1, "%{t} = call i64 @llvm.ctlz.i64(i64 {0}, i1 false)"),
     "relax": (0, "{relax}\n%{t} = add i64 0, 0"),
+    # of memory that is read soon; any address will do
+    "prefetch": (
+        1,
+        "%{t}p = inttoptr i64 {0} to ptr\n"
+        "call void @llvm.prefetch.p0(ptr %{t}p, i32 0, i32 3, i32 1)\n%{t} = add i64 0, 0",
+    ),
 }
 
 
@@ -182,6 +188,7 @@ def _declarations(names: _Names) -> list[str]:
         "declare i64 @llvm.smin.i64(i64, i64)",
         "declare i64 @llvm.smax.i64(i64, i64)",
         "declare i64 @llvm.ctlz.i64(i64, i1)",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
     ]
     for name, size in names.globals.items():
         linkage = "" if name.startswith("gm_") else "internal "

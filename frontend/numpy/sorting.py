@@ -8,8 +8,7 @@ from graphmill.frontend import axes as ax
 from graphmill.frontend import core
 from graphmill.frontend.numpy.arrays import Array
 from graphmill.frontend.tracer import Tracer
-from graphmill.ir.dtypes import i64
-from graphmill.ir.ops.order import SORT
+from graphmill.ir.ops.order import ARGSORT, SORT
 
 
 def argsort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:
@@ -25,18 +24,12 @@ def sort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool 
 def _sorted(x: Array, axis: int, descending: bool, places: bool) -> Array:
     if isinstance(x, Tracer):
         along = ax.axis(axis, x.ndim, x)
-        operands = [x]
-        if places:
-            operands.append(core.emit("iota", shape=x.dims, axis=along, dtype=i64))
-        attrs = {"axis": along, "descending": bool(descending)}
-        return core.emit_many("sort", *operands, **attrs)[-1]
+        op = "argsort" if places else "sort"
+        return core.emit(op, x, axis=along, descending=bool(descending))
     if not descending:
         return (np.argsort if places else np.sort)(x, axis=axis, stable=True)
     array = np.asarray(x)
     along = ax.axis(axis, array.ndim, array)
-    ramp = np.arange(array.shape[along]).reshape(
-        [-1 if i == along else 1 for i in range(array.ndim)]
-    )
-    columns = [array, np.broadcast_to(ramp, array.shape)] if places else [array]
-    assert SORT.reference is not None
-    return SORT.reference(*columns, axis=along, descending=True)[-1]
+    reference = (ARGSORT if places else SORT).reference
+    assert reference is not None
+    return reference(array, axis=along, descending=True)[0]

@@ -53,6 +53,26 @@ SORT = register(
 )  # fmt: skip
 
 
+def _infer_argsort(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    check_count(ARGSORT, types)
+    (type,) = tensors("argsort", types)
+    check_axes("argsort", [attrs["axis"]], type.rank)
+    return [TensorType(i64, type.shape)]
+
+
+def _argsort(x: Array, axis: int, descending: bool) -> tuple[Array]:
+    return (_order(x, axis, descending).astype(np.int64),)
+
+
+ARGSORT = register(
+    OpDef(
+        "argsort", "order", ("x",),
+        "The stable order of the elements along `axis`, as indices; NaN last",
+        _infer_argsort, _argsort, attrs={"axis": "int", "descending": "bool"}, flops=10.0,
+    )
+)  # fmt: skip
+
+
 def _infer_top_k(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
     check_count(TOP_K, types)
     (type,) = tensors("top_k", types)

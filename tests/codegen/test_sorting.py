@@ -1,4 +1,4 @@
-"""Sorting networks over odd lengths, both axes, all dtypes, NaN and signed zeros, against NumPy."""
+"""Sorting odd lengths, both axes, all dtypes, NaN, signed zeros, hard orders, against NumPy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import graphmill as gm
-from graphmill import driver
+from graphmill import driver, knobs
+from graphmill.codegen.cpu import line_sort
 from graphmill.driver import Options
+from graphmill.ir.parser import parse_function
 from graphmill.runtime.executable import Executable
 
 SHORT = [((33,), 0), ((3, 100), 1), ((20, 17), 0), ((4, 0), 1)]
@@ -52,3 +54,68 @@ def test_other_vectors(target):
     results = Executable(driver.emit(planned, options), threads=2).run(*xs)
     for got, want in zip(results, sorts(*xs), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def hard(dtype: str, size: int) -> dict[str, np.ndarray]:
+    """Orders that are hard for sorting by pivots, and keys whose high bits are equal."""
+    rng = np.random.default_rng(1)
+    ramp = np.arange(size)
+    far = 1e300 if dtype == "f8" else np.iinfo(dtype).max
+    near = (
+        np.float64(1) + rng.integers(0, 500, size) * np.finfo("f8").eps if dtype == "f8" else ramp
+    )
+    return {
+        "random": rng.permutation(size), "sorted": ramp, "reversed": ramp[::-1],
+        "equal": np.full(size, 7), "two": rng.integers(0, 2, size), "few": rng.integers(0, 9, size),
+        "pipe": np.minimum(ramp, size - ramp), "saw": ramp % 97,
+        "ends": np.where(ramp % 3, far, -far),
+        "close": np.where(ramp == 5, far, near),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["i4", "f8"])
+@pytest.mark.parametrize("size", [300, 40000])  # the long one is divided between threads
+def test_hard_orders(dtype, size):
+    both = gm.jit(lambda x: (np.sort(x), np.argsort(x)), threads=2)
+    for name, values in hard(dtype, size).items():
+        x = values.astype(dtype)
+        values, order = both(x)
+        np.testing.assert_array_equal(values, np.sort(x), err_msg=name)
+        np.testing.assert_array_equal(order, np.argsort(x, kind="stable"), err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["i4", "f8"])
+def test_bad_pivots(dtype, monkeypatch):
+    """What follows when samples have given bad pivots for long: the range of values is halved."""
+    monkeypatch.setattr(line_sort, "initial_state", lambda code, count: code.i64(0))
+    with knobs.scope(cache=False):
+        sort = gm.jit(lambda x: np.sort(x))
+        for name, values in hard(dtype, 3000).items():
+            x = values.astype(dtype)
+            np.testing.assert_array_equal(sort(x), np.sort(x), err_msg=name)
+
+
+def test_symbolic_lines():
+    x = np.random.default_rng(2).standard_normal((5, 40000)).astype("f4")
+    f = gm.jit(
+        lambda x: (np.sort(x, axis=-1), np.argsort(x, axis=-1)),
+        dynamic={"x": ("rows", "columns")}, threads=2,
+    )  # fmt: skip
+    for rows, columns in ((5, 40000), (3, 700), (0, 5), (4, 0), (1, 1)):
+        y = x[:rows, :columns]
+        for got, want in zip(f(y), (np.sort(y), np.argsort(y, kind="stable")), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_top_k_of_long_lines():
+    text = """func @f(%x: f32[2, 40000]) -> (f32[2, 100], i64[2, 100]) {
+      %v: f32[2, 100], %o: i64[2, 100] = top_k %x {k=100}
+      return %v, %o
+    }"""
+    x = np.random.default_rng(3).integers(-50, 50, (2, 40000)).astype("f4")
+    options = Options()
+    planned = driver.optimise(parse_function(text), options)
+    values, order = Executable(driver.emit(planned, options), threads=2).run(x)
+    want = np.argsort(-x, axis=-1, kind="stable")[:, :100]
+    np.testing.assert_array_equal(order, want)
+    np.testing.assert_array_equal(values, np.take_along_axis(x, want, -1))

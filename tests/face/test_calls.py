@@ -23,6 +23,17 @@ class Layer:
     b: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    w: Any
+    b: Any
+
+
+class Swapped(Pair):
+    def __new__(cls, w, b):
+        return super().__new__(cls, b, w)
+
+
 class Model:
     def __init__(self, rate):
         self.rate = rate
@@ -85,6 +96,8 @@ KINDS = {
     "donated symbolic": (lambda a, b: np.maximum(a, b), {"donate": "a", "dynamic": {"a": ("n",)}},
                          (X.copy(), 2.0), {}),
     "named result": (lambda a: Pair(a + 1, Layer(a * 2, None)), {}, (X,), {}),
+    "frozen result": (lambda a: [Frozen(a + 1, (a,)), {"k": Frozen(None, a * 2)}], {}, (X,), {}),
+    "result of another making": (lambda a: Swapped(a + 1, Swapped(a, None)), {}, (X,), {}),
 }  # fmt: skip
 
 
@@ -108,7 +121,7 @@ def same(a, b):
     if isinstance(a, dict):
         assert list(a) == list(b)
         a, b = list(a.values()), list(b.values())
-    if isinstance(a, Layer):
+    if isinstance(a, Layer | Frozen):
         a, b = [a.w, a.b], [b.w, b.b]
     if isinstance(a, list | tuple):
         assert len(a) == len(b)
@@ -122,7 +135,7 @@ def same(a, b):
 def leaves(thing):
     if isinstance(thing, dict):
         thing = list(thing.values())
-    if isinstance(thing, Layer):
+    if isinstance(thing, Layer | Frozen):
         thing = [thing.w, thing.b]
     return (
         [x for part in thing for x in leaves(part)] if isinstance(thing, list | tuple) else [thing]

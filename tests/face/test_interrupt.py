@@ -66,6 +66,34 @@ def test_a_handler_that_raises_ends_the_call(function, threads, alarm):
         np.testing.assert_array_equal(f(2, x), want)
 
 
+def in_registers(turns, x):
+    return gm.fori_loop(0, LONG, lambda i, z: z * 0.5 + i, x)
+
+
+def coming_to_rest(turns, x):
+    return gm.fori_loop(0, LONG, lambda i, z: np.where(z < 2, z * 1.5 + 0.1, z * 0.5), x)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("function", [in_registers, coming_to_rest])
+def test_a_kernel_of_many_turns_is_ended(function, threads, alarm):
+    f, x = gm.jit(function, threads=threads), np.full(3000, 0.5)
+    for _ in range(4):  # while it is compiled, it may be, then by way of Python, then natively
+        alarm(raising)
+        with pytest.raises(Enough):
+            f(0, x)
+
+
+def test_calls_of_much_work_look_for_signals():
+    """Between the parts of a kernel as well, which the worker pool's own tests show."""
+    product, negative = gm.jit(lambda x: x @ x), gm.jit(lambda x: -x, dynamic={"x": ("n", "n")})
+    for size in (30, 1100):
+        product(np.ones((size, size)))
+        assert bool(product.executables[-1].poll) == (size > 1000)
+    negative(np.ones((3000, 3000)))
+    assert negative.executables[0].poll
+
+
 def test_a_handler_that_returns_does_not(alarm):
     calls = []
     f = gm.jit(repeated)

@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -118,3 +120,23 @@ def test_children_compile_that_were_forked_while_others_did(monkeypatch):
     for thread in running:
         thread.join(60)
     assert codes and not any(codes)
+
+
+OUTLIVING = """
+import numpy as np
+import graphmill as gm
+from graphmill.runtime import native
+
+f = gm.jit(lambda x: np.tanh(x) + x)
+x = np.full((300, 300), 0.001, np.float32)
+kept = [native, lambda: native]
+for _ in range(8):
+    kept.append(f(x))
+kept.append(kept)
+native.kept = kept
+"""
+
+
+def test_results_may_outlive_our_modules_at_exit():
+    ended = subprocess.run([sys.executable, "-c", OUTLIVING], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -192,12 +192,25 @@ def test_16_bit_networks_stay_in_blocks(of: type, tolerance: float) -> None:
 
     x = RNG.standard_normal((2, 3, 21, 19)).astype(of)
     compiled = gm.jit(network)
-    assert compiled.lower(x).ir("block").count("blocked_conv") == 4
+    names = [op.name for op in planned(network, x, "simplify,block").ops]
+    assert names.count("blocked_conv") == 4
     got = compiled(x)
     (want,) = compiled.trace(x).interpret(x)
     assert got.dtype == np.dtype(of)
     wide = np.asarray(want, np.float32)
     np.testing.assert_allclose(got.astype(np.float32), wide, rtol=tolerance, atol=tolerance)
+
+
+def test_bf16_stays_plain_where_the_target_has_tiles_for_it() -> None:
+    narrow = [np.asarray(w, ml_dtypes.bfloat16) for w in (A, B, DEPTHWISE)]
+
+    def network(x: Any) -> Any:
+        y = nn.conv2d(nn.conv2d(x, narrow[0], stride=2, padding=1), narrow[1], padding=1)
+        return nn.conv2d(y, narrow[2], padding=1, groups=32)
+
+    x = np.zeros((2, 3, 21, 19), ml_dtypes.bfloat16)
+    names = [op.name for op in planned(network, x, "simplify,block{tiles=true}").ops]
+    assert names.count("conv") == 3 and "blocked_conv" not in names
 
 
 def test_weights_known_at_run_time_are_packed_for_many_places() -> None:

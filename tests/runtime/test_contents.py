@@ -305,3 +305,13 @@ def test_calls_see_edits(track, digest):
                 made.weights[COUNT // 2] = -k - 0.5
                 made.call(x, x)
                 assert made.compiled[-1] == -k - 0.5
+
+
+def test_watches_share_what_nobody_has_written_to(tracked):
+    x = np.arange(1 << 16, dtype=np.float64)
+    first = Bytes.of(x, tracked)
+    assert Bytes.of(x[:], tracked) is first
+    x[3] = -1
+    second = Bytes.of(x, tracked)
+    assert second is not first and not first.valid() and second.valid()
+    assert second.digest != first.digest

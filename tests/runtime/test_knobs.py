@@ -16,6 +16,7 @@ CASES = [
     (knobs.cache_dir, "/tmp/c", Path("/tmp/c"), []),
     (knobs.cache_size, "64M", 64 << 20, ["-1", "5X", "M", "1.5G"]),
     (knobs.cache_size, "2GiB", 2 << 30, []),
+    (knobs.cache_weights, "0", 0, ["none"]),
     (knobs.memory_cache, "500", 500, ["lots"]),
 ]
 

@@ -14,6 +14,7 @@ import pytest
 from graphmill.codegen.cpu import pool as pool_code
 from graphmill.codegen.cpu.words import to_object
 from graphmill.runtime import native, threads
+from graphmill.runtime.layout import CONTEXT_WORDS, LAYOUT
 
 WORD = ctypes.c_int64
 BODIES = []
@@ -33,8 +34,12 @@ def settled_tasks(want):
     return tasks()
 
 
-def loop(n, grain, count, body):
-    context = (WORD * 8)(native.pool().parallel_for, count)
+def loop(n, grain, count, body, look=None):
+    """Run a loop; `look(context)` is called where compiled code would look for signals."""
+    context = (WORD * CONTEXT_WORDS)(native.pool().parallel_for, count)
+    if look is not None:
+        looker = ctypes.CFUNCTYPE(WORD, ctypes.c_void_p)(lambda _: look(context) or 0)
+        context[LAYOUT["POLL"]] = ctypes.cast(looker, ctypes.c_void_p).value
     parallel_for = PARALLEL_FOR(native.pool().parallel_for)
     errors = []
 
@@ -97,6 +102,44 @@ def test_a_slow_chunk_keeps_only_its_own_thread():
         done = set()
         loop(8, 1, 2, body) if count == 2 else chunks(64, 1, count)
         assert count != 2 or first.is_set()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("n, grain", [(16, 1), (100, 1), (1000, 3), (5000, 100)])
+def test_parts_of_a_loop_that_may_be_long_cover_it_once(n, grain, count):
+    for seconds in (0, 0.002):
+        seen, looks = [], []
+
+        def body(begin, end, place, seconds=seconds, seen=seen):
+            time.sleep(seconds * (end - begin) / n * 100)
+            seen.append((begin, end))
+
+        loop(n, grain, count, body, looks.append)
+        seen.sort()
+        assert seen[0][0] == 0 and seen[-1][1] == n and looks
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(seen))
+        assert min(end - begin for begin, end in seen) >= grain
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_long_loop_ends_where_a_handler_has_raised(count):
+    done, looks = set(), []
+
+    def look(context):
+        looks.append(len(done))
+        if len(looks) == 3:
+            context[LAYOUT["STOPPED"]] = 1
+
+    def body(begin, end, place):
+        time.sleep(0.01 * (end - begin))
+        done.update(range(begin, end))
+
+    loop(200, 1, count, body, look)
+    assert len(looks) == 3 and 0 < len(done) < 150
+    ended = (WORD * CONTEXT_WORDS)(native.pool().parallel_for, count)
+    ended[LAYOUT["STOPPED"]] = 1
+    PARALLEL_FOR(native.pool().parallel_for)(ctypes.addressof(ended), BODIES[-1], None, 9, 1)
+    assert len(done) < 150
 
 
 def test_loops_of_changing_sizes_back_to_back():

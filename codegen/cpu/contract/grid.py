@@ -1,5 +1,6 @@
 """Cutting C into a grid of blocks, one for each thread that the work is worth.
 
+Products that take seconds are cut into more, for a signal's handler waits for the end of a block.
 Only the number of threads, known at run time, and the sizes decide. Every element of C is summed
 in the same order whatever the grid is.
 """
@@ -15,9 +16,12 @@ from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import GRID_SHIFT, decoded
 from graphmill.codegen.cpu.contract.spec import GemmSpec, Sizes
 from graphmill.codegen.cpu.contract.symmetric import strips
-from graphmill.codegen.cpu.contract.tiled import row_tiles
+from graphmill.codegen.cpu.contract.tiled import row_tiles, scratch_layout
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
+LONG = 1 << 34  # multiply-adds of a block: tenths of a second
+MOST = 256  # blocks a thread
+TURNS = 4  # of a thread at most, as many as the pool lets it take one by one
 MANY = 16  # products a thread: their number alone balances the threads
 _ARGS = tuple(
     (name, "i64")
@@ -32,17 +36,36 @@ def grid_of(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, batch: Val) ->
     if prod(n for n in known if n is not None) < 2 * worth and None not in known:
         return code.i64((1 << GRID_SHIFT) + 1)
     assert sizes.threads is not None, "the caller knows its threads"
+    threads = sizes.threads
     tile = plan.tile
     panels = ceil_div(code, sizes.n, tile.columns)
     work = code.mul(code.mul(sizes.m, sizes.n), code.mul(sizes.k, sizes.batch))
+    if None in known or prod(n for n in known if n is not None) >= LONG:
+        blocks = least(
+            code, code.add(code.binary("arith.divui", work, code.i64(LONG)), 1), code.i64(MOST)
+        )
+        threads = code.mul(threads, blocks)
     if spec.symmetric:
-        return strips(code, sizes.threads, batch, row_tiles(code, tile, sizes.m), work)
+        return strips(code, threads, batch, row_tiles(code, tile, sizes.m), work)
     work = code.binary("arith.divui", work, code.i64(worth))
     costs = [code.i64(cost) for cost in _costs(plan)]
-    args = [sizes.threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]
+    args = [threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]
     found = code.call(_chooser(code.unit), args, "i64")
     assert found is not None
-    return found
+    return (
+        found if plan.b_mode in ("group", "worker") else _in_turns(code, spec, plan, sizes, found)
+    )
+
+
+def _in_turns(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, grid: Val) -> Val:
+    """The grid cut further into blocks of A, which are packed one by one anyway: a thread that is
+    held up leaves some to others."""
+    rows, columns = decoded(code, grid)
+    block = code.mul(rows, scratch_layout(code, spec, plan, sizes).tiles)
+    turns = least(code, ceil_div(code, row_tiles(code, plan.tile, sizes.m), block), code.i64(TURNS))
+    alone = code.compare("arith.cmpi", "eq", code.mul(rows, columns), code.i64(1))
+    turns = code.select(alone, code.i64(1), most(code, turns, 1))
+    return code.add(code.binary("arith.shli", columns, code.i64(GRID_SHIFT)), code.mul(rows, turns))
 
 
 def cells(code: Code, grid: Val) -> Val:

@@ -48,7 +48,7 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
         return symbol
     code = Code(unit, symbol, ARGS, traits=("noinline",))
     a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, near, near_m = code.args
-    offsets = [_opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
+    offsets = [opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     sums = [code.const(0, tile.vector)] * tile.vectors
     if tile.head:
         sums = [
@@ -62,9 +62,9 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
         row, *state = loop.carried
         for line in range(_LINES):
             at = code.add(code.mul(loop.i, AHEAD), line * 64)
-            _prefetch(code, code.at(ahead, at, "i8"), write=False)
+            prefetch(code, code.at(ahead, at, "i8"), write=False)
         for line in range(0, tile.columns * tile.bytes, 64):  # a row a turn: all at once would wait
-            _prefetch(code, code.at(row, line, "i8"), write=True)
+            prefetch(code, code.at(row, line, "i8"), write=True)
         more = code.compare("arith.cmpi", "slt", loop.i, code.i64(_UNROLL * (rows - 1)))
         below = code.select(more, code.at(row, near_m, tile.element), row)
         for _ in range(_UNROLL):
@@ -77,9 +77,9 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     return symbol
 
 
-def _opaque(code: Code, value: Val) -> Val:
+def opaque(code: Code, value: Val) -> Val:
     """`value`, its origin hidden: else LLVM chains the rows' addresses, an addition after another,
-    and that chain is as long as the multiplications of one step."""
+    and that chain is as long as the multiplications of one step; or knows what a table holds."""
     kind = value.type
     return code.op(f'llvm.inline_asm "", "=r,0" {value} : ({kind}) -> {kind}', kind)
 
@@ -99,10 +99,11 @@ def _step(
         for v in range(tile.vectors):
             at = i * tile.vectors + v
             sums[at] = multiply_add(code, tile, left, loaded[v], sums[at])
-    return [_opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
+    return [opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
 
 
-def _prefetch(code: Code, address: Val, *, write: bool) -> None:
+def prefetch(code: Code, address: Val, *, write: bool) -> None:
+    """Fetch a cache line: into the second level to be read, into the first to be written."""
     hint = "hint = 3 : i32, rw = 1 : i32" if write else "hint = 2 : i32, rw = 0 : i32"
     text = f'"llvm.intr.prefetch"({address}) <{{cache = 1 : i32, {hint}}}> : (!llvm.ptr) -> ()'
     code.line(text)

@@ -18,6 +18,8 @@ from graphmill.codegen.cpu.convolve.direct import Direct
 from graphmill.codegen.cpu.convolve.patches import AmxPatches, PatchProduct
 from graphmill.codegen.cpu.convolve.plain import emit_plain
 from graphmill.codegen.cpu.convolve.spec import ConvSlots, ConvSpec, conv_sizes, slot_names
+from graphmill.codegen.cpu.convolve.tap_plan import tap_plan
+from graphmill.codegen.cpu.convolve.taps import emit_taps
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.schedule import UNMEASURED, Choices, described
 from graphmill.codegen.cpu.target import Target
@@ -35,10 +37,13 @@ def choices_of(spec: ConvSpec, target: Target) -> Choices:
 
 
 def algorithm(spec: ConvSpec, choices: Choices = UNMEASURED) -> str:
-    """`plain` if complex, `direct` for few filters a group, `product` if 1×1, else `patches`.
+    """`taps` if w is in tiles, `plain` if complex, `direct` for few filters a group, `product` if
+    1×1, else `patches`.
 
     Patches would do for all but complex ones, and where they were measured to be better they do.
     """
+    if spec.in_tiles:
+        return "taps"
     if spec.acc.is_complex:
         return "plain"
     model = "patches"
@@ -71,6 +76,10 @@ def emit_conv(
     The epilogue's row is the channel, its column the position within the channel's results, its
     batch the image.
     """
+    if spec.in_tiles:
+        plan_of_taps = tap_plan(spec, target)
+        assert plan_of_taps is not None, "or w would not be in tiles"
+        return emit_taps(unit, symbol, spec, plan_of_taps, epilogue)
     choices, product = choices_of(spec, target), spec.product()
     chosen = algorithm(spec, choices)
     code = Code(unit, symbol, BODY, internal=False)

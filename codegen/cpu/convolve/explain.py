@@ -7,6 +7,7 @@ from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, direct_cost
 from graphmill.codegen.cpu.convolve.conv import algorithm, choices_of, plan_of
 from graphmill.codegen.cpu.convolve.free import free_chunk
 from graphmill.codegen.cpu.convolve.spec import ConvSpec
+from graphmill.codegen.cpu.convolve.tap_plan import tap_plan
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, cost, fastest, obstacle, scratch
 from graphmill.codegen.cpu.target import Target
 
@@ -77,6 +78,8 @@ def plain_schedule(spec: ConvSpec, target: Target) -> str:
     """Of a convolution on plain arrays."""
     choices = choices_of(spec, target)
     chosen = algorithm(spec, choices)
+    if chosen == "taps":
+        return _taps(spec, target)
     if chosen == "plain":
         return "loops over complex numbers"
     if chosen == "direct":
@@ -84,3 +87,17 @@ def plain_schedule(spec: ConvSpec, target: Target) -> str:
     plan = plan_of(spec, target, choices)
     what = "a matrix product" if chosen == "product" else "products with patches of the input"
     return f"{what}, {tile_text(plan.tile)}, on plain arrays"
+
+
+def _taps(spec: ConvSpec, target: Target) -> str:
+    plan = tap_plan(spec, target)
+    assert plan is not None, "or w would not be in tiles"
+    how = f"AMX, {plan.dot.amx}" if plan.dot.amx else "vectors of units of bytes"
+    what = f"lines of x, tap by tap, {len(plan.phases)} phases"
+    if plan.patches:
+        what = "patches in units of neighbouring taps"
+    return (
+        f"{how} on {what}: {plan.pitch} places a line; {plan.parts} parts of the "
+        f"filters, chunks of {plan.lines} lines of {plan.images} images, "
+        f"{plan.scratch >> 10} KiB of scratch"
+    )

@@ -21,7 +21,8 @@ class ConvSpec:
     only), the window, strides, `low` padding (what lies beyond the upper end is padding too),
     dilation of the window, and dilation of the input (zeros between elements, as a transposed
     convolution needs). w and the result are contiguous; x may have any strides. `unit_step` says
-    that its innermost is 1, `contiguous` that each channel's positions lie in order without gaps.
+    that its innermost is 1, `contiguous` that each channel's positions lie in order without gaps;
+    `in_tiles` that w was packed so (`tap_plan.packing_of_filters`).
     """
 
     x: DType
@@ -41,6 +42,7 @@ class ConvSpec:
     batch: int | None = None
     unit_step: bool = True
     contiguous: bool = True
+    in_tiles: bool = False
 
     @property
     def rank(self) -> int:

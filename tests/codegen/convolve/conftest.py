@@ -15,7 +15,7 @@ import pytest
 from graphmill.codegen.cpu.contract.spec import Epilogue, Sizes
 from graphmill.codegen.cpu.convolve.conv import ConvSpec, conv_sizes, emit_conv
 from graphmill.codegen.cpu.emit import Code, Unit, Val
-from graphmill.codegen.cpu.target import native
+from graphmill.codegen.cpu.target import Target, native
 
 
 @functools.cache
@@ -29,7 +29,7 @@ def _player() -> ModuleType:
 
 
 @functools.cache
-def compiled(spec: ConvSpec, epilogue: Epilogue | None) -> Any:
+def compiled(spec: ConvSpec, epilogue: Epilogue | None, machine: Target) -> Any:
     """The kernel of one spec, compiled once per test run."""
 
     def sizes(code: Code, given: Val) -> Sizes:
@@ -39,7 +39,7 @@ def compiled(spec: ConvSpec, epilogue: Epilogue | None) -> Any:
         return conv_sizes(code, spec, values[0], values[1:])
 
     unit = Unit()
-    kernel = emit_conv(unit, "gm_conv", spec, native(), epilogue)
+    kernel = emit_conv(unit, "gm_conv", spec, machine, epilogue)
     return _player().Kernels(unit, kernel.phases, (kernel.shared, kernel.scratch), sizes)
 
 
@@ -52,10 +52,11 @@ def run_conv(
     epilogue: Epilogue | None = None,
     extra: Sequence[int] = (),
     workers: int = 1,
+    machine: Target | None = None,
 ) -> np.ndarray[Any, Any]:
-    """The convolution of x and w; `out` are the spatial sizes of the result."""
-    kernels = compiled(spec, epilogue)
-    whole = np.full((x.shape[0] + 1, w.shape[0], *out), 99, spec.out.numpy)
+    """The convolution of x and w as the kernel reads it; `out` are the result's spatial sizes."""
+    kernels = compiled(spec, epilogue, machine or native())
+    whole = np.full((x.shape[0] + 1, spec.filters, *out), 99, spec.out.numpy)
     y = whole[:-1]
     plan = kernels.plan((x.shape[0], *out))
     aligned = _player().aligned

@@ -1,0 +1,110 @@
+"""Constants with their data: mapped from the shelf of packed weights, else packed from the arrays.
+
+What is large is put on the shelf, in the background, by the first process that had to pack it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from graphmill.codegen.constants import ALIGN, BINARY, complete
+from graphmill.codegen.workers import Workers
+from graphmill.keys import build_id
+from graphmill.runtime import shelf
+from graphmill.runtime.cache import key_of
+from graphmill.runtime.threads import num_threads
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphmill.codegen.artifact import Artifact, Constant
+
+FORMAT = "1"
+LEAST = 4 << 20  # bytes that packing takes milliseconds for
+_LOW_PRIORITY = 10
+
+# forms of what this process has put on the shelf: of weights that change, the first alone
+_kept: set[str] = set()
+
+
+def completed(
+    artifact: Artifact, sources: Sequence[np.ndarray[Any, Any]], contents: Sequence[str]
+) -> Artifact:
+    """The artifact with the data of all its constants; `contents` are what its sources hold."""
+    places, size = _places(artifact.constants)
+    store = shelf.default() if size >= LEAST else None
+    found = None
+    if store is not None:
+        found = store.find(_key(artifact.constants, contents), size, at_once)
+    if found is None:
+        return complete(artifact, sources, num_threads(), contents)
+    constants = list(artifact.constants)
+    for number, at in places.items():
+        constant = constants[number]
+        constants[number] = replace(constant, data=found[at : at + constant.nbytes])
+    return replace(artifact, constants=tuple(constants))
+
+
+def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None:
+    """Put the packed constants on the shelf, in a thread that the process waits for at its end.
+
+    `contents` are what the artifact's sources held while it was made, and hold now; empty where
+    that is not known.
+    """
+    places, size = _places(artifact.constants)
+    store = shelf.default() if contents and size >= LEAST else None
+    if store is None:
+        return None
+    pieces = [(at, memoryview(artifact.constants[n].data or b"")) for n, at in places.items()]
+    if isinstance(pieces[0][1].obj, mmap.mmap):  # that is where they are from
+        return None
+    form = repr([(c.steps, c.dtype, c.shape) for c in artifact.constants])
+    if form in _kept:
+        return None
+    _kept.add(form)
+    key = _key(artifact.constants, contents)
+
+    def write() -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+        store.keep(key, size, pieces)
+
+    thread = threading.Thread(target=write, name="graphmill weights")
+    thread.start()
+    return thread
+
+
+def at_once(tasks: Sequence[Callable[[], object]]) -> None:
+    """Do tasks that leave the interpreter lock alone, on all threads."""
+    with Workers(min(num_threads(), len(tasks))) as workers:
+        for task in tasks:
+            workers.start(task)
+
+
+def _places(constants: Sequence[Constant]) -> tuple[dict[int, int], int]:
+    """Where constants that have a source begin on the shelf, by number; the bytes of all."""
+    places, at = {}, 0
+    for number, constant in enumerate(constants):
+        if constant.source is not None:
+            places[number] = at
+            at += -(-constant.nbytes // ALIGN) * ALIGN
+    return places, at
+
+
+def _key(constants: Sequence[Constant], contents: Sequence[str]) -> str:
+    """What the bytes of all constants with a source depend on."""
+    parts = [FORMAT, build_id()]
+    for constant in constants:
+        if constant.source is not None:
+            others = [constants[n[0]] for name, n in constant.steps if name in BINARY]
+            own = [hashlib.sha256(c.data or b"").hexdigest() for c in others if c.source is None]
+            form = repr((constant.steps, constant.dtype, constant.shape, own))
+            parts += [contents[constant.source], form]
+    return key_of("weights", *parts)
