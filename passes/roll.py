@@ -31,6 +31,8 @@ from graphmill.records import record
 LEAST_OPS = 256  # shorter functions compile fast enough, and unrolled code fuses better
 LEAST_TURNS = 8
 LEAST_SAVED = 48  # ops
+LEAST_SIZES = 12  # shapes that one place makes: fewer are the stages of a network
+MANY = 100  # arrays that one place makes: fewer are the layers of a network
 LEAST_SIZED_TURNS = 2  # inner loops get shorter from turn to turn of the outer one
 TRIES = 48  # periods looked at from one op on
 SHORTEST = 8  # the longest period that is looked for first
@@ -47,13 +49,26 @@ def roll(function: Function) -> Function:
         return function
     rolled, found = _rolled(function, Search())
     left = sum(1 for _ in rolled.walk())
-    if left >= LEAST_OPS:
+    if left >= LEAST_OPS and _is_loop(rolled.block):
         resized, more = _rolled(function, Search(prefix_of(function), LEAST_SIZED_TURNS, 1))
         if 2 * sum(1 for _ in resized.walk()) <= left:
             rolled, found = resized, more
     if found:
         count("loops", found)
     return rolled
+
+
+def _is_loop(block: Block) -> bool:
+    """Whether one place in the user's code makes many loops, arrays or shapes of arrays."""
+    shapes: dict[tuple[Hashable, ...], list[Hashable]] = {}
+    for op in block.ops:
+        if op.loc is not None and op.results and isinstance(op.results[0].type, TensorType):
+            place = (op.name, op.loc.file, op.loc.line, op.loc.column)
+            shapes.setdefault(place, []).append(tuple(op.results[0].shape))
+    return any(
+        len(made) >= (LEAST_TURNS if place[0] == "scan" else MANY) or len(set(made)) >= LEAST_SIZES
+        for place, made in shapes.items()
+    )
 
 
 def _rolled(function: Function, search: Search) -> tuple[Function, int]:

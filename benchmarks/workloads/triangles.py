@@ -213,13 +213,13 @@ def durbin_jax(xp: Any, r: Any) -> Any:
 
     n = r.size
     places = xp.arange(n)
-    twice = xp.concatenate((xp.zeros(n), xp.flip(r)))
+    turned_r = xp.concatenate((xp.flip(r), xp.zeros(n)))
 
     def body(k: Any, state: Any) -> Any:
         y, alpha, beta = state  # y is zero from k on
         beta = beta * (1.0 - alpha * alpha)
-        alpha = -(r[k] + lax.dynamic_slice(twice, (2 * n - k,), (n,)) @ y) / beta
-        turned = lax.dynamic_slice(xp.concatenate((xp.zeros(n), xp.flip(y))), (2 * n - k,), (n,))
+        alpha = -(r[k] + lax.dynamic_slice(turned_r, (n - k,), (n,)) @ y) / beta
+        turned = lax.dynamic_slice(xp.concatenate((xp.flip(y), xp.zeros(n))), (n - k,), (n,))
         y = y + xp.where(places < k, alpha * turned, 0)
         return y.at[k].set(alpha), alpha, beta
 

@@ -41,7 +41,7 @@ def _argreduce(host: Host, op: Op) -> None:
     (output,) = host.place(op)
     (operand,) = op.operands
     shape, axis = tuple(operand.shape), op.attrs["axis"]
-    if axis == len(shape) - 1 and few_rows(product(shape[:-1]), shape[-1]):
+    if axis == len(shape) - 1 and few_rows(host.most(product(shape[:-1])), host.most(shape[-1])):
         _in_parts(host, op, output)
         return
     kernel = host.kernel(label(op))

@@ -155,6 +155,10 @@ class Host:
         """A dim's run-time size. Only the named dims are memoised: they dominate everything."""
         return emit_dim(self.code, dim, self._dims)
 
+    def most(self, dim: DimLike) -> DimLike:
+        """The greatest size that a dim has in any turn of the loops around."""
+        return at_most(dim, self.turns)
+
     @property
     def named(self) -> list[str]:
         """The named dims that have a value here."""
@@ -167,7 +171,7 @@ class Host:
             yield
             return
         self._dims[Dim.of(turn)] = number
-        self.turns[turn] = maximum(at_most(length, self.turns) - 1, 0)
+        self.turns[turn] = maximum(self.most(length) - 1, 0)
         yield
         del self._dims[Dim.of(turn)], self.turns[turn]
 
@@ -284,7 +288,7 @@ class Host:
         """Memory of its own behind the plan's arena, kept for the whole call."""
         used = self.arena_bytes
         start = (used + 63) // 64 * 64
-        self.arena_bytes = start + at_most(nbytes, self.turns)
+        self.arena_bytes = start + self.most(nbytes)
         return self.code.at(self.context(ARENA), self.dim(start), "i8")
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -344,7 +348,8 @@ class Host:
         grain = kernel.choices.pick("grain", model, (max(1, model // 8), model, model * 8))
         start = self.stamp()
         zero = code.i64(0)
-        serial = isinstance(launch.items, int) and launch.items <= grain
+        most = self.most(launch.items)
+        serial = isinstance(most, int) and most <= grain
         if serial:
             code.call(f"{symbol}_body", [zero, items, zero, *captured])
         else:

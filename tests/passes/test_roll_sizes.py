@@ -163,3 +163,17 @@ def test_the_text_of_loops_with_dims_reads_back():
     verify(again)
     assert str(again) == str(made)
     np.testing.assert_allclose(interpret(again, definite(N))[0], cholesky(definite(N)), rtol=1e-11)
+
+
+def test_dots_of_parts_read_them_where_they_lie():
+    """One kernel a turn computes an unknown, without copies of what it reads."""
+    planned = gm.jit(trisolv).lower(definite(40), some(40), some(40)).planned
+    (scan,) = (op for op in planned.ops if op.name == "scan")
+    names = [op.name for op in scan.regions[0].block.ops]
+    assert names.count("fusion") == 1 and "slice" not in names, scan
+
+
+def test_small_parts_take_one_kernel():
+    """No turn is long enough to be shared among threads, so none is split in two."""
+    kernels = gm.jit(cholesky).compile(definite(N)).kernels
+    assert not any("partial" in kernel.name for kernel in kernels)
