@@ -10,6 +10,7 @@ from graphmill.frontend import sizes
 from graphmill.frontend.describe import failure
 from graphmill.frontend.errors import GraphmillError
 from graphmill.frontend.tracer import Tracer
+from graphmill.frontend.turns import dim_of
 from graphmill.ir import dims as ir_dims
 from graphmill.ir.dims import DimLike
 
@@ -58,7 +59,7 @@ def axes(given: Any, rank: int, x: Any = None) -> tuple[int, ...]:
 
 def dim(value: Any, what: str = "size") -> DimLike:
     """A dim from an int or symbolic size; GM002 for a traced value, GM025 otherwise."""
-    if isinstance(value, Tracer):
+    if isinstance(value, Tracer) and dim_of(value) is None:
         from graphmill.frontend import misuse
 
         raise misuse.as_number(value, "index")

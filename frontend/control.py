@@ -16,13 +16,15 @@ from graphmill.frontend.core import Tracer, as_tracer, astype, emit, emit_op, tr
 from graphmill.frontend.describe import describe, failure, name_of
 from graphmill.frontend.errors import Operand
 from graphmill.frontend.regions import Body, region_of, share_captures, trace_body
-from graphmill.frontend.sizes import Size
+from graphmill.frontend.sizes import Size, interval
 from graphmill.frontend.sizes import maximum as dim_maximum
 from graphmill.frontend.state import current
 from graphmill.frontend.trees import Tree, flatten, same_structure
+from graphmill.frontend.turns import dim_of
 from graphmill.frontend.ufuncs import truth
-from graphmill.ir.dims import DimLike
+from graphmill.ir.dims import Dim, DimLike
 from graphmill.ir.dtypes import i32, i64
+from graphmill.ir.graph import Bounds
 from graphmill.ir.types import TensorType
 
 MAX_RETRACES = 4
@@ -263,18 +265,21 @@ def fori_loop(low: Any, high: Any, body: Callable[[Any, Any], Any], initial: Any
         for i in range(low, high):
             state = body(i, state)
         return state
-    if isinstance(low, Tracer) or isinstance(high, Tracer):
+    if any(isinstance(bound, Tracer) and dim_of(bound) is None for bound in (low, high)):
         return _counted_while(low, high, body, initial)
     first, last = ax.dim(low, "the lower bound"), ax.dim(high, "the upper bound")
     length = dim_maximum(last - first, 0)
     leaves, tree = _state(initial)
     counter = (TensorType(i64), True)
+    trace = current().trace
+    turn = trace.new_turn("i", _turns(length))
+
+    def counted(args: list[Tracer]) -> tuple[Any, ...]:
+        trace.turn_of[args[-1]._value] = first + Dim.of(turn)
+        return args[-1], tree.unflatten(args[:-1])
 
     def run(start: list[Tracer]) -> Body:
-        return trace_body(
-            body, [*_types(start), counter], lambda args: (args[-1], tree.unflatten(args[:-1])),
-            [*_names(start), "i"],
-        )  # fmt: skip
+        return trace_body(body, [*_types(start), counter], counted, [*_names(start), "i"])
 
     start, made = _stable(leaves, tree, run, lambda b: _carried(b, tree))
     ramp = emit("iota", shape=(length,), axis=0, dtype=i64)
@@ -282,7 +287,13 @@ def fori_loop(low: Any, high: Any, body: Callable[[Any, Any], Any], initial: Any
         from graphmill.frontend.core import apply, dim_value
 
         ramp = apply("add", ramp, dim_value(first, i64))
-    return _scan_op(made, start, [ramp], length, False, tree, None)
+    return _scan_op(made, start, [ramp], length, False, tree, None, turn)
+
+
+def _turns(length: DimLike) -> Bounds:
+    """The numbers that the turns of a loop may have."""
+    most = interval(length, current().trace.bounds)[1]
+    return Bounds(0, None if most is None else max(most - 1, 0))
 
 
 def _carried(body: Body, tree: Tree) -> list[Tracer]:
@@ -382,7 +393,7 @@ def _length(arrays: Sequence[Tracer], length: Any) -> DimLike:
 
 def _scan_op(
     made: Body, start: Sequence[Tracer], arrays: Sequence[Tracer], length: DimLike,
-    reverse: bool, tree: Tree, ys_tree: Tree | None,
+    reverse: bool, tree: Tree, ys_tree: Tree | None, turn: str = "",
 ) -> Any:  # fmt: skip
     carry = len(start)
     types = _types(start)
@@ -394,10 +405,14 @@ def _scan_op(
         del made.frame.block.args[carry]
         arrays, lead = [], carry
     captured = share_captures([made], lead)
+    attrs: dict[str, Any] = {
+        "carry": carry, "xs": len(arrays), "length": length, "reverse": bool(reverse),
+    }  # fmt: skip
+    if turn in current().trace.sized:
+        attrs["turn"] = turn
     op = emit_op(
-        "scan", [*start, *arrays],
-        {"carry": carry, "xs": len(arrays), "length": length, "reverse": bool(reverse)},
-        [region_of(made)], [*(x.value() for x in (*start, *arrays)), *captured],
+        "scan", [*start, *arrays], attrs, [region_of(made)],
+        [*(x.value() for x in (*start, *arrays)), *captured],
     )  # fmt: skip
     state = _outputs(op.results[:carry], types, tree)
     if ys_tree is None:

@@ -16,6 +16,7 @@ from graphmill.frontend.describe import failure, name_of
 from graphmill.frontend.known import known, known_scalar
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.state import current
+from graphmill.frontend.turns import dim_of
 from graphmill.ir.dims import DimLike, floordiv
 from graphmill.records import record
 
@@ -242,7 +243,7 @@ def _number(x: Tracer, item: Any, axis: int) -> Entry:
                 why=f"a {type(item).__name__} is no index.",
                 hint="indices are integers, slices, None, ... and arrays of integers or bools.",
             ) from None
-    bounds = current().trace.dims
+    bounds = current().trace.bounds
     if isinstance(at, int):
         inside = sizes.compare(size, ">", at if at >= 0 else -at - 1, bounds)
         if inside is False:
@@ -263,7 +264,7 @@ def _bound(x: Tracer, value: Any) -> DimLike | None:
         return None
     if isinstance(value, Tracer) and (found := known_scalar(value)) is not None:
         value = found
-    if isinstance(value, Tracer):
+    if isinstance(value, Tracer) and dim_of(value) is None:
         name = name_of(x)
         raise failure(
             "GM022",
@@ -344,7 +345,7 @@ def _from_front(bound: DimLike) -> bool | None:
     """Whether a bound counts from the front: it is not negative. None where that depends."""
     if isinstance(bound, int):
         return bound >= 0
-    negative = sizes.compare(bound, "<", 0, current().trace.dims)
+    negative = sizes.compare(bound, "<", 0, current().trace.bounds)
     return None if negative is None else not negative
 
 

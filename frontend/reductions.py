@@ -95,7 +95,7 @@ def prod(
 
 def require_some(x: Tracer, over: Sequence[int]) -> None:
     """Let the call fail (GM062) if the symbolic axes `over` turn out empty; a choice needs one."""
-    bounds = current().trace.dims
+    bounds = current().trace.bounds
     for size in [x.dims[i] for i in over]:
         if sizes.compare(size, ">", 0, bounds) is None:
             emit_op("require", (), {"size": size})

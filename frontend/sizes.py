@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from graphmill.frontend import state
 from graphmill.frontend.errors import GraphmillError, error, source_text
 from graphmill.frontend.locations import site
+from graphmill.frontend.turns import dim_of
 from graphmill.ir import dims as ir_dims
 from graphmill.ir.dims import Dim, DimLike, Quotient
 from graphmill.ir.graph import Bounds
@@ -129,13 +130,15 @@ def of(dim: DimLike) -> Any:
 
 
 def as_dim(value: Any) -> DimLike | None:
-    """The dim of an int, NumPy integer, `Size` or Dim; None for anything else."""
+    """The dim of an int, NumPy integer, `Size`, loop counter or Dim; None for anything else."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int | Dim):
         return value
     if isinstance(value, Size):
         return value.dim
+    if (counted := dim_of(value)) is not None:
+        return counted
     try:
         return int(value.__index__()) if hasattr(value, "dtype") else None
     except TypeError as problem:
@@ -198,7 +201,7 @@ def _decide(a: Size, relation: str, b: Any) -> bool:
 
 
 def _bounds() -> Mapping[str, Bounds]:
-    return state.current().trace.dims if state.tracing() else {}
+    return state.current().trace.bounds if state.tracing() else {}
 
 
 def compare(a: DimLike, relation: str, b: DimLike, bounds: Mapping[str, Bounds]) -> bool | None:

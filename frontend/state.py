@@ -7,7 +7,7 @@ block argument. The innermost frame is a context variable: threads and tasks tra
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill.frontend.errors import GraphmillError, error
+from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Bounds, Value
+from graphmill.ir.literals import RESERVED
 from graphmill.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -46,7 +48,24 @@ class Trace:
         self.refused: GraphmillError | None = None  # the last answer NumPy may have swallowed
         self.variables: dict[str, Variable] = {}
         self.params: dict[Value, str] = {}
+        self.turns: dict[str, Bounds] = {}  # dims that number the turns of loops
+        self.turn_of: dict[Value, DimLike] = {}  # the counters of loops
+        self.sized: set[str] = set()  # the dims of turns that something depends on
         self.captured: list[Array] = []
+
+    @property
+    def bounds(self) -> Mapping[str, Bounds]:
+        """What is known of every named dim."""
+        return {**self.dims, **self.turns} if self.turns else self.dims
+
+    def new_turn(self, name: str, bounds: Bounds) -> str:
+        """A dim for the turns of one more loop, called like `name`."""
+        base, number = name, 0
+        while name in self.bounds or name in RESERVED:
+            number += 1
+            name = f"{base}{number}"
+        self.turns[name] = bounds
+        return name
 
     def name_of(self, variable: Variable) -> str:
         """The IR's name of a variable, given to it when the trace first meets it."""

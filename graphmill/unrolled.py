@@ -31,7 +31,8 @@ def warn_of_unrolled(rolled: Function) -> None:
             warnings.warn(
                 f"{rolled.name} has {len(ops)} ops, {count} of them from {places[line]}: a Python "
                 "loop is traced turn by turn and compiles slowly. gm.fori_loop and gm.scan stay "
-                "loops; turns that are alike but for numbers become one by themselves",
+                "loops; turns that are alike but for numbers, and sizes that grow evenly, become "
+                "one by themselves",
                 UnrolledWarning,
                 stacklevel=2,
             )

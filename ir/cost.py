@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphmill.ir.dims import DimLike, maximum
+from graphmill.ir.dims import DimLike, maximum, substitute
 from graphmill.ir.graph import Block, Function, Module, Op, Value
 from graphmill.ir.ops.base import Cost
 from graphmill.ir.types import TensorType
@@ -51,8 +51,14 @@ def function_cost(function: Function, module: Module | None = None) -> Cost:
 def _control_cost(op: Op, module: Module | None) -> Cost:
     parts = [_block_cost(region.block, module) for region in op.regions]
     if op.name == "scan":
-        length = op.attrs["length"]
-        return Cost(parts[0].flops * length, parts[0].bytes * length)
+        length, turn = op.attrs["length"], op.attrs.get("turn")
+        each = (parts[0].flops, parts[0].bytes)
+        if turn:  # the turn in the middle stands for all
+            each = (
+                substitute(each[0], {turn: length // 2}),
+                substitute(each[1], {turn: length // 2}),
+            )
+        return Cost(each[0] * length, each[1] * length)
     if op.name == "while":
         return Cost(parts[0].flops + parts[1].flops, parts[0].bytes + parts[1].bytes)
     worst = parts[0]

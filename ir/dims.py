@@ -260,6 +260,44 @@ def substitute(dim: DimLike, dims: Mapping[str, DimLike]) -> DimLike:
     return dim if isinstance(dim, int) else dim.substitute(dims)
 
 
+def at_most(dim: DimLike, limits: Mapping[str, DimLike]) -> DimLike:
+    """The greatest value of a dim when each named dim in `limits` is from 0 to its limit.
+
+    Other named dims are sizes, 0 or more, as is every factor of a product of several.
+    """
+    if isinstance(dim, int) or not dim.names & limits.keys():
+        return dim
+    total: DimLike = 0
+    for monomial, coefficient in dim.terms:
+        term: DimLike = coefficient
+        for factor in monomial:
+            low, high = _range_of(factor, limits)
+            term = term * (high if coefficient > 0 else low)
+        total = total + term
+    return total
+
+
+def _at_least(dim: DimLike, limits: Mapping[str, DimLike]) -> DimLike:
+    return -at_most(-dim, limits)
+
+
+def _range_of(factor: Factor, limits: Mapping[str, DimLike]) -> tuple[DimLike, DimLike]:
+    if isinstance(factor, str):
+        return (0, limits[factor]) if factor in limits else (Dim.of(factor), Dim.of(factor))
+    a, b = factor.left.substitute({}), factor.right.substitute({})
+    lows, highs = (
+        (_at_least(a, limits), _at_least(b, limits)),
+        (at_most(a, limits), at_most(b, limits)),
+    )
+    if factor.op in ("max", "min"):
+        return _apply(factor.op, *lows), _apply(factor.op, *highs)
+    if factor.op == "mod":
+        return 0, maximum(highs[1] - 1, 0)
+    if lows[1] == highs[1]:  # a quotient by what does not change
+        return floordiv(lows[0], lows[1]), floordiv(highs[0], lows[1])
+    return minimum(lows[0], 0), maximum(highs[0], 0)
+
+
 _TOKEN = r"\s*(\d+|[A-Za-z_]\w*|[-+*(),])"
 
 

@@ -165,12 +165,15 @@ class _Evaluator:
             np.zeros(r.tensor.concrete(self.sizes), r.tensor.dtype.numpy)
             for r in op.results[carries:]
         ]
+        around, turn = self.sizes, op.attrs.get("turn")
         for i in reversed(range(length)) if op.attrs["reverse"] else range(length):
+            self.sizes = {**around, turn: i} if turn else around
             slices = [np.asarray(x[i]) for x in xs]
             given = self.block(op.regions[0].block, [*carry, *slices, *captured])
             carry = given[:carries]
             for whole, part in zip(stacked, given[carries:], strict=True):
                 whole[i] = part
+        self.sizes = around
         return [*carry, *stacked]
 
     def _fusion(self, op: Op, operands: list[Array]) -> Sequence[Array]:

@@ -88,7 +88,8 @@ class _Verifier:
     def __init__(self, function: Function, module: Module | None) -> None:
         self.function = function
         self.module = module
-        self.declared: set[int] = set()
+        self.declared: set[int] = set()  # types whose dims are the function's own
+        self.turns: set[str] = set()  # dims that number the turns of the loops around
 
     def fail(self, reason: str, op: Op | None = None) -> VerifyError:
         return VerifyError(reason, self.function, op)
@@ -158,8 +159,8 @@ class _Verifier:
         key = _rule_key(op)
         if key is None or key not in _held:
             self.attributes(op)
-            for region in op.regions:
-                self.block(region.block, "yield", op)
+            if op.regions:
+                self.regions(op)
             self.inferred(op)
             if key is not None:
                 _remember(key, op)
@@ -170,6 +171,19 @@ class _Verifier:
         reason = check(op, self.module) if check and self.module is not None else None
         if reason:
             raise self.fail(reason, op)
+
+    def regions(self, op: Op) -> None:
+        """Check regions, in which a scan's dim of turns has a value."""
+        turn = op.attrs.get("turn") if op.name == "scan" else None
+        if turn is not None:
+            if not isinstance(turn, str) or turn in RESERVED or not turn.isidentifier():
+                raise self.fail(f"{turn!r} cannot name a dim", op)
+            if turn in self.turns or turn in self.function.dims:
+                raise self.fail(f"dim {turn} has a value already", op)
+            self.turns.add(turn)
+        for region in op.regions:
+            self.block(region.block, "yield", op)
+        self.turns.discard(turn or "")
 
     def attributes(self, op: Op) -> None:
         for name, kind in op.definition.attrs.items():
@@ -195,11 +209,13 @@ class _Verifier:
     def dims(self, type: Type, op: Op | None) -> None:
         if isinstance(type, TensorType):
             self.named(type.names, op)
+            if self.turns and not self.turns.isdisjoint(type.names):
+                return  # only known in this loop
         self.declared.add(id(type))
 
     def named(self, names: frozenset[str], op: Op | None) -> None:
-        if not names <= self.function.dims.keys():
-            unknown = ", ".join(sorted(names - self.function.dims.keys()))
+        if not names <= self.function.dims.keys() | self.turns:
+            unknown = ", ".join(sorted(names - self.function.dims.keys() - self.turns))
             raise self.fail(f"dim {unknown} is not declared by the function", op)
 
     def undefined(self, operand: Value, index: int, op: Op) -> str:

@@ -20,6 +20,7 @@ class Storage:
     block arguments and other memory that must not be overwritten. `turns` tells which carry of
     which loop lives here in turn with the loop's result. What is `held` is written in several
     places and never merged into another; `merged` is the storage that this one has become part of.
+    `room` is what is kept for it where the size changes with the turns of a loop.
     """
 
     size: DimLike
@@ -30,6 +31,12 @@ class Storage:
     turns: tuple[Op, int] | None = None
     held: bool = False
     merged: Storage | None = None
+    room: DimLike | None = None
+
+    @property
+    def bytes(self) -> DimLike:
+        """The bytes that it takes in the arena."""
+        return self.size if self.room is None else self.room
 
     def find(self) -> Storage:
         """The storage this one is, after merging."""
@@ -56,11 +63,11 @@ def allocate(storages: Sequence[Storage]) -> DimLike:
     Fixed sizes go best-fit, largest first (the order that packs best: Lee and Pisarchyk,
     "Efficient Memory Management for Deep Neural Net Inference", 2020); symbolic ones share slots.
     """
-    fixed = [s for s in storages if isinstance(s.size, int)]
+    fixed = [s for s in storages if isinstance(s.bytes, int)]
     total: DimLike = _best_fit(fixed)
     slots: list[_Slot] = []
     for storage in sorted(
-        (s for s in storages if not isinstance(s.size, int)), key=lambda s: s.start
+        (s for s in storages if not isinstance(s.bytes, int)), key=lambda s: s.start
     ):
         _choose_slot(slots, storage)
     for slot in slots:
@@ -95,7 +102,7 @@ def _best_fit(storages: Sequence[Storage]) -> int:
 
 
 def _bytes(storage: Storage) -> int:
-    size = aligned(storage.size)
+    size = aligned(storage.bytes)
     assert isinstance(size, int)
     return size
 
@@ -110,10 +117,10 @@ class _Slot:
 def _choose_slot(slots: list[_Slot], storage: Storage) -> None:
     """Put a storage into a free slot of its size, else of another symbolic size, else a new one."""
     free = [slot for slot in slots if slot.end < storage.start]
-    slot = next((s for s in free if s.size == storage.size), free[0] if free else None)
+    slot = next((s for s in free if s.size == storage.bytes), free[0] if free else None)
     if slot is None:
-        slots.append(_Slot(storage.size, storage.end, [storage]))
+        slots.append(_Slot(storage.bytes, storage.end, [storage]))
         return
-    slot.size = maximum(slot.size, storage.size)
+    slot.size = maximum(slot.size, storage.bytes)
     slot.end = max(slot.end, storage.end)
     slot.members.append(storage)

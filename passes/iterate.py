@@ -56,7 +56,12 @@ def _stay_apart(scan: Op) -> bool:
     """
     carry, xs, body = scan.attrs["carry"], scan.attrs["xs"], scan.regions[0].block
     carried = [v.type for v in scan.operands[:carry]]
-    if len(scan.results) != carry or len(body.ops) > MOST_OPS or not carried:
+    if (
+        len(scan.results) != carry
+        or len(body.ops) > MOST_OPS
+        or not carried
+        or "turn" in scan.attrs
+    ):
         return False
     if not all(isinstance(t, TensorType) and not _is_half(t) for t in carried):
         return False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Block, Op, Region, Value, clone_op
+from graphmill.ir.literals import dim_names
 from graphmill.ir.ops.control import SEALED
+from graphmill.ir.types import TensorType
 from graphmill.passes.rewrite import Replacement, structural
 from graphmill.passes.statistics import count
 
@@ -43,7 +45,7 @@ def hoist_invariants(op: Op, builder: Builder) -> Replacement:
     fixed: set[Value] = set(body.args[first:])
     steady: list[Op] = []
     for inner in body.ops[:-1]:
-        still = all(v in fixed for v in inner.operands)
+        still = all(v in fixed for v in inner.operands) and not _names(inner, op.attrs.get("turn"))
         if still and inner.definition.pure and not inner.regions and inner.name != "token":
             fixed.update(inner.results)
             steady.append(inner)
@@ -62,6 +64,15 @@ def hoist_invariants(op: Op, builder: Builder) -> Replacement:
             result.replace_uses(arg)  # the last region is the body
     count("hoisted", len(costly))
     return builder.emit(op.name, operands, op.attrs, _take_regions(op)).results
+
+
+def _names(op: Op, turn: str | None) -> bool:
+    """Whether an op depends on the number of the turn by its shapes or attributes."""
+    if turn is None:
+        return False
+    named = [dim_names(value) for value in op.attrs.values()]
+    named += [v.tensor.names for v in op.results if isinstance(v.type, TensorType)]
+    return any(turn in names for names in named)
 
 
 def _is_costly(op: Op) -> bool:

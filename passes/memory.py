@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from graphmill.ir.builder import Builder
-from graphmill.ir.dims import DimLike
+from graphmill.ir.dims import DimLike, at_most, maximum, product
 from graphmill.ir.graph import Block, Function, Op, Value
 from graphmill.ir.ops.control import SEALED
 from graphmill.ir.types import TensorType
@@ -157,6 +157,7 @@ class _Planner:
         self.arena: DimLike = 0
         self.started: dict[Value, int] = {}
         self.donated: dict[Storage, Storage] = {}  # a result's storage: the parameter's
+        self.turns: dict[str, DimLike] = {}  # the last turn of each loop around whose dim has one
 
     def run(self) -> None:
         for param in self.function.params:
@@ -242,7 +243,15 @@ class _Planner:
                 fixed = "const" if op.name in CONSTANTS else "given"
                 self.storage[result] = Storage(0, start, start, fixed)
             else:
-                self.storage[result] = Storage(result.type.nbytes, start, start)
+                self.storage[result] = Storage(
+                    result.type.nbytes, start, start, room=self._room(result.type)
+                )
+
+    def _room(self, type: TensorType) -> DimLike | None:
+        """The bytes of a type in the turn where it is largest; None where its size is fixed."""
+        if self.turns.keys().isdisjoint(type.names):
+            return None
+        return product(at_most(dim, self.turns) for dim in type.shape) * type.dtype.itemsize
 
     def _enter(self, op: Op, start: int) -> None:
         """Plan the regions of a control-flow op."""
@@ -261,7 +270,12 @@ class _Planner:
                         self.storage[origin(value)] = self.storage[result]
             elif region is op.regions[-1]:
                 held += self._carries(op, block, carried, start)
+            around = self.turns
+            if "turn" in op.attrs:
+                last = at_most(op.attrs["length"], around) - 1
+                self.turns = {**around, op.attrs["turn"]: maximum(last, 0)}
             self._time(block)
+            self.turns = around
         held += [self.storage[result] for result in op.results if result in self.storage]
         for storage in held:
             storage.end = max(storage.end, self.clock + 1)

@@ -23,11 +23,16 @@ from graphmill.passes.cse import frozen
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fusion_graph import has_effect
 from graphmill.passes.manager import LEAST_OPS, register_pass
-from graphmill.passes.roll_plan import Plan, plan
+from graphmill.passes.roll_plan import Plan, even_turns, plan
+from graphmill.passes.roll_sizes import Sizes, prefix_of, resize, sized, turn_name
 from graphmill.passes.statistics import count
+from graphmill.records import record
 
 LEAST_TURNS = 8
 LEAST_SAVED = 48  # ops
+LEAST_SIZES = 12  # shapes that one place makes: fewer are the stages of a network
+MANY = 100  # arrays that one place makes: fewer are the layers of a network
+LEAST_SIZED_TURNS = 2  # inner loops get shorter from turn to turn of the outer one
 TRIES = 48  # periods looked at from one op on
 SHORTEST = 8  # the longest period that is looked for first
 
@@ -36,32 +41,67 @@ SHORTEST = 8  # the longest period that is looked for first
 def roll(function: Function) -> Function:
     """Makes loops of stretches of ops that repeat. After it, none of many turns is left unrolled.
 
-    Functions of few ops stay as they are. What differs from turn to turn may be numbers alone.
+    Functions of few ops stay as they are. What differs from turn to turn may be numbers alone;
+    where that leaves many ops, also sizes that grow or shrink evenly.
     """
-    if len(function.ops) < LEAST_OPS["roll"] or not _Finder(function.block).any():
+    if len(function.ops) < LEAST_OPS["roll"]:
         return function
+    rolled, found = _rolled(function, Search())
+    left = sum(1 for _ in rolled.walk())
+    if left >= LEAST_OPS["roll"] and _is_loop(rolled.block):
+        resized, more = _rolled(function, Search(prefix_of(function), LEAST_SIZED_TURNS, 1))
+        if 2 * sum(1 for _ in resized.walk()) <= left:
+            rolled, found = resized, more
+    if found:
+        count("loops", found)
+    return rolled
+
+
+def _is_loop(block: Block) -> bool:
+    """Whether one place in the user's code makes many loops, arrays or shapes of arrays."""
+    shapes: dict[tuple[Hashable, ...], list[Hashable]] = {}
+    for op in block.ops:
+        if op.loc is not None and op.results and isinstance(op.results[0].type, TensorType):
+            place = (op.name, op.loc.file, op.loc.line, op.loc.column)
+            shapes.setdefault(place, []).append(tuple(op.results[0].shape))
+    return any(
+        len(made) >= (LEAST_TURNS if place[0] == "scan" else MANY) or len(set(made)) >= LEAST_SIZES
+        for place, made in shapes.items()
+    )
+
+
+def _rolled(function: Function, search: Search) -> tuple[Function, int]:
+    """The function with its loops, and how many were found."""
+    if not _Finder(function.block, search).any():
+        return function, 0
     rolled = function.clone()
     block = rolled.block
-    _start_by_operands(block)
+    if search.prefix:
+        _set_ops(block, [*_constants(block), *(op for op in block.ops if op.name != "constant")])
+    else:
+        _start_by_operands(block)
     found = 0
-    finder, longest = _Finder(block), SHORTEST
+    finder, longest = _Finder(block, search), SHORTEST
     while longest <= 2 * finder.longest:  # inner loops first
         if plans := list(finder.loops(longest)):
             found += len(plans)
             _replace(block, plans)
-            finder = _Finder(block)
+            finder = _Finder(block, search)
         else:
             longest *= 2
     if not found:
-        return function
-    count("loops", found)
+        return function, 0
     remove_dead(block)
-    return rolled
+    return rolled, found
+
+
+def _constants(block: Block) -> list[Op]:
+    return [op for op in block.ops if op.name == "constant"]
 
 
 def _start_by_operands(block: Block) -> None:
     """Let constants come first, and slices start at operands, so that equal turns look alike."""
-    first = [op for op in block.ops if op.name == "constant"]
+    first = _constants(block)
     rest: list[Op] = []
     numbers = {
         int(op.attrs["value"]): op.result
@@ -106,12 +146,24 @@ def _set_ops(block: Block, ops: list[Op]) -> None:
 # ---- finding
 
 
+@record
+class Search:
+    """What is looked for: how many turns at least, how many ops that spares, and whether sizes
+    may change (`prefix`: what dims that number the turns are called)."""
+
+    prefix: str = ""
+    turns: int = LEAST_TURNS
+    saved: int = LEAST_SAVED
+
+
 class _Finder:
     """Looks for stretches that repeat among the ops of a block."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, search: Search) -> None:
+        self.search = search
         self.ops = [op for op in block.ops if op.name != "constant"]
-        self.kinds = _kinds(self.ops)
+        self.sizes = [Sizes.of(op) for op in self.ops] if search.prefix else []
+        self.kinds = _kinds(self.ops, self.sizes)
         self.places = {op: n for n, op in enumerate(self.ops)}
         self.following = _following(self.kinds)
         self.refused: dict[int, int] = {}  # by period, up to where a first turn cannot start
@@ -119,7 +171,7 @@ class _Finder:
     @property
     def longest(self) -> int:
         """The longest period that there may be."""
-        return len(self.ops) // LEAST_TURNS
+        return len(self.ops) // self.search.turns
 
     def any(self) -> bool:
         """Whether any stretch repeats, the places that slices start at aside."""
@@ -140,17 +192,25 @@ class _Finder:
         later = self.following[at]
         for _ in range(TRIES):
             period = later - at
-            if later < 0 or period > longest or at + period * LEAST_TURNS > len(self.ops):
+            if later < 0 or period > longest or at + period * self.search.turns > len(self.ops):
                 return None
             if at > self.refused.get(period, -1):
                 turns = self._turns(at, period)
-                if turns >= LEAST_TURNS and (turns - 1) * period >= LEAST_SAVED:
-                    found = plan(self.ops, at, period, turns, self.places)
+                if turns >= self.search.turns and (turns - 1) * period >= self.search.saved:
+                    found = self._plan(at, period, turns)
                     if isinstance(found, Plan):
                         return found
                     self.refused[period] = at + found
             later = self.following[later]
         return None
+
+    def _plan(self, at: int, period: int, turns: int) -> Plan | int:
+        ops, places, sizes = self.ops, self.places, self.sizes
+        if not sizes:
+            return plan(ops, at, period, turns, places)
+        turns = even_turns(ops, at, period, turns, places, sizes)
+        turn = turn_name(ops[at : at + period], self.search.prefix)
+        return plan(ops, at, period, turns, places, turn, sizes)
 
     def _turns(self, at: int, period: int) -> int:
         """How many stretches of `period` ops from `at` on are alike."""
@@ -169,12 +229,14 @@ def _following(kinds: list[int]) -> list[int]:
     return found
 
 
-def _kinds(ops: Sequence[Op]) -> list[int]:
-    """A number for each op, the same for ops that differ in their operands at most."""
+def _kinds(ops: Sequence[Op], sizes: Sequence[Sizes]) -> list[int]:
+    """A number for each op, the same for ops that differ in operands, and in their `sizes`."""
     numbers: dict[Hashable, int] = {}
     found = []
     for n, op in enumerate(ops):
-        key: Hashable = n if _is_bound(op) else _kind(op)
+        key: Hashable = n
+        if not _is_bound(op):
+            key = (_kind(op, bool(sizes)), sizes[n].form if sizes else None)
         found.append(numbers.setdefault(key, len(numbers)))
     return found
 
@@ -184,25 +246,30 @@ def _is_bound(op: Op) -> bool:
     return op.definition.terminator or has_effect(op) or not op.definition.pure
 
 
-def _kind(op: Op) -> Hashable:
+def _kind(op: Op, resized: bool) -> Hashable:
     attrs: Hashable = ()
-    if op.name != "slice" or not _is_window(op):
+    if resized:
+        plain = sorted(op.attrs.keys() - set(sized(op)))
+        attrs = tuple((name, frozen(op.attrs[name])) for name in plain)
+    elif op.name != "slice" or not _is_window(op):
         attrs = tuple((name, frozen(value)) for name, value in sorted(op.attrs.items()))
-    types = tuple(_type(v) for v in (*op.operands, *op.results))
+    types = tuple(_type(v, resized) for v in (*op.operands, *op.results))
     place = (op.loc.file, op.loc.line, op.loc.column) if op.loc else None
-    return op.name, attrs, types, place, tuple(_structure(r.block) for r in op.regions)
+    return op.name, attrs, types, place, tuple(_structure(r.block, resized) for r in op.regions)
 
 
-def _type(value: Value) -> Hashable:
+def _type(value: Value, resized: bool) -> Hashable:
     type = value.type
-    return (type.dtype.name, type.shape, type.layout) if isinstance(type, TensorType) else type
+    if not isinstance(type, TensorType):
+        return type
+    return type.dtype.name, type.rank if resized else type.shape, type.layout
 
 
-def _structure(block: Block) -> Hashable:
+def _structure(block: Block, resized: bool) -> Hashable:
     numbers = {arg: n for n, arg in enumerate(block.args)}
     rows: list[Hashable] = []
     for op in block.ops:
-        rows.append((_kind(op), tuple(numbers[v] for v in op.operands)))
+        rows.append((_kind(op, resized), tuple(numbers[v] for v in op.operands)))
         for result in op.results:
             numbers[result] = len(numbers)
     return tuple(rows)
@@ -239,9 +306,11 @@ def _scan(found: Plan, constants: Block, moved: dict[Value, Value]) -> Op:
     ]
     body = _body(found)
     operands = [*starts, *tables, *(moved.get(v, v) for v in found.captured)]
-    attrs = {
+    attrs: dict[str, Any] = {
         "carry": len(starts), "xs": len(tables), "length": found.turns, "reverse": False,
     }  # fmt: skip
+    if found.turn:
+        attrs["turn"] = found.turn
     types = [type for _, type in found.starts]
     first = found.ops[0]
     scan = Op(lookup("scan"), operands, types, attrs, [Region(body)], first.loc, first.scope)
@@ -263,10 +332,16 @@ def _body(found: Plan) -> Block:
     carried = [block.add_arg(type) for _, type in found.starts]
     rows = [block.add_arg(_row(values)) for values in found.tables]
     captured = [block.add_arg(v.type, v.name) for v in found.captured]
-    kinds: dict[str, list[Value]] = {"carry": carried, "table": rows, "captured": captured}
+    builder = Builder(block)
+    dims = [builder.op("dim", value=dim, dtype=of) for dim, of in found.numbers]
+    kinds: dict[str, list[Value]] = {
+        "carry": carried, "table": rows, "captured": captured, "dim": dims,
+    }  # fmt: skip
     made: list[Op] = []
-    for op, reads in zip(found.template, found.reads, strict=True):
+    for n, (op, reads) in enumerate(zip(found.template, found.reads, strict=True)):
         copy = block.append(clone_op(op, {}))
+        if found.turn:
+            resize(copy, iter(found.sizes[n]))
         copy.set_operands([
             made[read.number].results[read.result] if read.kind == "same"
             else kinds[read.kind][read.number] for read in reads

@@ -13,6 +13,7 @@ from benchmarks.workloads import (
     sweeps,
     training,
     transformers,
+    triangles,
     vision,
 )
 
@@ -24,7 +25,7 @@ FAMILIES: dict[str, tuple[Workload, ...]] = {
     "convolution": convolution.WORKLOADS,
     "attention": attention.WORKLOADS,
     "loops": loops.WORKLOADS,
-    "npbench": (*npbench.WORKLOADS, *sweeps.WORKLOADS),
+    "npbench": (*npbench.WORKLOADS, *sweeps.WORKLOADS, *triangles.WORKLOADS),
     "models": (*vision.WORKLOADS, *transformers.WORKLOADS, *training.WORKLOADS),
 }
 WORKLOADS: dict[str, Workload] = {

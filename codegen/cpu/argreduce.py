@@ -44,7 +44,7 @@ def _argreduce(host: Host, op: Op) -> None:
     if searches(op):
         search(host, op, output)
         return
-    if axis == len(shape) - 1 and few_rows(product(shape[:-1]), shape[-1]):
+    if axis == len(shape) - 1 and few_rows(host.most(product(shape[:-1])), host.most(shape[-1])):
         _in_parts(host, op, output)
         return
     kernel = host.kernel(label(op))

@@ -94,7 +94,7 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     own = epilogue.slots if epilogue else ()
     prologue = before.prologue(len(SLOTS) + len(own)) if computed else None
     gemm = host.once(
-        ("gemm", spec, structure(block), work.strided, before.strided),
+        ("gemm", spec, structure(block), work.strided, before.strided, *host.turns),
         lambda: emit_gemm(host.unit, kernel.name, spec, host.target, epilogue, prologue),
     )
     captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
@@ -304,7 +304,7 @@ class FusedEpilogue:
         self.host, self.block, self.root, self.acc = host, block, root, acc
         self.others = self.arguments()
         self.operands = operands
-        self.names = list(host.function.dims)
+        self.names = host.named
         self.dtype: DType = root.attrs.get("dtype", root.result.tensor.dtype)
 
     def arguments(self) -> list[Value]:

@@ -181,7 +181,8 @@ def _scan(host: Host, op: Op) -> None:
             for buffer, value in zip(stacked, op.results[count:], strict=True)
         ]
         _redirect(host, body.yielded[count:], ys)
-        with code.when(host.turn()):
+        numbered = host.numbered(attrs.get("turn"), at, attrs["length"])
+        with numbered, code.when(host.turn()):
             emit_block(host, body)
         loop.next = carry.turned(loop.carried)
     carry.end(loop.results)

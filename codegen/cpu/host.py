@@ -7,7 +7,8 @@ pass chose (`buffers` attributes): the arena, the caller's outputs, or another v
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import field, replace
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from graphmill.codegen.cpu.literals import plain
 from graphmill.codegen.cpu.schedule import UNMEASURED, Choices
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.recipes import Recipe, recipe_of
-from graphmill.ir.dims import Dim, DimLike, Quotient, parse_dim
+from graphmill.ir.dims import Dim, DimLike, Quotient, at_most, maximum, parse_dim
 from graphmill.ir.graph import Function, Op, Value
 from graphmill.records import record
 
@@ -90,6 +91,7 @@ class Host:
     locations: list[str] = field(default_factory=list)
     arena_bytes: DimLike = 0
     needs: list[Need] = field(default_factory=list)
+    turns: dict[str, DimLike] = field(default_factory=dict)  # dims of loops around: the last turn
     redirected: dict[Value, Buffer] = field(default_factory=dict)
     _values: dict[Hashable, Val] = field(default_factory=dict)
     _dims: dict[DimLike, Val] = field(default_factory=dict)
@@ -153,6 +155,26 @@ class Host:
     def dim(self, dim: DimLike) -> Val:
         """A dim's run-time size. Only the named dims are memoised: they dominate everything."""
         return emit_dim(self.code, dim, self._dims)
+
+    def most(self, dim: DimLike) -> DimLike:
+        """The greatest size that a dim has in any turn of the loops around."""
+        return at_most(dim, self.turns)
+
+    @property
+    def named(self) -> list[str]:
+        """The named dims that have a value here."""
+        return [*self.function.dims, *self.turns]
+
+    @contextmanager
+    def numbered(self, turn: str | None, number: Val, length: DimLike) -> Iterator[None]:
+        """Inside, the dim called `turn` is the number of a loop's turn."""
+        if turn is None:
+            yield
+            return
+        self._dims[Dim.of(turn)] = number
+        self.turns[turn] = maximum(self.most(length) - 1, 0)
+        yield
+        del self._dims[Dim.of(turn)], self.turns[turn]
 
     def value(self, key: Hashable) -> Val:
         """An i64 that kernels ask for by key."""
@@ -253,7 +275,12 @@ class Host:
         `need` writes the bytes it takes once and, besides, for each worker; it also runs inside
         the function that tells callers how much to allocate.
         """
-        self.needs.append(need)
+        turns = dict(self.turns)
+
+        def at_any_turn(code: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
+            return need(code, lambda size: dim(at_most(size, turns)))
+
+        self.needs.append(at_any_turn if turns else need)
         used = self.dim(self.arena_bytes)
         aligned = self.code.binary("arith.andi", self.code.add(used, 63), self.code.i64(-64))
         return self.code.at(self.context(ARENA), aligned, "i8")
@@ -262,7 +289,7 @@ class Host:
         """Memory of its own behind the plan's arena, kept for the whole call."""
         used = self.arena_bytes
         start = (used + 63) // 64 * 64
-        self.arena_bytes = start + nbytes
+        self.arena_bytes = start + self.most(nbytes)
         return self.code.at(self.context(ARENA), self.dim(start), "i8")
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -322,7 +349,8 @@ class Host:
         grain = kernel.choices.pick("grain", model, (max(1, model // 8), model, model * 8))
         start = self.stamp()
         zero = code.i64(0)
-        serial = isinstance(launch.items, int) and launch.items <= grain
+        most = self.most(launch.items)
+        serial = isinstance(most, int) and most <= grain
         if serial:
             code.call(f"{symbol}_body", [zero, items, zero, *captured])
         else:

@@ -42,7 +42,7 @@ def emit_reduce(
     operands = [host.buffers[v] for v in op.operands]
     unrolled = unrolled_form(form, block)
     plan = plan_of(block) if unrolled is None else None
-    if plan is not None and _is_shared(plan):
+    if plan is not None and _is_shared(host, plan):
         emit_whole(host, op, plan, operands, outputs, label, info)
         return
     if plan is not None and wants_slices(plan):
@@ -66,7 +66,7 @@ def emit_reduce(
     host.launch(kernel, launch, info(op, kernel.name, True))
 
 
-def _is_shared(plan: Plan) -> bool:
+def _is_shared(host: Host, plan: Plan) -> bool:
     """Whether one sweep over rows that are few and long is all."""
     rows, length = product(plan.kept_shape), product(plan.shape[i] for i in plan.reduced)
-    return plan.last_reduced and plan.single_stage and few_rows(rows, length)
+    return plan.last_reduced and plan.single_stage and few_rows(host.most(rows), host.most(length))

@@ -11,6 +11,7 @@ from graphmill.ir.builder import Builder
 from graphmill.ir.cost import cost
 from graphmill.ir.dims import Dim, evaluate
 from graphmill.ir.graph import Block, Function, Op, Value, clone_op
+from graphmill.ir.literals import dim_names
 from graphmill.ir.ops.control import is_constant
 from graphmill.ir.types import TensorType
 
@@ -106,7 +107,12 @@ def _kernel(
 
 
 def _alone(function: Function, op: Op) -> Function | None:
-    """A function of the op's operands, constants inside; None where that leaves out a dim."""
+    """A function of the op's operands, constants inside; None where that leaves out a dim.
+
+    That is so where it depends on the number of a loop's turn.
+    """
+    if not _named(op) <= function.dims.keys():
+        return None
     operands = list(dict.fromkeys(op.operands))
     given = [v for v in operands if not is_constant(v)]
     shown = _dims(given)
@@ -122,6 +128,12 @@ def _alone(function: Function, op: Op) -> Function | None:
     made.block.append(copy)
     Builder(made.block).end(*copy.results)
     return made
+
+
+def _named(op: Op) -> frozenset[str]:
+    """The named dims that an op depends on, with all inside its regions."""
+    found = _dims(op.results).union(*map(dim_names, op.attrs.values()))
+    return found.union(*(_named(inner) for r in op.regions for inner in r.block.ops))
 
 
 def _dims(values: list[Value] | tuple[Value, ...]) -> frozenset[str]:

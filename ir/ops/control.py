@@ -114,7 +114,8 @@ SCAN = register(
     OpDef(
         "scan", "control", ("*carry_xs_captured",),
         "Runs the body `length` times over the slices of xs (from the end when `reverse`), "
-        "carrying state and stacking what else it yields",
+        "carrying state and stacking what else it yields; inside, the dim that an attribute `turn` "
+        "names is the number of the turn, from 0 on",
         _infer_scan, None,
         attrs={"carry": "int", "xs": "int", "length": "dim", "reverse": "bool"},
         regions=("body",),

@@ -213,3 +213,69 @@ def test_a_captured_array_is_not_written() -> None:
         return fori_loop(0, 3, body, x)
 
     assert failure(f, X).code == "GM024"
+
+
+def definite(n: int) -> Any:
+    x = np.random.default_rng(0).random((n, n))
+    return x @ x.T + n * np.eye(n)
+
+
+def cholesky(a: Any) -> Any:
+    a = a.copy()
+
+    def row(i: Any, a: Any) -> Any:
+        def column(j: Any, a: Any) -> Any:
+            a[i, j] = (a[i, j] - a[i, :j] @ a[j, :j]) / a[j, j]
+            return a
+
+        a = fori_loop(0, i, column, a)
+        a[i, i] = np.sqrt(a[i, i] - a[i, :i] @ a[i, :i])
+        return a
+
+    return fori_loop(0, a.shape[0], row, a)
+
+
+def test_the_counter_bounds_slices() -> None:
+    agree(cholesky, definite(13), rtol=1e-10)
+
+    def parts(x: Any) -> Any:
+        def body(i: Any, total: Any) -> Any:
+            window = x[i : 2 * i]
+            ramp = np.arange(i) * 1.0
+            return total + window.sum() + (ramp * x[-i:]).sum() + np.ones((i, 3)).sum()
+
+        return fori_loop(1, 4, body, 0.0)
+
+    agree(parts, np.arange(9.0))
+
+    def shrinking(x: Any) -> Any:
+        def body(i: Any, x: Any) -> Any:
+            x[i + 1 :] -= x[i] * x[: x.shape[0] - 1 - i]
+            return x
+
+        return fori_loop(0, x.shape[0] - 1, body, x.copy())
+
+    agree(shrinking, np.random.default_rng(3).random(12), rtol=1e-10)
+
+
+def test_the_counter_is_a_size_for_symbolic_sizes() -> None:
+    import graphmill as gm
+
+    compiled = gm.jit(cholesky, dynamic={"a": ("n", "n")})
+    for n in (1, 2, 5, 24):
+        a = definite(n)
+        np.testing.assert_allclose(np.tril(compiled(a)), np.linalg.cholesky(a), rtol=1e-10)
+
+
+def test_what_a_loop_carries_keeps_its_size() -> None:
+    def grows(x: Any) -> Any:
+        return fori_loop(0, 4, lambda i, y: x[:i], x)
+
+    assert failure(grows, X).code == "GM051"
+
+
+def test_a_bound_from_data_is_no_size() -> None:
+    def picks(x: Any, ends: Any) -> Any:
+        return fori_loop(0, 3, lambda i, total: total + x[: ends[i]].sum(), 0.0)
+
+    assert failure(picks, X, np.arange(3)).code == "GM022"

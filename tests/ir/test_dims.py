@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from graphmill.ir.dims import (
     Dim,
     DimSyntaxError,
+    at_most,
     evaluate,
     floordiv,
     maximum,
@@ -71,6 +72,40 @@ def test_text_round_trips(expression):
 def test_substitution_is_evaluation(expression, given_sizes):
     dim, value = expression
     assert substitute(dim, given_sizes) == value(given_sizes)
+
+
+@given(expressions(), sizes)
+def test_the_greatest_value_is_no_less(expression, given_sizes):
+    """Over the turns of a loop, where every size in a product is 0 or more."""
+    dim, value = expression
+    limits = {"n": given_sizes["n"], "m": given_sizes["m"]}
+    most = at_most(dim, limits)
+    assert not isinstance(most, Dim) or most.names <= {"batch"}
+    if _falls_nowhere(dim):
+        for n in range(limits["n"] + 1):
+            for m in range(limits["m"] + 1):
+                assert value({**given_sizes, "n": n, "m": m}) <= evaluate(most, given_sizes)
+
+
+def _falls_nowhere(dim):
+    """Whether no product has a factor that may be negative."""
+    text = str(dim)
+    return "floordiv" not in text and "mod" not in text and "min" not in text and "max" not in text
+
+
+@pytest.mark.parametrize(
+    ("dim", "most"),
+    [
+        ("8*n - 8*i - 8", "8*n - 8"),
+        ("floordiv(i + 15, 16)*64", "64*floordiv(54, 16)"),
+        ("max(n - i, 0)", "max(0, n)"),
+        ("floordiv(294, max(256, i))", "1"),
+        ("mod(i, 8)", "7"),
+    ],
+)
+def test_the_greatest_value(dim, most):
+    found = at_most(parse_dim(dim), {"i": 39})
+    assert found == parse_dim(most)
 
 
 @given(expressions(), expressions())

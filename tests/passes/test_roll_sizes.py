@@ -1,0 +1,179 @@
+"""Loops whose slices grow or shrink from turn to turn become loops whose sizes are dims."""
+
+import numpy as np
+import pytest
+
+import graphmill as gm
+from graphmill.passes.manager import run_pipeline
+from graphmill.runtime import knobs
+
+N = 18
+
+
+def some(*shape):
+    return np.random.default_rng(len(shape)).random(shape)
+
+
+def definite(n):
+    x = some(n, n)
+    return x @ x.T + n * np.eye(n)
+
+
+def trisolv(low, x, b):
+    for i in range(x.shape[0]):
+        x[i] = (b[i] - low[i, :i] @ x[:i]) / low[i, i]
+    return x
+
+
+def backwards(up, x, b):
+    for i in range(x.shape[0] - 1, -1, -1):
+        x[i] = (b[i] - up[i, i + 1 :] @ x[i + 1 :]) / up[i, i]
+    return x
+
+
+def cholesky(a):
+    a[0, 0] = np.sqrt(a[0, 0])
+    for i in range(1, a.shape[0]):
+        for j in range(i):
+            a[i, j] -= np.dot(a[i, :j], a[j, :j])
+            a[i, j] /= a[j, j]
+        a[i, i] -= np.dot(a[i, :i], a[i, :i])
+        a[i, i] = np.sqrt(a[i, i])
+    return a
+
+
+def lu(a):
+    for i in range(a.shape[0]):
+        for j in range(i):
+            a[i, j] -= a[i, :j] @ a[:j, j]
+            a[i, j] /= a[j, j]
+        for j in range(i, a.shape[0]):
+            a[i, j] -= a[i, :i] @ a[:i, j]
+    return a
+
+
+def durbin(r):
+    y = np.empty_like(r)
+    alpha, beta = -r[0], 1.0
+    y[0] = -r[0]
+    for k in range(1, r.shape[0]):
+        beta *= 1.0 - alpha * alpha
+        alpha = -(r[k] + np.dot(np.flip(r[:k]), y[:k])) / beta
+        y[:k] += alpha * np.flip(y[:k])
+        y[k] = alpha
+    return y
+
+
+def gramschmidt(a):
+    q, r = np.zeros_like(a), np.zeros((a.shape[1], a.shape[1]))
+    for k in range(a.shape[1]):
+        r[k, k] = np.sqrt(np.dot(a[:, k], a[:, k]))
+        q[:, k] = a[:, k] / r[k, k]
+        for j in range(k + 1, a.shape[1]):
+            r[k, j] = np.dot(q[:, k], a[:, j])
+            a[:, j] -= q[:, k] * r[k, j]
+    return q, r
+
+
+def trmm(a, b):
+    for i in range(b.shape[0]):
+        for j in range(b.shape[1]):
+            b[i, j] += np.dot(a[i + 1 :, i], b[i + 1 :, j])
+    return b * 1.5
+
+
+def syrk(c, a):
+    for i in range(a.shape[0]):
+        c[i, : i + 1] *= 1.2
+        for k in range(a.shape[1]):
+            c[i, : i + 1] += 1.5 * a[i, k] * a[: i + 1, k]
+    return c
+
+
+def blocks(a):
+    """Products of matrices that grow, and shapes that grow along two axes."""
+    for i in range(1, a.shape[0]):
+        a[:i, :i] = np.tanh(a[:i, :i] @ a[:i, :i].T) + np.sum(a[i:, :i], 0)
+        a[i:, i] = a[i:, :i].max(axis=1)
+    return a
+
+
+def outer_parts(x):
+    """Sizes of middle turns are largest."""
+    for i in range(1, 40):
+        part = np.outer(x[:i], x[i:])
+        x = x * 0.9 + np.tanh(part).sum() * 1e-3
+    return x
+
+
+@pytest.mark.parametrize(
+    ("f", "args"),
+    [
+        (trisolv, (definite(40), some(40), some(40))),
+        (backwards, (definite(40), some(40), some(40))),
+        (cholesky, (definite(N),)),
+        (lu, (definite(N),)),
+        (durbin, (some(40),)),
+        (gramschmidt, (some(20, N),)),
+        (trmm, (some(N, N), some(N, 12))),
+        (syrk, (some(N, N), some(N, 12))),
+        (blocks, (some(40, 40) * 0.1,)),
+        (outer_parts, (some(40),)),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_triangles(f, args):
+    """The loops are found, and what they compute is what NumPy does, also when interpreted."""
+    own = lambda: [a.copy() for a in args]  # noqa: E731
+    graph = gm.jit(f).trace(*own())
+    made = run_pipeline(graph.function, "inline,state,roll")
+    scans = [op for op in made.walk() if op.name == "scan"]
+    assert scans and all("turn" in op.attrs for op in scans)
+    assert 3 * len(list(made.walk())) < len(graph.function.ops)
+    with knobs.scope(cache=False):
+        got = gm.jit(f)(*own())
+    want = f(*own())
+
+    got, want = (x if isinstance(x, tuple) else (x,) for x in (got, want))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_more_turns_than_those_that_agree():
+    """A loop ends where its sizes stop growing evenly."""
+
+    def run(x):
+        for i in [*range(1, 30), *range(29, 0, -1)]:
+            x[:i] = np.cumsum(x[:i]) * 0.5 + x[i]
+            x = x / x.max()
+        return x
+
+    made = run_pipeline(gm.jit(run).trace(some(30)).function, "inline,state,roll")
+    assert sum(op.name == "scan" for op in made.ops) == 2
+    np.testing.assert_allclose(gm.jit(run)(some(30)), run(some(30)), rtol=1e-11)
+
+
+def test_the_text_of_loops_with_dims_reads_back():
+    from graphmill.ir.parser import parse_function
+    from graphmill.ir.reference import interpret
+    from graphmill.ir.verifier import verify
+
+    made = run_pipeline(gm.jit(cholesky).trace(definite(N)).function, "inline,state,roll")
+    again = parse_function(str(made))
+    verify(again)
+    assert str(again) == str(made)
+    np.testing.assert_allclose(interpret(again, definite(N))[0], cholesky(definite(N)), rtol=1e-11)
+
+
+def test_dots_of_parts_read_them_where_they_lie():
+    """One kernel a turn computes an unknown, without copies of what it reads."""
+    planned = gm.jit(trisolv).lower(definite(40), some(40), some(40)).planned
+    (scan,) = (op for op in planned.ops if op.name == "scan")
+    names = [op.name for op in scan.regions[0].block.ops]
+    assert names.count("fusion") == 1 and "slice" not in names, scan
+
+
+def test_small_parts_take_one_kernel():
+    """No turn is long enough to be shared among threads, so none is split in two."""
+    kernels = gm.jit(cholesky).compile(definite(N)).kernels
+    assert not any("partial" in kernel.name for kernel in kernels)
