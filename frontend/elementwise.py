@@ -10,7 +10,7 @@ from graphmill.frontend.core import as_tracer, astype, emit
 from graphmill.frontend.describe import failure
 from graphmill.frontend.tracer import Tracer
 from graphmill.frontend.ufuncs import constant_like, copied
-from graphmill.ir.dtypes import bool_, i32
+from graphmill.ir.dtypes import bool_, f64, i32, i64
 
 
 def select(condition: Tracer, x: Tracer, y: Tracer) -> Tracer:
@@ -116,11 +116,30 @@ def logaddexp2(x: Tracer, y: Tracer) -> Tracer:
 
 
 def ldexp(x: Tracer, exponent: Tracer) -> Tracer:
-    """x * 2**exponent in two steps, so that the power alone does not overflow."""
-    power = astype(exponent, x.element)
-    half = emit("floor", emit("mul", power, constant_like(x, 0.5)))
-    rest = emit("sub", power, half)
-    return emit("mul", emit("mul", x, emit("exp2", half)), emit("exp2", rest))
+    """x * 2**exponent, rounded once: f32 and narrower by one product in f64, f64 by three."""
+    if x.element.bits < 64:
+        power = _power_of_two(_clipped(exponent, -400, 400))
+        return astype(emit("mul", astype(x, f64), power), x.element)
+    left = _clipped(exponent, -2300, 2300)
+    for _ in range(2):  # steps that leave a result below the normal numbers to the last
+        some = select(
+            emit("lt", left, constant_like(left, -1022)), constant_like(left, -969),
+            emit("min", emit("max", left, constant_like(left, 0)), constant_like(left, 1023)),
+        )  # fmt: skip
+        x, left = emit("mul", x, _power_of_two(some)), emit("sub", left, some)
+    return emit("mul", x, _power_of_two(_clipped(left, -1022, 1023)))
+
+
+def _clipped(x: Tracer, low: int, high: int) -> Tracer:
+    """An integer within bounds that its dtype may not hold, as i64."""
+    wide = astype(x, i64)
+    return emit("max", emit("min", wide, constant_like(wide, high)), constant_like(wide, low))
+
+
+def _power_of_two(exponent: Tracer) -> Tracer:
+    """2**exponent as f64, where that is a normal number."""
+    biased = emit("add", exponent, constant_like(exponent, 1023))
+    return emit("bitcast", emit("shl", biased, constant_like(biased, 52)), dtype=f64)
 
 
 def modf(x: Tracer) -> tuple[Tracer, Tracer]:
@@ -131,24 +150,23 @@ def modf(x: Tracer) -> tuple[Tracer, Tracer]:
 
 
 def frexp(x: Tracer) -> tuple[Tracer, Tracer]:
-    """Mantissa in [0.5, 1) and exponent, by the bits of log2 corrected by comparison."""
+    """Mantissa in [0.5, 1) and exponent, by the bits."""
     if x.element.bits == 16:
         raise failure("GM015", f"np.frexp of {x.element}", [x], hint="cast to float32 first.")
-    zero, one, half = constant_like(x, 0), constant_like(x, 1), constant_like(x, 0.5)
-    tiny = emit("lt", emit("abs", x), constant_like(x, np.finfo(x.dtype).tiny))
-    shift = 2.0 ** (np.finfo(x.dtype).nmant + 2)
-    scaled = emit("mul", x, select(tiny, constant_like(x, shift), one))
-    special = emit("or", emit("eq", x, zero), emit("not", emit("isfinite", x)))
-    safe = select(special, one, emit("abs", scaled))
-    guess = emit("add", emit("floor", emit("log2", safe)), one)
-    mantissa = ldexp(safe, emit("neg", guess))
-    high, low = emit("ge", mantissa, one), emit("lt", mantissa, half)
-    factor = select(high, half, select(low, constant_like(x, 2), one))
-    step = select(high, one, select(low, constant_like(x, -1), zero))
-    offset = select(tiny, constant_like(x, np.finfo(x.dtype).nmant + 2), zero)
-    exponent = emit("sub", emit("add", guess, step), offset)
-    signed = emit("copysign", emit("mul", mantissa, factor), x)
-    return select(special, x, signed), astype(select(special, zero, exponent), i32)
+    info, word = np.finfo(x.dtype), i32 if x.element.bits == 32 else i64
+    bias, above = info.maxexp - 1, (1 << (x.element.bits - 1 - info.nmant)) - 1
+    tiny = emit("lt", emit("abs", x), constant_like(x, info.tiny))
+    shift = info.nmant + 2
+    normal = select(tiny, emit("mul", x, constant_like(x, 2.0**shift)), x)
+    bits = emit("bitcast", normal, dtype=word)
+    biased = emit("and", emit("shr", bits, constant_like(bits, info.nmant)),
+                  constant_like(bits, above))  # fmt: skip
+    rest = emit("and", bits, constant_like(bits, ~(above << info.nmant)))
+    half = emit("or", rest, constant_like(bits, (bias - 1) << info.nmant))
+    least = select(tiny, constant_like(bits, bias - 1 + shift), constant_like(bits, bias - 1))
+    special = emit("or", emit("eq", x, constant_like(x, 0)), emit("not", emit("isfinite", x)))
+    exponent = select(special, constant_like(bits, 0), emit("sub", biased, least))
+    return select(special, x, emit("bitcast", half, dtype=x.element)), astype(exponent, i32)
 
 
 def spacing(x: Tracer) -> Tracer:

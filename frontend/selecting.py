@@ -206,8 +206,16 @@ def argsort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> 
 
 @implements(np.partition)
 def partition(a: Any, kth: Any, axis: Any = -1, kind: Any = None) -> Tracer:
-    """A full sort, which is a partition at every place."""
-    return sort(a, axis)
+    """In order from the first place of kth to the last one."""
+    x, along = _sorted_axis(a, axis)
+    places = [int(k) for k in np.ravel(kth)]
+    if x.element.is_complex or not places or min(places) < 0 <= max(places):
+        return sort(a, axis)
+    first, last = constant(np.int64(min(places))), constant(np.int64(max(places)))
+    if min(places) < 0:
+        size = as_tracer_dim(x, along)
+        first, last = evaluate(np.add, size, first), evaluate(np.add, size, last)
+    return emit("partition", x, first, last, axis=along)
 
 
 @implements(np.argpartition)

@@ -119,7 +119,6 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: Any, skip_nan: b
     flat = transposed(astype(x, kind), (*rest, *over))
     size = ax.count(x, over)
     flat = reshaped(flat, (*(x.dims[i] for i in rest), size))
-    ordered = emit("sort", flat, axis=len(rest), descending=False)
     fractions, kind = _fractions(q, kind)
     exact = fractions.element
     last = astype(evaluate(np.subtract, selecting.as_tracer_dim(flat, len(rest)), 1), exact)
@@ -128,6 +127,7 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: Any, skip_nan: b
     weight = evaluate(np.subtract, place, below)
     lower = astype(below, np.int64)
     upper = evaluate(np.minimum, evaluate(np.add, lower, 1), astype(last, np.int64))
+    ordered = _ordered(flat, lower, upper)
     rows = [transposed(ordered, (len(rest), *range(len(rest))))] * 2
     low, high = (selecting.take(r, i, 0) for r, i in zip(rows, (lower, upper), strict=True))
     weight = reshaped(astype(weight, kind), (*weight.dims, *(1 for _ in rest)))
@@ -142,6 +142,14 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: Any, skip_nan: b
     if keepdims is True:
         result = reshaped(result, (*fractions.dims, *ax.kept(x, over)))
     return result
+
+
+def _ordered(x: Tracer, lower: Tracer, upper: Tracer) -> Tracer:
+    """x in order along its last axis, where one quantile is wanted only from `lower` to `upper`."""
+    last = x.ndim - 1
+    if lower.dims:
+        return emit("sort", x, axis=last, descending=False)
+    return emit("partition", x, lower, upper, axis=last)
 
 
 def _fractions(q: Any, kind: DType) -> tuple[Tracer, DType]:

@@ -165,8 +165,9 @@ def _build(tree: Tree, leaves: Iterator[Any]) -> Any:
     if tree.kind == DICT:
         return _build_dict(tree, parts)
     if tree.kind == NAMED:
+        assert tree.made is not None and issubclass(tree.made, tuple)
         # without code of its class, which has seen these parts already
-        return tuple.__new__(tree.made, parts)  # type: ignore[type-var]
+        return tuple.__new__(tree.made, parts)
     if tree.kind == DATA:
         return _build_dataclass(tree, parts)
     plain: Any = tuple(parts) if tree.kind == TUPLE else parts

@@ -27,6 +27,7 @@ from graphmill.frontend.trees import NONE, Tree, argument_paths, flatten
 from graphmill.ir.types import TensorType
 from graphmill.keys import Contents
 from graphmill.keys import settings as key_settings
+from graphmill.pickling import reduced
 from graphmill.runtime import native, profiler
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.donation import DonationError
@@ -314,6 +315,8 @@ class Jit(Dispatcher):
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: `self` is the first argument (make it static unless it is a structure)."""
         return self if instance is None else functools.partial(self, instance)
+
+    __reduce__ = reduced
 
     def __repr__(self) -> str:
         return f"<gm.jit {self.__module__}.{self.__qualname__}>"

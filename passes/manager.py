@@ -40,6 +40,9 @@ NEEDS: Mapping[str, frozenset[str]] = {
     "recompute": frozenset({"slice"}),
 }
 
+# functions of fewer ops compile fast enough as they are, and unrolled code fuses better
+LEAST_OPS: Mapping[str, int] = {"roll": 256}
+
 
 @record
 class Pass:
@@ -202,6 +205,8 @@ def _apply(stage: Stage, program: Program) -> Program:
     if isinstance(program, Function):
         needed = NEEDS.get(stage.name)
         if needed is not None and not any(op.name in needed for op in program.walk()):
+            return program
+        if len(program.ops) < LEAST_OPS.get(stage.name, 0):
             return program
         if not stage.of.on_modules:
             return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]

@@ -22,11 +22,10 @@ from graphmill.ir.types import TensorType
 from graphmill.passes.cse import frozen
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fusion_graph import has_effect
-from graphmill.passes.manager import register_pass
+from graphmill.passes.manager import LEAST_OPS, register_pass
 from graphmill.passes.roll_plan import Plan, plan
 from graphmill.passes.statistics import count
 
-LEAST_OPS = 256  # shorter functions compile fast enough, and unrolled code fuses better
 LEAST_TURNS = 8
 LEAST_SAVED = 48  # ops
 TRIES = 48  # periods looked at from one op on
@@ -39,7 +38,7 @@ def roll(function: Function) -> Function:
 
     Functions of few ops stay as they are. What differs from turn to turn may be numbers alone.
     """
-    if len(function.ops) < LEAST_OPS or not _Finder(function.block).any():
+    if len(function.ops) < LEAST_OPS["roll"] or not _Finder(function.block).any():
         return function
     rolled = function.clone()
     block = rolled.block

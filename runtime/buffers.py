@@ -14,13 +14,12 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphmill.codegen.artifact import ArgSpec
 from graphmill.runtime import knobs, native
 from graphmill.runtime.layout import LAYOUT
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 _NUMPY_NAMES = {
     "bool": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphmill.runtime import native
 from graphmill.runtime.contents import Memory
@@ -23,7 +22,7 @@ from graphmill.runtime.guards import Watch
 from graphmill.runtime.layout import ARG, ENTRY, LAYOUT, OUT, STATE
 from graphmill.runtime.native import CallPath
 
-Words = NDArray[np.int64]
+Words = np.ndarray[Any, np.dtype[np.int64]]
 
 # signatures in the native table; a function with more of them finds the rest in a dictionary
 MAX_SIGNATURES = 32

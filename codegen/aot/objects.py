@@ -30,7 +30,7 @@ def write_objects(plan: Plan, work: Path) -> list[Path]:
     """Write wrapper, worker pool, kernels, and what is data (CPU check, weights) into `work`."""
     baseline = _baseline(plan.target)
     own = f"gm_{plan.library}__"
-    module = compile_ir(wrapper.llvm_ir(plan), baseline, level=2).object
+    module = compile_ir(wrapper.llvm_ir(plan), baseline).object
     shared = _pool(baseline)
     codes = [_renamed(module, public_symbols(plan), own), _renamed(shared, {}, own)]
     for index, signature in enumerate(plan.signatures):

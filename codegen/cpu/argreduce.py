@@ -12,6 +12,7 @@ from graphmill.codegen.cpu import memory, scalar
 from graphmill.codegen.cpu.elem import constant
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Val, vector
+from graphmill.codegen.cpu.first_true import search, searches
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index
 from graphmill.codegen.cpu.kernel import Kernel, Source
@@ -22,11 +23,10 @@ from graphmill.codegen.cpu.loops import (
     outer_positions,
     row_blocks,
     sweep,
-    sweep_until,
 )
 from graphmill.codegen.cpu.lowering import info_of, label, lowers
 from graphmill.codegen.cpu.scans import Lines
-from graphmill.codegen.cpu.stages import Accumulator, absorbed
+from graphmill.codegen.cpu.stages import Accumulator
 from graphmill.codegen.cpu.whole import few_rows, scratch_arrays
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import bool_, i64
@@ -41,6 +41,9 @@ def _argreduce(host: Host, op: Op) -> None:
     (output,) = host.place(op)
     (operand,) = op.operands
     shape, axis = tuple(operand.shape), op.attrs["axis"]
+    if searches(op):
+        search(host, op, output)
+        return
     if axis == len(shape) - 1 and few_rows(product(shape[:-1]), shape[-1]):
         _in_parts(host, op, output)
         return
@@ -123,11 +126,6 @@ class _Best:
         equal = code.compare("arith.cmpf", "oeq", a, b)
         return code.binary("arith.ori", equal, code.binary("arith.andi", *lost))
 
-    def is_found(self, state: Sequence[Val]) -> Val:
-        """Whether no later truth value can win (i1)."""
-        kind = "any" if self.largest else "all"
-        return absorbed(self.code, [Accumulator(kind, self.dtype)], state[:1])
-
     def first(self, state: Sequence[Val]) -> tuple[Val, Val]:
         """The best value and its position in the line: its lane's and that of its vector."""
         code, lanes = self.code, state[0].lanes
@@ -157,8 +155,6 @@ def _along(
         return best.step(carried, value, number, elements.tail)
 
     start = best.start(lanes)
-    if best.dtype.kind == "b" and low == 0:
-        return sweep_until(elements, high, body, start, best.merge, best.is_found)
     return sweep(elements, low, high, body, start, merge=best.merge)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +26,13 @@ Signatures = Mapping[str, tuple[Any, Sequence[Any]]]
 TESTED = ("0.50.",)  # of llvmlite: that its functions are as below has been tested
 _TEXT = POINTER(c_char_p)
 # what takes long and touches nothing but its own module: without the interpreter lock
-_LONG = ("RunNewModulePassManager", "RunNewFunctionPassManager", "TargetMachineEmitToMemory")
+_LONG = ("RunNewModulePassManager", "TargetMachineEmitToMemory")
+_PASSES = (
+    "GlobalDCE", "IPSCCP", "SROA", "InstCombine", "SimplifyCFG", "LoopRotate", "LoopUnroll",
+)  # fmt: skip
 _LLVM: Signatures = {
+    "InitializeNativeTarget": (None, ()),
+    "InitializeNativeAsmPrinter": (None, ()),
     "InitializeAllTargetInfos": (None, ()),
     "InitializeAllTargets": (None, ()),
     "InitializeAllTargetMCs": (None, ()),
@@ -51,10 +57,6 @@ _LLVM: Signatures = {
     "SetDataLayout": (None, (c_void_p, c_char_p)),
     "PrintModuleToString": (None, (c_void_p, _TEXT)),
     "DisposeModule": (None, (c_void_p,)),
-    "ModuleFunctionsIter": (c_void_p, (c_void_p,)),
-    "FunctionsIterNext": (c_void_p, (c_void_p,)),
-    "DisposeFunctionsIter": (None, (c_void_p,)),
-    "IsDeclaration": (c_int, (c_void_p,)),
     "CreatePipelineTuningOptions": (c_void_p, ()),
     "PTOSetLoopVectorization": (None, (c_void_p, c_bool)),
     "PTOSetSLPVectorization": (None, (c_void_p, c_bool)),
@@ -62,14 +64,10 @@ _LLVM: Signatures = {
     "CreatePassBuilder": (c_void_p, (c_void_p, c_void_p)),
     "DisposePassBuilder": (None, (c_void_p,)),
     "buildPerModuleDefaultPipeline": (c_void_p, (c_void_p, c_int)),
+    "CreateNewModulePassManager": (c_void_p, ()),
+    **{f"module_Add{name}Pass": (None, (c_void_p,)) for name in _PASSES},
     "RunNewModulePassManager": (None, (c_void_p, c_void_p, c_void_p)),
     "DisposeNewModulePassManger": (None, (c_void_p,)),
-    "CreateNewFunctionPassManager": (c_void_p, ()),
-    "function_AddSROAPass": (None, (c_void_p,)),
-    "function_AddInstCombinePass": (None, (c_void_p,)),
-    "function_AddSimplifyCFGPass": (None, (c_void_p,)),
-    "RunNewFunctionPassManager": (None, (c_void_p, c_void_p, c_void_p)),
-    "DisposeNewFunctionPassManger": (None, (c_void_p,)),
     "TargetMachineEmitToMemory": (c_void_p, (c_void_p, c_void_p, c_int, _TEXT)),
     "GetBufferStart": (c_void_p, (c_void_p,)),
     "GetBufferSize": (c_size_t, (c_void_p,)),
@@ -80,7 +78,7 @@ _LLVM: Signatures = {
 
 @functools.cache
 def llvm() -> Any:
-    """LLVM's functions by name, without llvmlite's prefix; its targets are initialised.
+    """LLVM's functions by name, without llvmlite's prefix; the target of this machine is there.
 
     Of another llvmlite than a tested one the functions are those that its own Python code has
     declared, which refuses wrong arguments.
@@ -101,9 +99,15 @@ def llvm() -> Any:
         library = llvmlite.binding.ffi.lib  # puts a lock around every function
         found = {name: getattr(library, f"LLVMPY_{name}") for name in _LLVM}
         functions = SimpleNamespace(**found | {name: found[name]._cfn for name in _LONG})
-    for name in list(_LLVM)[:4]:
-        getattr(functions, name)()
+    functions.InitializeNativeTarget()
+    functions.InitializeNativeAsmPrinter()
     return functions
+
+
+def all_targets() -> None:
+    """Let LLVM know the targets of other machines, too."""
+    for part in ("TargetInfos", "Targets", "TargetMCs", "AsmPrinters"):
+        getattr(llvm(), f"InitializeAll{part}")()
 
 
 def told(ask: Callable[[Any], object]) -> str:
@@ -167,7 +171,7 @@ def mlir(passes: Sequence[str]) -> Any:
     for package in ("mlir", "torch_mlir"):
         folder = _folder(package)
         for path in sorted((folder / "_mlir_libs").glob("lib*CAPI.*")) if folder else ():
-            library = ctypes.PyDLL(str(path))
+            library = _lazily(path)
             functions = _bound(library, "", _MLIR)
             functions.passes = [getattr(library, f"mlirCreate{name}") for name in passes]
             for make in functions.passes:
@@ -184,6 +188,17 @@ def _bound(library: ctypes.CDLL, prefix: str, signatures: Signatures) -> SimpleN
         found[name] = function = getattr(library, prefix + name)
         function.restype, function.argtypes = result, arguments
     return SimpleNamespace(**found)
+
+
+def _lazily(path: Path) -> ctypes.CDLL:
+    """A library whose calls to itself are bound as they happen, not thousands of them at first."""
+    mode = getattr(os, "RTLD_LAZY", None)
+    if mode is None:
+        return ctypes.PyDLL(str(path))
+    load = ctypes.PyDLL(None).dlopen
+    load.restype, load.argtypes = c_void_p, (c_char_p, c_int)
+    # what cannot be loaded is tried again for the reason
+    return ctypes.PyDLL(str(path), handle=load(os.fsencode(path), mode))
 
 
 def _folder(package: str) -> Path | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from graphmill.codegen.cpu import loops, tiles
-from graphmill.codegen.cpu.collapse import collapse
+from graphmill.codegen.cpu.collapse import collapse, collapse_joined
 from graphmill.codegen.cpu.element import index_ops
 from graphmill.codegen.cpu.host import CodegenError, Host
 from graphmill.codegen.cpu.lowering import (
@@ -71,8 +71,10 @@ def _iterate(host: Host, op: Op) -> None:
 
 
 def _loop(host: Host, op: Op) -> None:
+    mark = len(host.unit.parts)
     outputs = host.place(op)
-    block, twins = tiles.apart(collapse(body_of(op), op.results[0].shape))
+    shape = op.results[0].shape
+    block, twins = tiles.apart(collapse_joined(collapse(body_of(op), shape), shape))
     kernel = host.kernel(label(op), choices_of(host, op, block))
     sources = {
         arg: host.source(kernel, arg, host.buffers[operand])
@@ -89,6 +91,8 @@ def _loop(host: Host, op: Op) -> None:
     else:
         launch = loops.emit_loop(kernel, block, sources, targets)
     host.launch(kernel, launch, info_of(op, kernel.name, True))
+    if len(targets[0].shape) < 2:  # else a row's value is read for each of its elements
+        host.unit.plain.update(host.unit.parts[mark:])
 
 
 @lowers("reduce")
@@ -117,14 +121,18 @@ def _contract(host: Host, op: Op) -> None:
     (root,) = (inner for inner in block.ops if inner.definition.fusion == "contract")
     module, name = _PRODUCTS[root.name]
     emit = getattr(import_module(f"graphmill.codegen.cpu.{module}"), name)
+    mark = len(host.unit.parts)
     with host.code.located(root):
         emit(host, op, block, label(op), info_of)
+    host.unit.plain.update(host.unit.parts[mark:])
 
 
 def _attention(host: Host, op: Op) -> None:
     from graphmill.codegen.cpu.attention.streaming import emit_attention
 
+    mark = len(host.unit.parts)
     emit_attention(host, op, body_of(op), label(op), info_of)
+    host.unit.plain.update(host.unit.parts[mark:])
 
 
 # ---- views and constants

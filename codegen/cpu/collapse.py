@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from graphmill.codegen.cpu.segments import segments
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value, clone_op
 from graphmill.ir.types import TensorType
@@ -129,3 +130,72 @@ def _rewrite(
             assert own is not None
             result.type = old.tensor.with_shape(own)
     return copy
+
+
+def collapse_joined(block: Block, full: Sequence[DimLike]) -> Block:
+    """A copy of `block`, which joins arrays along an axis before the last, with that axis last.
+
+    The axes after it become part of it, so that a join copies long runs. The block comes back as it
+    is where an op looks at other single axes, or where the loop would not be cut at the parts.
+    """
+    axes = {op.attrs["axis"] for op in block.ops if op.name == "concat"}
+    axis = axes.pop() if len(axes) == 1 else len(full)
+    if axis >= len(full) - 1 or not all(_walks_along(op, axis) for op in block.ops):
+        return block
+    values = [*block.args, *(r for op in block.ops for r in op.results)]
+    if not all(_fits(value, full, axis) for value in values):
+        return block
+    inner, outer = product(full[axis + 1 :]), product(full[:axis])
+    before: tuple[DimLike, ...] = (outer,) if axis else ()
+
+    def merged(shape: Sequence[DimLike]) -> tuple[DimLike, ...]:
+        return (*before, shape[axis] * inner) if shape else ()
+
+    copy, mapping = Block(), dict[Value, Value]()
+    for arg in block.args:
+        mapping[arg] = copy.add_arg(arg.tensor.with_shape(merged(arg.shape)), arg.name)
+    for op in block.ops:
+        new = copy.append(clone_op(op, mapping))
+        _renumber(new, axis, len(before), merged)
+        for old, result in zip(op.results, new.results, strict=True):
+            result.type = old.tensor.with_shape(merged(old.shape))
+    return copy if len(segments(copy, merged(full))) > 1 else block
+
+
+def _walks_along(op: Op, axis: int) -> bool:
+    """Whether an op leaves the axes other than `axis` alone."""
+    if op.name == "slice":
+        shape, attrs = op.operands[0].shape, op.attrs
+        others = [i for i in range(len(shape)) if i != axis]
+        whole = all(attrs["start"][i] == 0 and attrs["stop"][i] == shape[i] for i in others)
+        return whole and all(step == 1 for step in attrs["step"])
+    if op.name == "broadcast":
+        return not op.operands[0].shape
+    plain = op.definition.terminator or op.definition.family == "elementwise"
+    return plain or op.name in ("concat", "constant")
+
+
+def _fits(value: Value, full: Sequence[DimLike], axis: int) -> bool:
+    shape = value.shape
+    if not shape:
+        return True
+    same = len(shape) == len(full) and all(
+        a == b for i, (a, b) in enumerate(zip(shape, full, strict=False)) if i != axis
+    )
+    return same and not value.tensor.layout
+
+
+def _renumber(
+    op: Op, axis: int, last: int, merged: Callable[[Sequence[DimLike]], tuple[DimLike, ...]]
+) -> None:
+    """Set the attributes of a copied op that name axes, sizes or values."""
+    if op.name == "concat":
+        op.attrs["axis"] = last
+    elif op.name == "slice":
+        op.attrs["step"] = (1,) * (last + 1)
+        op.attrs["start"] = (*(0,) * last, merged(op.attrs["start"])[-1])
+        op.attrs["stop"] = merged(op.attrs["stop"])
+    elif op.name == "broadcast":
+        op.attrs["shape"] = merged(op.attrs["shape"])
+    elif op.name == "constant" and op.result.shape:
+        op.attrs["value"] = op.attrs["value"].reshape(merged(op.result.shape))

@@ -25,7 +25,7 @@ def sorts_columns(op: Op) -> bool:
 
 def sort_across(host: Host, op: Op, output: Buffer) -> None:
     """Write the kernel: every lane is a line."""
-    operand, axis, descending = op.operands[0], op.attrs["axis"], op.attrs["descending"]
+    operand, axis, descending = op.operands[0], op.attrs["axis"], op.attrs.get("descending", False)
     dtype, length = operand.tensor.dtype, operand.shape[op.attrs["axis"]]
     kernel = host.kernel(label(op))
     code, lanes, bits = kernel.code, kernel.lanes, key_bits(dtype)

@@ -41,8 +41,9 @@ def emit_convolution(host: Host, op: Op, block: Block, label: str, info: Info) -
     stored = w.op is not None and w.op.name == "constant"
     w_type = narrowed(w, x.tensor.dtype) if stored else w.tensor.dtype
     spec = _spec(host, root, x, w_type, op.result)
-    if is_constant(w) and tap_plan(spec, host.target) is not None:
-        spec = replace(spec, in_tiles=True)
+    whole = replace(spec, unit_step=True, contiguous=True, in_tiles=True)
+    if is_constant(w) and tap_plan(whole, host.target) is not None:
+        spec = whole  # a strided x is copied: that reads it once
     kernel = host.kernel(label)
     work = _ConvEpilogue(host, kernel.name, block, root, spec.acc, operands)
     conv = host.once(
@@ -123,13 +124,16 @@ def _launch(
     def needed(into: Code, dim: Callable[[DimLike], Val]) -> tuple[Val, Val]:
         return into.i64(0), conv.scratch(into, sizes(into, dim))
 
+    buffer = host.buffers[x]
+    pointer, strides = buffer.pointer, buffer.strides
+    if spec.contiguous and strides is not None:
+        pointer, strides = copied(host, x, range(len(x.shape))), None
     memory = host.scratch(needed)
     values = sizes(code, host.dim)
-    buffer = host.buffers[x]
-    given = contiguous(x.shape) if buffer.strides is None else buffer.strides
-    steps = [host.dim(s) if buffer.strides is None else host.value(s) for s in given]  # type: ignore[arg-type]
+    given = contiguous(x.shape) if strides is None else strides
+    steps = [host.dim(s) if strides is None else host.value(s) for s in given]  # type: ignore[arg-type]
     slots = [
-        buffer.pointer, weights, output.pointer, host.dim(batch), *steps[:2],
+        pointer, weights, output.pointer, host.dim(batch), *steps[:2],
         *(host.dim(size) for size in x.shape[2:]), *(host.dim(place) for place in places),
         *steps[2:], memory, memory, conv.scratch(code, values), *extra,
     ]  # fmt: skip

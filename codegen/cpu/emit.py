@@ -60,7 +60,8 @@ class Unit:
     """One MLIR module: functions, globals and declarations, in the order they were added.
 
     `vector_bits` is the width of the target's vector registers, 0 where it does not matter;
-    `places`, where a dump wants them, note which op each line is written for.
+    `places`, where a dump wants them, note which op each line is written for. `plain` are parts
+    whose loops read nothing from memory again and again (`llvm.Kind`).
     """
 
     vector_bits: int = 0
@@ -69,6 +70,7 @@ class Unit:
     places: Places | None = None
     declarations: dict[str, str] = field(default_factory=dict)  # of this unit's functions
     long: int = 0  # operations of many lines, in all functions
+    plain: set[str] = field(default_factory=set)
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
 
@@ -145,6 +147,7 @@ class Code:
         self._linkage = "internal " if internal else ""
         self._traits = ("nounwind", *traits)  # LLVM's function attributes
         self._constants: dict[tuple[str, str], Val] = {}
+        self._integers: dict[int, Val] = {}  # those of type i64, found without their text
         self._head: list[str] = []
         self._lines: list[str] = []
         self._depth = 2
@@ -224,7 +227,9 @@ class Code:
 
     def i64(self, value: int) -> Val:
         """An i64 constant."""
-        return self.const(value, "i64")
+        if value not in self._integers:
+            self._integers[value] = self.const(value, "i64")
+        return self._integers[value]
 
     def binary(self, name: str, a: Val, b: Val) -> Val:
         """`name a, b` where operands and result share a type, e.g. `arith.addf`."""

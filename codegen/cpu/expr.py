@@ -19,14 +19,18 @@ class Scope:
 
     code: Code
     fused: bool
-    scales: bool = False  # whether x 2^k is one instruction on a vector of 512 bits
     estimates: int = 0  # bits of a vector of which an instruction estimates 1/sqrt, at most
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the lanes of registers are looked up in tables in registers: AVX-512."""
+        return self.estimates == 512 and self.fused
 
     @staticmethod
     def of(code: Code, target: Target) -> Scope:
         """The scope of `code` on `target`."""
         bits = target.vector_bits if target.is_x86 else 0
-        return Scope(code, target.fuses, target.has("avx512f"), bits)
+        return Scope(code, target.fuses, bits)
 
 
 @record(eq=False)
@@ -228,22 +232,6 @@ def corrected(result: Num, wrong: Num, slow: Callable[[], Num]) -> Num:
     with result.scope.code.choose(wrong.any().val, [result.val]) as this:
         this.next = [where(wrong, slow(), result).val]
     return Num(result.scope, this.results[0])
-
-
-def scale_by_power(x: Num, k: Num) -> Num | None:
-    """`x 2^k` for a whole `k`, rounded once where it is subnormal; None where that takes more
-    than one instruction."""
-    kind, lanes = x.val.type, x.lanes
-    if not x.scope.scales or lanes * x.bits != 512:
-        return None
-    code, letter = x.scope.code, "s" if x.bits == 32 else "d"
-    rest = [code.const(-1, f"i{lanes}"), code.const(4, "i32")]  # all lanes; round as usual
-    operands = ", ".join(map(str, [x.val, k.val, x.val, *rest]))
-    text = (
-        f'llvm.call_intrinsic "llvm.x86.avx512.mask.scalef.p{letter}.512"({operands}) : '
-        f"({kind}, {kind}, {kind}, i{lanes}, i32) -> {kind}"
-    )
-    return Num(x.scope, code.op(text, kind))
 
 
 def poly(x: Num, coefficients: Sequence[float]) -> Num:

@@ -65,8 +65,9 @@ class _Job:
         workers.start(self._compile)
 
     def _compile(self) -> None:
-        llvm_ir = mlir.lower(self._piece.text)
-        self.compiled = llvm.compile_ir(llvm_ir, self._target, straight=self._piece.straight)
+        text, kind, effort = self._piece
+        llvm_ir = mlir.lower(text, effort > 0)
+        self.compiled = llvm.compile_ir(llvm_ir, self._target, kind=kind, effort=effort)
 
 
 def _compile_observed(unit: Unit, target: Target, writing: float, observer: Observer) -> bytes:

@@ -50,14 +50,44 @@ def mod(a: Num, b: Num) -> Num:
 
 
 def floordiv_by(a: Num, divisor: int, signed: bool) -> Num:
-    """`a` divided by a positive constant, rounded down: by a multiplication, as LLVM makes it.
+    """`a` divided by a constant that is not 0, rounded down: by a multiplication.
 
-    For a negative `a` with the bits of -1 - a, so that nothing has to be set right afterwards.
+    Of a quotient below 0 the bits of -1 - it are computed, so that nothing has to be set right
+    afterwards.
     """
     if not signed:
+        return _unsigned_by(a, divisor, a.bits)
+    if divisor > 0:
+        sign = a >> (a.bits - 1)
+        return _unsigned_by(a ^ sign, divisor, a.bits - 1) ^ sign
+    below = a > 0
+    size = where(below, a - 1, -a)
+    return _unsigned_by(size, -divisor, a.bits) ^ where(below, size.const(-1), 0)
+
+
+def _unsigned_by(a: Num, divisor: int, width: int) -> Num:
+    """An unsigned number of `width` bits divided by a positive constant.
+
+    LLVM makes the multiplication, but for vectors of 64 bits does it lane by lane. T. Granlund and
+    P. L. Montgomery, Division by invariant integers using multiplication, PLDI 1994.
+    """
+    if a.bits < 64 or not a.lanes or divisor & (divisor - 1) == 0:
         return a.binary("arith.divui", divisor)
-    sign = a >> (a.bits - 1)
-    return (a ^ sign).binary("arith.divui", divisor) ^ sign
+    places = (divisor - 1).bit_length()
+    if width < 64:
+        return _high_product(a, -(-(1 << (63 + places)) // divisor)).shr(places - 1)
+    part = _high_product(a, -(-(1 << (64 + places)) // divisor) - (1 << 64))
+    return ((a - part).shr(1) + part).shr(places - 1)
+
+
+def _high_product(a: Num, factor: int) -> Num:
+    """The upper 64 bits of an unsigned product, from products of 32 bits."""
+    word = (1 << 32) - 1
+    low, high = a & word, a.shr(32)
+    factor_low, factor_high = factor & word, factor >> 32
+    middle = high * factor_low + (low * factor_low).shr(32)
+    other = low * factor_high + (middle & word)
+    return high * factor_high + middle.shr(32) + other.shr(32)
 
 
 def mod_by(a: Num, divisor: int, signed: bool) -> Num:

@@ -6,7 +6,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 from graphmill.codegen.cpu import bindings
 from graphmill.codegen.cpu.bindings import told
@@ -14,6 +14,16 @@ from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
 
 _ASSEMBLY, _OBJECT = 0, 1
+
+# How code is optimised, by what it is: `straight` is as it shall run but for the lowering's traces;
+# in `plain` these passes and MLIR's find all that -O1 finds, in a quarter of its time. Elsewhere
+# loops read what does not change in them from memory, which takes all of -O1.
+Kind = Literal["straight", "plain", "any"]
+_STRAIGHT = ("SROA", "InstCombine", "SimplifyCFG")
+_PASSES = {
+    "straight": _STRAIGHT,
+    "plain": ("GlobalDCE", "IPSCCP", *_STRAIGHT, "LoopRotate", "LoopUnroll", "InstCombine"),
+}
 
 
 class LLVMError(RuntimeError):
@@ -37,16 +47,14 @@ def compile_ir(
     text: str,
     target: Target,
     *,
-    level: int = 1,
-    straight: bool = False,
+    kind: Kind = "any",
     effort: int = 2,
     keep_text: bool = False,
 ) -> Compiled:
-    """Verify, optimise (`-O<level>`) and compile LLVM IR text to position-independent code.
+    """Verify, optimise and compile LLVM IR text to position-independent code.
 
-    `straight` code is as it shall run but for the lowering's traces: three passes do. `effort` is
-    the level of code generation: 0 takes a sixth of the time of 1. Threads may compile at the same
-    time: each has a context of its own.
+    `effort` is the level of code generation: 0 takes a sixth of the time of 1. Threads may compile
+    at the same time: each has a context of its own.
     """
     c = bindings.llvm()
     with ExitStack() as owned:
@@ -66,11 +74,8 @@ def compile_ir(
         c.PTOSetSLPVectorization(options, False)
         builder = own(c.CreatePassBuilder(machine, options), c.DisposePassBuilder)
         start = time.perf_counter()
-        if straight:
-            _clean(c, own, module, builder)
-        else:
-            passes = c.buildPerModuleDefaultPipeline(builder, level)
-            c.RunNewModulePassManager(own(passes, c.DisposeNewModulePassManger), module, builder)
+        passes = own(_passes(c, builder, kind), c.DisposeNewModulePassManger)
+        c.RunNewModulePassManager(passes, module, builder)
         optimised = time.perf_counter()
         code = _emit(c, machine, module, _OBJECT)
         seconds = optimised - start, time.perf_counter() - optimised
@@ -112,6 +117,9 @@ def _machine(c: Any, target: Target, effort: int) -> Any:
 
     problem = told(choose)
     if not chosen:
+        bindings.all_targets()
+        problem = told(choose)
+    if not chosen:
         raise LLVMError(f"LLVM has no target {target.triple}: {problem}")
     machine = c.CreateTargetMachine(
         chosen, triple, cpu, features, effort, b"pic", b"small", 0, 0, b""
@@ -121,15 +129,13 @@ def _machine(c: Any, target: Target, effort: int) -> Any:
     return machine
 
 
-def _clean(c: Any, own: Callable[..., Any], module: Any, builder: Any) -> None:
-    passes = own(c.CreateNewFunctionPassManager(), c.DisposeNewFunctionPassManger)
-    c.function_AddSROAPass(passes)
-    c.function_AddInstCombinePass(passes)
-    c.function_AddSimplifyCFGPass(passes)
-    functions = own(c.ModuleFunctionsIter(module), c.DisposeFunctionsIter)
-    while function := c.FunctionsIterNext(functions):
-        if not c.IsDeclaration(function):
-            c.RunNewFunctionPassManager(passes, function, builder)
+def _passes(c: Any, builder: Any, kind: Kind) -> Any:
+    if kind == "any":
+        return c.buildPerModuleDefaultPipeline(builder, 1)
+    passes = c.CreateNewModulePassManager()
+    for name in _PASSES[kind]:
+        getattr(c, f"module_Add{name}Pass")(passes)
+    return passes
 
 
 def _emit(c: Any, machine: Any, module: Any, kind: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from graphmill.codegen.cpu import interleave
 from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
@@ -35,8 +36,12 @@ def emit_loop(
         return Launch(1, 1)
     long = kernel.choices.pick("block", BLOCK, BLOCKS)
     together = kernel.choices.pick("unroll", 1, UNROLLS)
-    blocks, cut = row_blocks(shape[-1], long), segments(block, shape)
-    elements.bypass = bypassing(kernel, outputs) if len(cut) == 1 else {}
+    cut = segments(block, shape)
+    if _weaves(cut, outputs):
+        return _emit_woven(kernel, block, elements, outputs, cut)
+    blocks = row_blocks(shape[-1], long)
+    aligned = all(isinstance(s.low, int) and s.low % elements.lanes == 0 for s in cut)
+    elements.bypass = bypassing(kernel, outputs) if aligned else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         outer, low, high = item_range(kernel, item.i, shape, blocks, long)
 
@@ -55,6 +60,43 @@ def emit_loop(
     fence(kernel, elements.bypass)
     per_item = min(shape[-1], long) if isinstance(shape[-1], int) else long
     return Launch(product((*shape[:-1], blocks)), grain(per_item * flops_per_element(block.ops)))
+
+
+def _weaves(cut: Sequence[Segment], outputs: Sequence[Source]) -> bool:
+    """Whether the last axis is cut into single positions, as a stack along it is."""
+    count = len(cut)
+    if outputs[0].shape[-1] != count or count == 1:
+        return False
+    return all(interleave.is_woven(output, count) for output in outputs)
+
+
+def _emit_woven(
+    kernel: Kernel, block: Block, elements: Elements, outputs: Sequence[Source],
+    cut: Sequence[Segment],
+) -> Launch:  # fmt: skip
+    """Lanes along the axis before the last, whose positions are all computed, then interleaved."""
+    code, values, shape = kernel.code, block.yielded, outputs[0].shape[:-1]
+    blocks = row_blocks(shape[-1])
+    with code.loop(kernel.begin, kernel.end) as item:
+        outer, low, high = item_range(kernel, item.i, shape, blocks)
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            found: list[list[Val]] = [[] for _ in values]
+            for number, segment in enumerate(cut):
+                elements.parts = segment.parts
+                index = (*outer, position, Index(code.i64(number)))
+                for value, parts in zip(values, found, strict=True):
+                    parts.append(elements.at(value, index))  # type: ignore[arg-type]
+            for output, parts in zip(outputs, found, strict=True):
+                first = (*outer, position, Index(code.i64(0)))
+                interleave.store(elements, output, first, parts)
+            return carried
+
+        with elements.scope():
+            sweep(elements, low, high, body)
+    per_item = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
+    work = per_item * len(cut) * flops_per_element(block.ops)
+    return Launch(product((*shape[:-1], blocks)), grain(work))
 
 
 def _within(

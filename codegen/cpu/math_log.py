@@ -1,11 +1,13 @@
 """Logarithms and the inverse hyperbolic functions, as inlined vector code.
 
 x = 2^k (1+f), sqrt(1/2) <= 1+f < sqrt(2). log(1+f) = f - f²/2 + tail(f), where the tail is small:
-what is added to it may be rounded. The forms are those of FDLIBM and FreeBSD's msun.
+what is added to it may be rounded. The forms are those of FDLIBM and FreeBSD's msun. AVX-512 has
+better ones (`math_lookup`).
 """
 
 from __future__ import annotations
 
+from graphmill.codegen.cpu import math_lookup
 from graphmill.codegen.cpu import polynomials as fit
 from graphmill.codegen.cpu.expr import Num, fma, two_product, two_sum, where
 from graphmill.codegen.cpu.math_exp import BIAS, SIGNIFICAND, exp
@@ -75,6 +77,8 @@ def _natural(r: Reduced, correction: Num | None = None) -> Num:
 
 def log(x: Num) -> Num:
     """Natural logarithm within 1 ulp."""
+    if x.scope.looks_up:
+        return math_lookup.log(x)
     return _with_limits(x, _natural(reduce(x)))
 
 
@@ -92,6 +96,8 @@ def _in_base(x: Num, base: tuple[float, float], exponent: tuple[float, float]) -
 
 def log2(x: Num) -> Num:
     """Base-2 logarithm within 1 ulp; exact for powers of two."""
+    if x.scope.looks_up:
+        return math_lookup.log2(x)
     base = {
         32: (1.4428710938e00, -1.7605285393e-04),
         64: (1.44269504072144627571e00, 1.67517131648865118353e-10),
@@ -101,6 +107,8 @@ def log2(x: Num) -> Num:
 
 def log10(x: Num) -> Num:
     """Base-10 logarithm within 1.5 ulp."""
+    if x.scope.looks_up:
+        return math_lookup.log10(x)
     if x.bits == 32:
         base, two = (4.3432617188e-01, -3.1689971365e-05), (3.0102920532e-01, 7.9034151668e-07)
     else:
@@ -118,6 +126,8 @@ def _log1p_of_sum(x: Num, low: Num | None = None) -> Num:
 
 def log1p(x: Num) -> Num:
     """log(1 + x) within 1.5 ulp."""
+    if x.scope.looks_up:
+        return math_lookup.log1p(x)
     return where(x.eq(0.0), x, _log1p_of_sum(x))
 
 
@@ -136,6 +146,8 @@ def _doubled(x: Num) -> Num:
 
 def asinh(x: Num) -> Num:
     """Inverse hyperbolic sine within 2 ulp: log1p(a + a² / (1 + sqrt(a² + 1)))."""
+    if x.scope.looks_up:
+        return math_lookup.asinh(x)
     a = x.abs()
     large = a > 2.0**28
     safe = where(large, 1.0, a)
@@ -147,6 +159,8 @@ def asinh(x: Num) -> Num:
 
 def acosh(x: Num) -> Num:
     """Inverse hyperbolic cosine within 2 ulp: log1p(t + sqrt(2t + t²)), t = x - 1."""
+    if x.scope.looks_up:
+        return math_lookup.acosh(x)
     large = x > 2.0**28
     t = where(large, 1.0, x - 1.0)
     product, error = two_product(t, t)
@@ -161,6 +175,8 @@ def acosh(x: Num) -> Num:
 
 def atanh(x: Num) -> Num:
     """Inverse hyperbolic tangent within 2 ulp: log1p(2a / (1-a)) / 2."""
+    if x.scope.looks_up:
+        return math_lookup.atanh(x)
     a = x.abs()
     bottom, bottom_low = two_sum(a.const(1.0), -a)
     top = a + a

@@ -6,6 +6,9 @@ two floats, for f32 in f64. C99's special cases hold.
 
 from __future__ import annotations
 
+import struct
+
+from graphmill.codegen.cpu import math_lookup
 from graphmill.codegen.cpu.expr import (
     Num,
     corrected,
@@ -20,8 +23,14 @@ from graphmill.codegen.cpu.math_exp import exp_of_sum
 from graphmill.codegen.cpu.math_log import split_exponent
 from graphmill.codegen.cpu.math_root import root_for_half, root_of_sum
 from graphmill.codegen.cpu.reals import maximum, minimum
+from graphmill.codegen.cpu.registers import scaled
 
 INF, NAN = float("inf"), float("nan")
+_LARGEST = {32: 0x7F7FFFFF, 64: 0x7FEFFFFFFFFFFFFF}  # the largest number's bits
+_LEAST = {
+    32: 27 << 23,
+    64: 63 << 52,
+}  # those of 2^-100 and 2^-960, whose roots' residues are normal
 # (2 atanh(s) - 2s - 2/3 s³) / s⁵ in s², |s| <= 0.1716: minimax
 _TAIL = (
     0.3999999999999998,
@@ -33,15 +42,14 @@ _TAIL = (
     0.11674818975694595,
     0.11989009586556701,
 )
-# m^(-1/3), sqrt(1/2) <= m <= sqrt(2): minimax, 2^-17
-_ROOT = (
-    1.9991698772127418,
-    -2.4859165661280906,
-    2.7922056050284945,
-    -1.8981287379657714,
-    0.7007377576444599,
-    -0.10806408712320585,
-)
+# ((1-e)^(-1/3) - 1) / e for the steps to x^(-1/3), the first |e| <= 0.1022: minimax, 2^-18; 2^-23
+_THIRD = {
+    32: ((0.33332764615489635, 0.22347611740842177, 0.17469800938316862),),
+    64: (
+        (0.333329160319016, 0.22221426542368072, 0.17446792109913187, 0.14596333335894346),
+        (0.3333333333333333, 0.2222222222222222),
+    ),
+}
 # log2(1+f) / f, sqrt(1/2) <= 1+f < sqrt(2): interpolated at Chebyshev's nodes, 2^-35
 _LOG2 = (
     1.4426950408708794,
@@ -58,15 +66,14 @@ _LOG2 = (
     -0.1414478821058739,
     0.07553790398013412,
 )
-# (2^r - 1) / r, |r| <= 1/2: the same, 2^-33
+# (2^r - 1) / r, |r| <= 1/2: minimax, 2^-29 of 2^r
 _EXP2 = (
-    0.6931471805599453,
-    0.24022650922288757,
-    0.055504108839096185,
-    0.009618056678524637,
-    0.001333350238616277,
-    0.0001546144469856913,
-    1.5297323760701075e-05,
+    0.6931472028520592,
+    0.2402264791291474,
+    0.05550332471521692,
+    0.009618437421363746,
+    0.0013398874885499094,
+    0.00015353348848577217,
 )
 _WHOLE = 1.5 * 2.0**52  # added to a number, leaves the nearest whole one in the low bits
 _TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
@@ -102,18 +109,22 @@ def _log_pair(x: Num) -> Pair:
 def _magnitude(x: Num, y: Num) -> Num:
     """|x|^y without the special cases."""
     if x.bits == 32:
-        return _short_power(*split_exponent(x.abs()), y)
-    high, low = _log_pair(x.abs())
+        return _short_power(x.abs(), y)
+    high, low = (math_lookup.log_pair if x.scope.looks_up else _log_pair)(x.abs())
     power, error = two_product(high, y)
     error = where(power.abs() < 2000.0, fma(low, y, error), 0.0)
     return exp_of_sum(power, error)
 
 
-def _short_power(k: Num, mantissa: Num, y: Num) -> Num:
-    """(2^k mantissa)^y of f32 within 0.51 ulp: 2^(y log2 x) in f64, to what f32 can tell."""
-    k, mantissa, y = (v.convert("arith.extf", "f64") for v in (k, mantissa, y))
-    f = mantissa - 1.0
-    exponent = (y * fma(poly(f, _LOG2), f, k)).clamp(-200.0, 200.0)
+def _short_power(x: Num, y: Num) -> Num:
+    """x^y of positive finite f32 within 0.51 ulp: 2^(y log2 x) in f64, to what f32 can tell."""
+    y = y.convert("arith.extf", "f64")
+    exponent = y * _short_log2(x)
+    if x.scope.looks_up:
+        r = exponent - exponent.rint()
+        fraction = fma(poly(r, _EXP2), r, 1.0)
+        return scaled(fraction, exponent.rint()).convert("arith.truncf", "f32")
+    exponent = exponent.clamp(-200.0, 200.0)
     shifted = exponent + _WHOLE
     r = exponent - (shifted - _WHOLE)
     fraction = fma(poly(r, _EXP2), r, 1.0)
@@ -121,10 +132,19 @@ def _short_power(k: Num, mantissa: Num, y: Num) -> Num:
     return result.convert("arith.truncf", "f32")
 
 
+def _short_log2(x: Num) -> Num:
+    """log2 of positive finite f32, as f64."""
+    if x.scope.looks_up:
+        return math_lookup.short_log2(x.convert("arith.extf", "f64"))
+    k, mantissa = (v.convert("arith.extf", "f64") for v in split_exponent(x))
+    f = mantissa - 1.0
+    return fma(poly(f, _LOG2), f, k)
+
+
 def power(x: Num, y: Num) -> Num:
     """x^y within 1 ulp."""
     result = _magnitude(x, y)
-    ordinary = (x > 0.0) & (x < INF) & (y.abs() < INF)
+    ordinary = (x.as_int() - 1).ult(_LARGEST[x.bits]) & (y.abs() < INF)
     return corrected(result, ~ordinary, lambda: _special(x, y, result))
 
 
@@ -149,25 +169,45 @@ def _to_infinity(size: Num, y: Num) -> Num:
 
 
 def cbrt(x: Num) -> Num:
-    """Cube root within 1 ulp: x^(-2/3) x by a division-free iteration, then one exact step."""
-    k, mantissa = split_exponent(x.abs())
-    third = ((k - 1.0) * 0.3333333333333333).rint()
-    rest = k - third * 3.0  # 0, 1 or 2
-    a = mantissa * where(rest.eq(0.0), rest.const(1.0), rest + rest)
-    scale = where(rest.eq(1.0), rest.const(0.7937005259840998), rest.const(0.6299605249474366))
-    t = poly(mantissa, _ROOT) * where(rest.eq(0.0), 1.0, scale)
-    error = 1.0 - a * t * t * t
-    t = t * (1.0 + error * (0.3333333333333333 + error * 0.2222222222222222))
+    """Cube root within 0.6 ulp: x^(-2/3) x by a division-free iteration, then one exact step."""
+    a = x.abs()
+    least = _LEAST[x.bits]
+    unusual = ~(a.as_int() - least).ult(_LARGEST[x.bits] + 1 - least)
+
+    def slow() -> Num:
+        root = _normal_cbrt(a * 2.0**54) * 2.0**-18
+        return where(a.eq(0.0) | ~(a < INF), a, root)
+
+    return corrected(_normal_cbrt(a), unusual, slow).copysign(x)
+
+
+def _normal_cbrt(a: Num) -> Num:
+    t = _inverse_cbrt_guess(a)
+    for row in _THIRD[a.bits]:
+        error = fma(-(a * t) * t, t, 1.0)
+        t = fma(t * error, poly(error, row), t)
     square = t * t
     root = a * square
     high, low = two_product(root, root)
     cube, cube_low = two_product(high, root)
     residue = ((a - cube) - cube_low) - low * root
-    root = fma(residue, square * 0.3333333333333333, root)
-    magic, width, bias = (1.5 * 2.0**52, 52, 1023) if x.bits == 64 else (1.5 * 2.0**23, 23, 127)
-    root = root * (((third + magic).as_int() + bias) << width).as_float()
-    keep = x.eq(0.0) | ~(x.abs() < INF)
-    return where(keep, x, root.copysign(x))
+    return fma(residue, square * 0.3333333333333333, root)
+
+
+def _inverse_cbrt_guess(a: Num) -> Num:
+    """a^(-1/3) within 3.5 %, as the bits of a number are about linear in its logarithm."""
+    bits = a.as_int()
+    if a.bits == 32:
+        third = fma(bits.to_float(), -0.3333333333333333, 1419900316.0)
+        return third.convert("arith.fptosi", "i32").as_float()
+    unit = 2.0**52  # whose last bits count ones: 64-bit integers need not convert
+    whole = (bits.shr(11) | _bits(unit)).as_float() - unit
+    third = fma(whole, -0.3333333333333333, float(0x553EE95B6199B800 >> 11)) + unit
+    return (third.as_int() << 11).as_float().abs()
+
+
+def _bits(x: float) -> int:
+    return int.from_bytes(struct.pack("<d", x), "little")
 
 
 def hypot(x: Num, y: Num) -> Num:

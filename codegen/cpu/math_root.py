@@ -8,10 +8,11 @@ instruction, or, where there is none, computed by a root and a division.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from graphmill.codegen.cpu.emit import Code, Val, vector
 from graphmill.codegen.cpu.expr import Num, fma, where
+from graphmill.codegen.cpu.registers import intrinsic, per_register
 
 INF = float("inf")
 # where the widest register has so many bits: the instruction by element width
@@ -64,16 +65,32 @@ def _estimated(
         return slow(x)
     result, code = by(x, r), x.scope.code
     if x.scope.estimates == 512:
-        return Num(x.scope, _per_register(code, _fixed(code, classes), 512, result.val, x.val))
+        return Num(x.scope, per_register(code, _fixed(code, classes), 512, result.val, x.val))
     finite = result < INF
     with code.choose((~finite).any().val, [result.val]) as this:
         this.next = [where(finite, result, slow(x)).val]
     return Num(x.scope, this.results[0])
 
 
+def reciprocal(x: Num) -> Num:
+    """1 / x within 0.6 ulp where both are normal numbers and x is not near the largest."""
+    if not x.scope.looks_up:
+        return 1.0 / x
+    code = x.scope.code
+
+    def estimate(x: Val) -> Val:
+        symbol = f"avx512.rcp14.p{'s' if x.element == 'f32' else 'd'}.512"
+        return intrinsic(code, symbol, [x, x, _all(code, x)])
+
+    r = Num(x.scope, per_register(code, estimate, 512, x.val, least=512))
+    for _ in range(x.bits // 32):
+        r = fma(fma(-x, r, 1.0), r, r)
+    return r
+
+
 def root_for_half(x: Num) -> Num:
     """sqrt(x) of f64, not negative nor infinite, to 2^-38: for what is then rounded to f32."""
-    r = _raw_estimate(x)
+    r = inverse_root_estimate(x)
     if r is None:
         return x.sqrt()
     near = x * r
@@ -86,7 +103,7 @@ def root_of_sum(x: Num, low: Num) -> Num | None:
 
     None where no instruction estimates 1/sqrt.
     """
-    r = _raw_estimate(x)
+    r = inverse_root_estimate(x)
     if r is None:
         return None
     r = fma(r * 0.5, fma(-(x * r), r, 1.0), r)
@@ -96,7 +113,7 @@ def root_of_sum(x: Num, low: Num) -> Num | None:
 
 def _estimate(x: Num) -> Num | None:
     """1 / sqrt(x) to 10 bits of f32 or 24 of f64, cut; None where no instruction estimates it."""
-    r = _raw_estimate(x)
+    r = inverse_root_estimate(x)
     if r is None:
         return None
     if x.bits == 64:
@@ -104,21 +121,22 @@ def _estimate(x: Num) -> Num | None:
     return (r.as_int() & (-1 << _CUT[x.bits])).as_float()
 
 
-def _raw_estimate(x: Num) -> Num | None:
+def inverse_root_estimate(x: Num) -> Num | None:
+    """1 / sqrt(x) to 11 bits or more; None where no instruction estimates it."""
     scope = x.scope
     names = _ESTIMATES.get(scope.estimates, {})
     if x.bits not in names or not scope.fused:
         return None
     estimate = _estimator(scope.code, names[x.bits])
-    return Num(scope, _per_register(scope.code, estimate, scope.estimates, x.val))
+    return Num(scope, per_register(scope.code, estimate, scope.estimates, x.val))
 
 
 def _estimator(code: Code, name: str) -> Callable[[Val], Val]:
     def estimate(x: Val) -> Val:
         bits = x.lanes * int(x.element[1:])
         if name:
-            return _intrinsic(code, f"{name}.{bits}", [x, x, _all(code, x)])
-        return _intrinsic(code, "avx.rsqrt.ps.256" if bits == 256 else "sse.rsqrt.ps", [x])
+            return intrinsic(code, f"{name}.{bits}", [x, x, _all(code, x)])
+        return intrinsic(code, "avx.rsqrt.ps.256" if bits == 256 else "sse.rsqrt.ps", [x])
 
     return estimate
 
@@ -133,40 +151,10 @@ def _fixed(code: Code, classes: _Classes) -> Callable[[Val, Val], Val]:
         table = code.const(word, vector(f"i{bits}", x.lanes))
         args = [result, x, table, code.const(0, "i32"), _all(code, x)]
         args += [code.const(4, "i32")] if size == 512 else []  # round as usual
-        return _intrinsic(code, f"avx512.mask.fixupimm.p{letter}.{size}", args)
+        return intrinsic(code, f"avx512.mask.fixupimm.p{letter}.{size}", args)
 
     return fix
 
 
 def _all(code: Code, x: Val) -> Val:
     return code.const(-1, f"i{max(x.lanes, 8)}")
-
-
-def _intrinsic(code: Code, symbol: str, args: Sequence[Val]) -> Val:
-    operands, types = ", ".join(map(str, args)), ", ".join(arg.type for arg in args)
-    kind = args[0].type
-    return code.op(
-        f'llvm.call_intrinsic "llvm.x86.{symbol}"({operands}) : ({types}) -> {kind}', kind
-    )
-
-
-def _per_register(code: Code, function: Callable[..., Val], widest: int, *args: Val) -> Val:
-    """`function` of vectors of one register or several, or of scalars as lanes of such."""
-    like = args[0]
-    bits = int(like.element[1:])
-    if not like.lanes:
-        value = function(*(code.splat(arg, 128 // bits) for arg in args))
-        return code.op(f"vector.extract {value}[0] : {like.type} from {value.type}", like.type)
-    if like.lanes * bits <= widest:
-        return function(*args)
-    half, kind = like.lanes // 2, vector(like.element, like.lanes // 2)
-    parts = []
-    for start in (0, half):
-        order = list(range(start, start + half))
-        some = [
-            code.op(f"vector.shuffle {v}, {v} {order} : {v.type}, {v.type}", kind) for v in args
-        ]
-        parts.append(_per_register(code, function, widest, *some))
-    a, b = parts
-    order = list(range(like.lanes))
-    return code.op(f"vector.shuffle {a}, {b} {order} : {a.type}, {b.type}", like.type)

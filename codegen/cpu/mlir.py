@@ -12,9 +12,14 @@ from typing import Any
 from graphmill.codegen.cpu import bindings
 from graphmill.codegen.cpu.bindings import DIAGNOSE, PRINT, VISIT, Handle, Text
 
-# canonicalize, cse, convert-scf-to-cf, … as their makers are called
+# canonicalize, cse, loop-invariant-code-motion, … as their makers are called
+_BETTER = (
+    "TransformsCanonicalizerPass",
+    "TransformsCSEPass",
+    "TransformsLoopInvariantCodeMotionPass",
+)
 PASSES = (
-    "TransformsCanonicalizerPass", "TransformsCSEPass", "ConversionSCFToControlFlowPass",
+    *_BETTER, "ConversionSCFToControlFlowPass",
     *(f"ConversionConvert{name}ToLLVMPass" for name in ("Vector", "Math", "Complex")),
     "ConversionUBToLLVMConversionPass", "ConversionArithToLLVMConversionPass",
     "ConversionConvertFuncToLLVMPass", "ConversionConvertControlFlowToLLVMPass",
@@ -36,13 +41,16 @@ def check(text: str) -> None:
         pass
 
 
-def lower(text: str) -> str:
-    """Verified LLVM IR text for the MLIR module `text`, through upstream passes."""
+def lower(text: str, optimise: bool = True) -> str:
+    """Verified LLVM IR text for the MLIR module `text`, through upstream passes.
+
+    Those that make the code better are left out unless `optimise`.
+    """
     c, problems = bindings.mlir(PASSES), list[str]()
     with _parsed(text, c, problems) as (context, module):
         manager = c.mlirPassManagerCreate(context)
         try:
-            for make in c.passes:
+            for make in c.passes[0 if optimise else len(_BETTER) :]:
                 c.mlirPassManagerAddOwnedPass(manager, make())
             # upstream's passes are trusted to keep a module valid; LLVM verifies what comes out
             c.mlirPassManagerEnableVerifier(manager, False)

@@ -36,6 +36,11 @@ def _sort(host: Host, op: Op) -> None:
     _ordered(host, op, op.attrs["axis"], op.attrs["descending"], make)
 
 
+@lowers("partition")
+def _partition(host: Host, op: Op) -> None:
+    sort_values(host, op)
+
+
 @lowers("argsort")
 def _argsort(host: Host, op: Op) -> None:
     (output,), axis = host.place(op), op.attrs["axis"]

@@ -28,7 +28,7 @@ def special(code: Code, target: Target, op: Op, args: Sequence[Elem]) -> Elem | 
         return math_root.half_power(x, exponent).val if exponent in _HALVES else None
     if op.name in ("floordiv", "mod") and kind in "iu":
         divisor = known(op.operands[1])
-        if divisor is None or divisor < 1:
+        if not divisor:
             return None
         by = integers.floordiv_by if op.name == "floordiv" else integers.mod_by
         return by(x, int(divisor), kind == "i").val

@@ -7,52 +7,76 @@ of what stands in other pieces, which is hidden instead of internal there.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from graphmill.codegen.cpu.emit import Unit
-from graphmill.codegen.cpu.literals import plain
+from graphmill.codegen.cpu.literals import plain as without_places
+from graphmill.codegen.cpu.llvm import Kind
 
 _DEFINED = r"\s*llvm\.(?:func|mlir\.global)[^@]*@([\w.$-]+)"
 _NAMED = r"@([\w.$-]+)"
 
+_LOOP = re.compile(r"scf\.(?:for|while)")
+
+LONG = 2000  # lines of entries: from here on their code generation is worth less than it takes
 LINES = 600  # of MLIR: below this a piece costs more than it saves
 MOST = 8
 
 
 class Piece(NamedTuple):
-    """MLIR text, and whether LLVM's optimiser finds next to nothing to do in it."""
+    """MLIR text, how it is to be optimised, and the effort that code generation is worth."""
 
     text: str
-    straight: bool
+    kind: Kind
+    effort: int = 2
 
 
-def split(unit: Unit, straight: Collection[str]) -> list[Piece]:
-    """The unit's pieces; the first one has the functions called in `straight`.
+def split(unit: Unit, entries: Collection[str]) -> list[Piece]:
+    """The unit's pieces; the first one has the functions called in `entries`.
 
-    So has it the shared functions (`gm.…`): they are written as they shall run. The number of
+    So has it the shared functions (`gm.…`), which are written as they shall run, but where the
+    entries are long and run from top to bottom: there the least effort is enough. The number of
     pieces depends on the text alone, so that equal functions give equal code everywhere.
     """
     functions = [part for part in unit.parts if part.endswith("\n  }")]
     others = [part for part in unit.parts if not part.endswith("\n  }")]
-    lines = sum(part.count("\n") for part in functions)
+    hosts = [part for part in functions if _name(part) in entries]
+    shared = [part for part in functions if _name(part).startswith("gm.")]
+    kernels = [part for part in functions if part not in hosts and part not in shared]
+    plain = [part for part in kernels if part in unit.plain]
+    lines = _lines(functions)
     if lines < LINES:
-        return [Piece(unit.text(), False)]
-    groups: list[list[str]] = [[]]
-    room = 0
+        return [Piece(unit.text(), "plain" if plain == kernels else "any")]
     most = max(LINES, lines // MOST + 1)
-    for part in functions:
-        name = _name(part)
-        if name in straight or name.startswith("gm."):
-            groups[0].append(part)
-            continue
+    apart = _lines(hosts) > LONG and not any(map(_LOOP.search, hosts))
+    first: list[tuple[list[str], Kind, int]] = (
+        [(hosts, "straight", 0), (shared, "straight", 2)]
+        if apart
+        else [(hosts + shared, "straight", 2)]
+    )
+    rest = [part for part in kernels if part not in unit.plain]
+    first += [(group, "plain", 2) for group in _groups(plain, most)]
+    first += [(group, "any", 2) for group in _groups(rest, most)]
+    return [_piece(unit, functions, others, *piece) for piece in first if piece[0]]
+
+
+def _lines(parts: Iterable[str]) -> int:
+    return sum(part.count("\n") for part in parts)
+
+
+def _groups(kernels: Iterable[str], most: int) -> list[list[str]]:
+    """Neighbours, of about `most` lines in all."""
+    groups: list[list[str]] = []
+    room = 0
+    for part in kernels:
         # a kernel's wrapper follows its body: LLVM makes one of the two
-        if room <= 0 and f"@{name}_body(" not in (groups[-1] or [""])[-1]:
+        if room <= 0 and f"@{_name(part)}_body(" not in (groups[-1] if groups else [""])[-1]:
             groups.append([])
             room = most
         groups[-1].append(part)
         room -= part.count("\n")
-    return [_piece(unit, g, functions, others, k == 0) for k, g in enumerate(groups) if g]
+    return groups
 
 
 def _name(part: str) -> str:
@@ -62,7 +86,12 @@ def _name(part: str) -> str:
 
 
 def _piece(
-    unit: Unit, group: list[str], functions: list[str], others: list[str], straight: bool
+    unit: Unit,
+    functions: list[str],
+    others: list[str],
+    group: list[str],
+    kind: Kind,
+    effort: int,
 ) -> Piece:
     own = {_name(part) for part in group}
     used = {name for part in group for name in re.findall(_NAMED, part)}
@@ -77,5 +106,5 @@ def _piece(
         text.append(part)
     body = "\n".join(text)
     if unit.places is not None:
-        body = plain(body)
-    return Piece(f"module {{\n{body}\n}}\n", straight)
+        body = without_places(body)
+    return Piece(f"module {{\n{body}\n}}\n", kind, effort)

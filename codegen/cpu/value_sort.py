@@ -25,10 +25,11 @@ def sort_values(host: Host, op: Op) -> None:
     shape, axis, dtype = operand.shape, op.attrs["axis"], operand.tensor.dtype
     element = f"i{key_bits(dtype)}"
     direct = dtype.bits == key_bits(dtype) and axis == len(shape) - 1 and output.strides is None
-    same = direct and dtype.kind == "i" and not op.attrs["descending"]
+    same = direct and dtype.kind == "i" and not op.attrs.get("descending")
+    partial = op.name == "partition"
     plan = Plan(
         op, shape, axis, element, lambda kernel: _Values(host, op, output, kernel),
-        direct=output if direct else None, drains=not same,
+        direct=output if direct else None, drains=not same, partial=partial,
     )  # fmt: skip
     sort_lines(host, plan)
 
@@ -37,7 +38,8 @@ class _Values(Steps):
     def __init__(self, host: Host, op: Op, output: Buffer, kernel: Kernel) -> None:
         self.source = host.source(kernel, op.operands[0])
         self.target = host.source(kernel, op.result, output)
-        self.dtype, self.descending = op.operands[0].tensor.dtype, op.attrs["descending"]
+        self.dtype, self.descending = op.operands[0].tensor.dtype, op.attrs.get("descending", False)
+        self.ends = [host.source(kernel, place) for place in op.operands[1:]]
         self.bits = key_bits(self.dtype)
         self.kind = vector(f"i{self.bits}", kernel.lanes)
 
@@ -70,3 +72,11 @@ class _Values(Steps):
             return carried
 
         sweep(elements, low, high, body)
+
+    def wanted(self, line: Line) -> tuple[Val, Val]:
+        if not self.ends:
+            return super().wanted(line)
+        code = line.kernel.code
+        first, last = (line.elements.load(end, ()) for end in self.ends)
+        assert isinstance(first, Val) and isinstance(last, Val)
+        return first, code.add(last, 1)

@@ -172,7 +172,7 @@ def to_object(
     target = Target(triple, triple, cpu, features, vector_bits=0, registers=0)
     # the three passes of straight code do nearly all of O2's good in a tenth of its time
     return llvm.compile_ir(
-        to_llvm(source, triple, constants), target, straight=True, effort=effort
+        to_llvm(source, triple, constants), target, kind="straight", effort=effort
     ).object
 
 

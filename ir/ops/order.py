@@ -53,6 +53,30 @@ SORT = register(
 )  # fmt: skip
 
 
+def _infer_partition(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    check_count(PARTITION, types)
+    type, *places = tensors("partition", types)
+    check_axes("partition", [attrs["axis"]], type.rank)
+    if type.dtype.is_complex:
+        raise TypeRuleError(f"partition: not defined for {type}")
+    if any(place.rank or place.dtype != i64 for place in places):
+        raise TypeRuleError("partition: the places are i64 scalars")
+    return [type.with_shape(type.shape)]
+
+
+def _partition(x: Array, first: Array, last: Array, axis: int) -> tuple[Array, ...]:
+    return _sort(x, axis=axis, descending=False)
+
+
+PARTITION = register(
+    OpDef(
+        "partition", "order", ("x", "first", "last"),
+        "Like sort at places `first` … `last`; smaller elements before them, larger ones behind",
+        _infer_partition, _partition, attrs={"axis": "int"}, flops=4.0,
+    )
+)  # fmt: skip
+
+
 def _infer_argsort(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
     check_count(ARGSORT, types)
     (type,) = tensors("argsort", types)

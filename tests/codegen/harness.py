@@ -39,7 +39,6 @@ class Kernels:
     """
 
     target: Target = field(default_factory=native)
-    level: int = 1
     keep_text: bool = False
     lanes: int = 8
     unit: emit.Unit = field(init=False)
@@ -79,9 +78,7 @@ class Kernels:
         import llvmlite.binding as binding
 
         text = mlir.lower(self.unit.text())
-        self.compiled = llvm.compile_ir(
-            text, self.target, level=self.level, keep_text=self.keep_text
-        )
+        self.compiled = llvm.compile_ir(text, self.target, keep_text=self.keep_text)
         machine = llvm_machine(self.target)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self.engine.add_object_file(binding.ObjectFileRef.from_data(self.compiled.object))

@@ -34,9 +34,9 @@ def test_an_unknown_target_is_refused():
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "aarch64"])
-@pytest.mark.parametrize("straight", [False, True])
-def test_objects_and_texts_of_other_targets(name, straight):
-    made = llvm.compile_ir(ADD, target(name), straight=straight, keep_text=True)
+@pytest.mark.parametrize("kind", ["straight", "plain", "any"])
+def test_objects_and_texts_of_other_targets(name, kind):
+    made = llvm.compile_ir(ADD, target(name), kind=kind, keep_text=True)
     assert made.object[:4] == b"\x7fELF"
     assert "gm_f" in made.llvm_ir and "gm_f:" in made.assembly
 
@@ -64,7 +64,8 @@ def test_another_llvmlite_is_called_as_it_declares_its_functions():
         bindings.TESTED = ("0.1.",)
         bindings.llvm.cache_clear()
         assert llvm.compile_ir({ADD!r}, native(), keep_text=True).object == plain.object
-        assert llvm.compile_ir({ADD!r}, native(), straight=True).object
+        assert llvm.compile_ir({ADD!r}, native(), kind="straight").object
+        assert llvm.compile_ir({ADD!r}, native(), kind="plain").object
         try:
             llvm.compile_ir("what", native())
         except llvm.LLVMError:

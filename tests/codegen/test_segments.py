@@ -32,6 +32,40 @@ def test_programs(shape, dtype):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "?", "c8"])
+@pytest.mark.parametrize("shape", [(5, 7), (64, 96), (3, 4, 33), (0, 4), (4, 0, 3), (300, 3)])
+def test_joins_along_every_axis(shape, dtype):
+    def joins(x, y):
+        one, found = np.ones((), dtype), []
+        for axis in range(x.ndim):
+            some = x[(slice(None),) * axis + (slice(1, 3),)]
+            found += [
+                np.concatenate([x, y], axis), np.concatenate([x, y, x], axis) + one,
+                np.roll(x, 2, axis), np.roll(x, -1, axis) * y, np.concatenate([some, y], axis),
+                np.stack([x, y, x + y], axis), np.concatenate([x] * 8, axis),
+                np.concatenate([np.ones_like(x), x], axis),
+            ]  # fmt: skip
+        return found
+
+    rng = np.random.default_rng(0)
+    x, y = ((rng.random(shape) * 100).astype(dtype) for _ in range(2))
+    for got, want in zip(gm.jit(joins, threads=2)(x, y), joins(x, y), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i8", "u1", "c8"])
+@pytest.mark.parametrize("shape", [(3,), (64,), (5, 7), (2, 3, 33), (0, 4), (40003,)])
+def test_stacks_along_the_last_axis(shape, dtype):
+    def stacks(x):
+        return [np.stack([x * x.dtype.type(k) for k in range(n)], -1) for n in (2, 3, 5, 6, 7)] + [
+            np.stack([x, x + x], -1) * np.stack([x, -x], -1)
+        ]
+
+    x = (np.random.default_rng(0).random(shape) * 20).astype(dtype)
+    for got, want in zip(gm.jit(stacks, threads=2)(x), stacks(x), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_symbolic_sizes():
     f = gm.jit(lambda x, y: (np.concatenate([x, y]), np.pad(x, 1)), dynamic={"x": ("n",)})
     y = np.arange(40, dtype=np.float32)
@@ -39,6 +73,13 @@ def test_symbolic_sizes():
         x = np.arange(n, dtype=np.float32) + 100
         for got, want in zip(f(x, y), (np.concatenate([x, y]), np.pad(x, 1)), strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+def test_symbolic_stack():
+    f = gm.jit(lambda x: np.stack([x, x * 2], -1), dynamic={"x": ("n",)})
+    for n in (0, 1, 15, 16, 33000):
+        x = np.arange(n, dtype=np.float32)
+        np.testing.assert_array_equal(f(x), np.stack([x, x * 2], -1))
 
 
 def test_what_is_cut():

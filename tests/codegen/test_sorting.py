@@ -119,3 +119,24 @@ def test_top_k_of_long_lines():
     want = np.argsort(-x, axis=-1, kind="stable")[:, :100]
     np.testing.assert_array_equal(order, want)
     np.testing.assert_array_equal(values, np.take_along_axis(x, want, -1))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i8", "u1"])
+def test_partition(dtype):
+    rng = np.random.default_rng(4)
+    for size in (1, 300, 40000):
+        x = (50 * rng.standard_normal(size)).astype("i4").astype(dtype)
+        for place in (0, size // 3, -1):
+            got = gm.jit(lambda x, place=place: np.partition(x, place), threads=2)(x)
+            want, middle = np.sort(x), place % size
+            assert got[middle] == want[middle]
+            assert (got[:middle] <= got[middle]).all() and (got[middle:] >= got[middle]).all()
+            np.testing.assert_array_equal(np.sort(got), want)
+
+
+def test_median_of_long_lines():
+    x = np.random.default_rng(5).standard_normal((2, 40001))
+    x[1, 7] = np.nan
+    f = gm.jit(lambda x: (np.median(x, axis=1), np.percentile(x, 30, axis=1)))
+    for got, want in zip(f(x), (np.median(x, axis=1), np.percentile(x, 30, axis=1)), strict=True):
+        np.testing.assert_array_equal(got, want)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphmill as gm
-from graphmill.codegen.cpu import mlir, split
+from graphmill.codegen.cpu import llvm, mlir, split
 from graphmill.codegen.cpu.emit import Code, Unit
 from graphmill.runtime import knobs
 
@@ -31,7 +31,9 @@ def many_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pieces_run_as_one(threads):
+@pytest.mark.parametrize("long", [1, 10_000])
+def test_pieces_run_as_one(threads, long, monkeypatch):
+    monkeypatch.setattr(split, "LONG", long)
     with gm.threads(threads), knobs.scope(cache=False):
         compiled = gm.jit(layer).compile(X)
         results = compiled.run(X)
@@ -66,7 +68,7 @@ def _unit() -> Unit:
 
 def test_what_stands_where():
     first, a, b = split.split(_unit(), ("gm_host",))
-    assert first.straight and not a.straight and not b.straight
+    assert [piece.kind for piece in (first, a, b)] == ["straight", "any", "any"]
     assert "func hidden @gm.shared(%x" in first.text and "func @gm_host(" in first.text
     assert "hidden @gm_a(i64) -> i64" in first.text and "mlir.global" in first.text
     assert "func internal @gm_a_body" in a.text and "func hidden @gm_a(%x" in a.text
@@ -75,7 +77,49 @@ def test_what_stands_where():
         assert "define" in mlir.lower(piece.text)
 
 
+def test_long_entries_stand_alone_unless_they_loop(monkeypatch):
+    monkeypatch.setattr(split, "LONG", 1)
+    unit = _unit()
+    host, shared, *kernels = split.split(unit, ("gm_host",))
+    assert (host.kind, host.effort, shared.kind, shared.effort) == ("straight", 0, "straight", 2)
+    assert "func @gm_host(" in host.text and "@gm.shared" not in host.text
+    assert "func hidden @gm.shared(%x" in shared.text
+    assert [kernel.effort for kernel in kernels] == [2, 2]
+    code = Code(unit, "gm_host_arena", [("n", "i64")], internal=False)
+    with code.loop(code.i64(0), code.args[0], 1):
+        code.call("gm_a", code.args, "i64")
+    code.finish()
+    first, *_ = split.split(unit, ("gm_host", "gm_host_arena"))
+    assert first.effort == 2 and "@gm.shared" in first.text
+
+
 def test_little_text_is_one_piece(monkeypatch):
     monkeypatch.setattr(split, "LINES", 1000)
     unit = _unit()
-    assert split.split(unit, ("gm_host",)) == [split.Piece(unit.text(), False)]
+    assert split.split(unit, ("gm_host",)) == [split.Piece(unit.text(), "any")]
+    unit.plain.update(unit.parts)
+    assert split.split(unit, ("gm_host",)) == [split.Piece(unit.text(), "plain")]
+
+
+@pytest.mark.parametrize(
+    ("function", "kinds"),
+    [
+        (lambda x: np.tanh(x) * 2, ["plain"]),
+        (lambda x: x @ W, ["plain"]),
+        (lambda x: x - x[:, :1], ["any"]),
+        (lambda x: np.exp(x @ W).sum(axis=1), ["plain", "any"]),
+    ],
+)
+def test_how_kernels_are_optimised(function, kinds, monkeypatch):
+    seen = []
+    compile_ir = llvm.compile_ir
+
+    def keep(text, target, **options):
+        seen.append(options["kind"])
+        return compile_ir(text, target, **options)
+
+    with gm.threads(1), knobs.scope(cache=False):
+        compiled = gm.jit(function)
+        monkeypatch.setattr(llvm, "compile_ir", keep)
+        compiled.compile(X)
+    assert [kind for kind in dict.fromkeys(seen) if kind != "straight"] == kinds

@@ -1,6 +1,8 @@
 """`gm.jit` as a user calls it."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -416,3 +418,27 @@ def test_static_arguments_by_name_behind_any_number_of_others():
     assert np.array_equal(f(x, k=2), 2 * x)
     with pytest.raises(gm.GraphmillError, match="GM044"):
         gm.jit(lambda k, *rest: rest[0] * k, static="k")
+
+
+@gm.jit
+def doubled(x):
+    return x * 2
+
+
+def times(x, n):
+    return x * n
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f))])
+def test_jitted_functions_go_to_other_processes(copied):
+    assert copied(doubled) is doubled
+    options = {"static": "n", "threads": 1, "check": "nan", "dynamic": {"x": ("n",)}}
+    again = copied(gm.jit(times, **options))
+    assert again.static == ("n",) and again.threads == 1 and again.dynamic == {"x": ("n",)}
+    assert again.options.check == ("nan",)
+    np.testing.assert_array_equal(again(f32(3), 4), f32(3) * 4)
+
+
+def test_functions_that_no_name_leads_to_are_not_pickled():
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        pickle.dumps(gm.jit(lambda x: x))

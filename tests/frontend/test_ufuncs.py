@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphmill as gm
 from graphmill.frontend.ufuncs import RULES
 from graphmill.ir.dtypes import ALL, bf16
 from tests.frontend.comparing import agree, failure
@@ -224,3 +225,20 @@ def test_at_on_bools_is_or_and_and() -> None:
         return x
 
     agree(f, np.array([False, False, True, True]))
+
+
+@pytest.mark.parametrize("name", ["f4", "f8"])
+def test_frexp_and_ldexp_of_all_exponents(name):
+    dtype, rng = np.dtype(name), np.random.default_rng(0)
+    bits = rng.integers(0, 2 ** (8 * dtype.itemsize) - 1, 20000, dtype=f"u{dtype.itemsize}")
+    tiny = (rng.random(2000) * np.finfo(dtype).tiny).astype(dtype)
+    x = np.concatenate([bits.view(dtype), tiny, -tiny, np.array([0, -0.0, np.inf, 1], dtype)])
+    n = rng.integers(-2400, 2400, x.size).astype("i4")
+    n[::2] //= 8
+    n[:2] = 2**31 - 1, -(2**31)
+    got = gm.jit(lambda x, n: (*np.frexp(x), np.ldexp(x, n)))(x, n)
+    with np.errstate(all="ignore"):
+        want = (*np.frexp(x), np.ldexp(x, n))
+    for a, b in zip(got, want, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)

@@ -268,6 +268,12 @@ def _argsort() -> Iterator[Case]:
     yield [tensor(f64, 6, 2)], {"axis": 0, "descending": True}, ()
 
 
+def _partition() -> Iterator[Case]:
+    for of in dtypes("biuf"):
+        yield [tensor(of, 3, 5), tensor(i64), tensor(i64)], {"axis": 1}, ()
+    yield [tensor(f32, 6, 2), tensor(i64), tensor(i64)], {"axis": 0}, ()
+
+
 def _top_k() -> Iterator[Case]:
     for of in (f32, f64, i32, bf16):
         for k in (0, 1, 3):
@@ -359,7 +365,7 @@ CASES: dict[str, Any] = {
     "cumulative": _cumulative, "window_reduce": _window_reduce, "gather": _gather,
     "scatter": _scatter, "dynamic_slice": lambda: _dynamic(False),
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,
-    "argsort": _argsort,
+    "argsort": _argsort, "partition": _partition,
     "rng_bits": _rng, "cond": _cond, "while": _while, "scan": _scan, "fusion": _fusion,
     "prepare": _prepare,
     "check": _check, "require": _require,

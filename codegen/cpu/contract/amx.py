@@ -14,7 +14,7 @@ from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import AMX_UNITS, Dot
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
-from graphmill.codegen.cpu.contract.microkernel import ARGS
+from graphmill.codegen.cpu.contract.microkernel import ARGS, prefetch
 from graphmill.codegen.cpu.contract.packing import transpose
 from graphmill.codegen.cpu.contract.reading import Reader
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -24,8 +24,11 @@ PREFIX = "gm.amx_"  # of the only functions that use tiles
 ROWS = 16
 LINE = 64  # bytes of a row
 _SUMS, _A, _B = (0, 1, 2, 3), (4, 5), (6, 7)  # tile registers: of C row by row, of A, of B
+_QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 _ROWS_AT = 48  # in a configuration: bytes a row from 16 on (16 bits each), rows from here on
 _PALETTE = 1
+_LINES = 4  # prefetched with each multiplication of all tiles
+AHEAD = _LINES * LINE // AMX_UNITS  # bytes prefetched for each unit of k
 
 
 def amx_tile(dot: Dot, element: str) -> Tile:
@@ -66,39 +69,44 @@ def instruction(code: Code, name: str, *args: Val | int) -> None:
 def amx_kernel(unit: Unit, tile: Tile, blocks: int) -> str:
     """The symbol of the micro-kernel for up to 16 rows (`blocks` 1) or 32 (2).
 
-    As `microkernel`, but A's strides are bytes, from row to row and from one 64 to the next.
+    As `microkernel`, but A's strides are bytes, from row to row and from one 64 to the next, and
+    what sums are added to is read from `near` on. A streams by, so that L1 keeps the panel of B.
     """
     symbol = f"{PREFIX}{tile.dot.amx}_{blocks}"
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, ARGS, traits=("noinline",))
-    a, a_m, a_k, b, b_k, k, c, c_m, flag, *_ = code.args
-    c_pitch, b_pitch = code.mul(c_m, tile.bytes), code.mul(b_k, tile.bytes)
-    quarters = [
-        (sum_, code.at(code.at(c, code.mul(c_m, ROWS * i), tile.element), j * ROWS, tile.element))
-        for sum_, (i, j) in zip(_SUMS, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True)
-    ][: 2 * blocks]
+    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, near, near_m = code.args
+    b_pitch = code.mul(b_k, tile.bytes)
+
+    def move(name: str, base: Val, pitch: Val) -> None:
+        for register, (i, j) in zip(_SUMS[: 2 * blocks], _QUARTERS, strict=False):
+            row = code.at(base, code.mul(pitch, ROWS * i), tile.element)
+            instruction(code, name, register, code.at(row, j * ROWS, tile.element),
+                        code.mul(pitch, tile.bytes))  # fmt: skip
+
     with code.when(code.compare("arith.cmpi", "ne", flag, code.i64(0))):
-        for register, at in quarters:
-            instruction(code, "tileloadd64", register, at, c_pitch)
+        move("tileloadd64", near, near_m)
     with code.otherwise():
-        for register, _ in quarters:
+        for register in _SUMS[: 2 * blocks]:
             instruction(code, "tilezero", register)
     step_b = code.mul(b_pitch, AMX_UNITS)
     with code.loop(0, k, AMX_UNITS, [a, b]) as loop:
         at_a, at_b = loop.carried
+        for line in range(_LINES):
+            at = code.add(code.mul(loop.i, AHEAD), line * LINE)
+            prefetch(code, code.at(ahead, at, "i8"), write=False)
         instruction(code, "tileloadd64", _B[0], at_b, b_pitch)
         for i in range(blocks):
             instruction(
-                code, "tileloadd64", _A[i], code.at(at_a, code.mul(a_m, ROWS * i), "i8"), a_m
+                code, "tileloaddt164", _A[i], code.at(at_a, code.mul(a_m, ROWS * i), "i8"), a_m
             )
             if i == 0:
                 instruction(code, "tileloadd64", _B[1], code.at(at_b, LINE, "i8"), b_pitch)
             for j in range(2):
                 instruction(code, tile.dot.amx, _SUMS[2 * i + j], _A[i], _B[j])
         loop.next = [code.at(at_a, a_k, "i8"), code.at(at_b, step_b, "i8")]
-    for register, at in quarters:
-        instruction(code, "tilestored64", register, at, c_pitch)
+    move("tilestored64", c, c_m)
     code.finish()
     return symbol
 

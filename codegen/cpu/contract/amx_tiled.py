@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from graphmill.codegen.cpu.contract.amx import (
+    AHEAD,
     LINE,
     ROWS,
     amx_kernel,
@@ -10,12 +14,14 @@ from graphmill.codegen.cpu.contract.amx import (
     pack_tiles,
     release,
 )
-from graphmill.codegen.cpu.contract.elements import least, memory_element, minus
+from graphmill.codegen.cpu.contract.dots import AMX_UNITS
+from graphmill.codegen.cpu.contract.elements import least, memory_element, minus, most
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue
-from graphmill.codegen.cpu.contract.tiled import BlockA, Slice, Tiled
+from graphmill.codegen.cpu.contract.tiled import BlockA, PanelB, Slice, Tiled
 from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.records import record
 
 
 def emit_tiled(
@@ -33,8 +39,18 @@ def loops_of(plan: Plan) -> type[Tiled]:
     return AmxTiled if plan.tile.dot.amx else Tiled
 
 
+@record
+class Chunk:
+    """Whether a chunk of a slice of k is its first and its last."""
+
+    first: Val
+    last: Val
+
+
 class AmxTiled(Tiled):
     """Tiles are configured for the height of the first ones, and for the last one as it comes."""
+
+    fetched = AHEAD
 
     def body(self) -> None:
         self.config = self.code.alloca("i64", LINE // 8)
@@ -67,20 +83,74 @@ class AmxTiled(Tiled):
         left = minus(self.code, self.sizes.m, self.code.mul(tile, self.tile.rows))
         return least(self.code, left, self.code.i64(self.tile.rows))
 
+    def _panel(
+        self, part: Slice, tiles: tuple[Val, Val], block_a: BlockA, c: Val, panel_b: PanelB,
+        panel: Val,
+    ) -> None:  # fmt: skip
+        """A chunk of k for all tiles before the next: its part of the panel stays in L1."""
+        if not self.plan.chunk:
+            super()._panel(part, tiles, block_a, c, panel_b, panel)
+            return
+        code, element = self.code, self.tile.element
+        a_at, a_m, a_k = block_a
+        b, b_k = panel_b.at(code, self.tile, panel, part.k)
+        col, valid = self._columns(panel)
+        with code.loop(0, most(code, part.length, 1), self.plan.chunk) as turn:
+            left = minus(code, part.length, turn.i)
+            length = least(code, left, code.i64(self.plan.chunk))
+            chunk = Chunk(
+                code.compare("arith.cmpi", "eq", turn.i, code.i64(0)),
+                code.compare("arith.cmpi", "eq", left, length),
+            )
+            here = code.at(b, code.mul(turn.i, b_k), element)
+            following = code.at(here, code.mul(length, b_k), element)
+            along_a = code.mul(code.binary("arith.divui", turn.i, code.i64(AMX_UNITS)), a_k)
+            with code.loop(*tiles) as at:
+                row, height, kernel = self._rows(at.i, valid)
+                head = [code.at(a_at(at.i, row), along_a, "i8"), a_m, a_k, here, b_k, length]
+                ahead = self._share(at.i, part, length, following, here)
+                self._chunk(part, chunk, kernel, head, c, (row, col, height, valid), at.i, ahead)
+
+    def _chunk(
+        self, part: Slice, chunk: Chunk, kernel: Val, head: list[Val], c: Val,
+        where: tuple[Val, Val, Val, Val], at: Val, ahead: Val,
+    ) -> None:  # fmt: skip
+        """One tile: sums of earlier chunks are added, and the last one's go to C."""
+        code, tile = self.code, self.tile
+        local = code.mul(minus(code, at, part.tiles[0]), tile.rows * tile.columns)
+        sums = code.at(self.sums, local, tile.element)
+        target, earlier = self._target(c, where), self._earlier(part)
+        direct = self._is_direct(part, where[3])
+        no = code.const(False, "i1")
+        known = code.select(chunk.first, code.select(direct, earlier, no), code.const(True, "i1"))
+        flag = code.op(f"arith.extui {known} : i1 to i64", "i64")
+        pitch, width = self.slot["c_m"], code.i64(tile.columns)
+        near = [code.select(chunk.first, *pair) for pair in ((target, sums), (pitch, width))]
+        ends = code.select(chunk.last, direct, no)
+        into = [code.select(ends, *pair) for pair in ((target, sums), (pitch, width))]
+        with self._high(where[2]):
+            code.call_pointer(kernel, [*head, *into, flag, ahead, *near])
+        with code.when(code.select(direct, no, chunk.last)):
+            self._finish(part, sums, target, where)
+
     def _tile(
         self, part: Slice, kernel: Val, head: list[Val], c: Val,
         where: tuple[Val, Val, Val, Val], ahead: Val,
     ) -> None:  # fmt: skip
-        m, rows = self.spec.m, self.tile.rows
-        even = m is not None and (m <= rows or m % rows == 0)
-        if even:
+        with self._high(where[2]):
             super()._tile(part, kernel, head, c, where, ahead)
+
+    @contextmanager
+    def _high(self, height: Val) -> Iterator[None]:
+        """Code for a tile of `height` rows, which the last one may have fewer of than others."""
+        code, m, rows = self.code, self.spec.m, self.tile.rows
+        if m is not None and (m <= rows or m % rows == 0):
+            yield
             return
-        code = self.code
-        other = code.compare("arith.cmpi", "ne", where[2], self.base)
+        other = code.compare("arith.cmpi", "ne", height, self.base)
         with code.when(other):
-            configure(code, self.config, where[2])
-        super()._tile(part, kernel, head, c, where, ahead)
+            configure(code, self.config, height)
+        yield
         with code.when(other):
             configure(code, self.config, self.base)
 

@@ -9,6 +9,7 @@ from graphmill.ir.dtypes import DType
 from graphmill.records import record
 
 LEAST_DEPTH = 256  # of slices of k: shorter ones read and write C too often
+BLOCK = 384 << 10  # bytes of a block of A at most: what streams by wants room in L2 as well
 
 
 @record
@@ -97,10 +98,12 @@ class Blocks:
     rows: int
 
 
-def cache_blocks(target: Target, tile: Tile) -> Blocks:
-    """A slice of a B panel fills L1 or a small part of L2 (it is read in order), a block of A most
-    of L2. Deep slices read and write C less often."""
+def cache_blocks(target: Target, tile: Tile, depth: int | None = None) -> Blocks:
+    """A slice of a B panel fills L1 or a small part of L2 (it is read in order), a block of A some
+    of L2: more rows if k is known to be only `depth` units. Deep slices read and write C less
+    often."""
     k = max(target.l1, target.l2 // 16) // (tile.columns * tile.bytes)
     k = max(LEAST_DEPTH, min(512, k // 32 * 32))
-    rows = (target.l2 * 5 // 8) // (k * tile.bytes)
+    block = 2 * BLOCK if tile.dot.amx else BLOCK  # whose products are over sooner than B is there
+    rows = min(target.l2 * 5 // 8, block) // (max(1, min(k, depth or k)) * tile.bytes)
     return Blocks(k, max(tile.rows, min(64 * tile.rows, rows // tile.rows * tile.rows)))

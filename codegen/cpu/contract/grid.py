@@ -16,11 +16,12 @@ from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import GRID_SHIFT, decoded
 from graphmill.codegen.cpu.contract.spec import GemmSpec, Sizes
 from graphmill.codegen.cpu.contract.symmetric import strips
-from graphmill.codegen.cpu.contract.tiled import row_tiles
+from graphmill.codegen.cpu.contract.tiled import row_tiles, scratch_layout
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 
 LONG = 1 << 34  # multiply-adds of a block: tenths of a second
 MOST = 256  # blocks a thread
+TURNS = 4  # of a thread at most, as many as the pool lets it take one by one
 MANY = 16  # products a thread: their number alone balances the threads
 _ARGS = tuple(
     (name, "i64")
@@ -51,7 +52,20 @@ def grid_of(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, batch: Val) ->
     args = [threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]
     found = code.call(_chooser(code.unit), args, "i64")
     assert found is not None
-    return found
+    return (
+        found if plan.b_mode in ("group", "worker") else _in_turns(code, spec, plan, sizes, found)
+    )
+
+
+def _in_turns(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, grid: Val) -> Val:
+    """The grid cut further into blocks of A, which are packed one by one anyway: a thread that is
+    held up leaves some to others."""
+    rows, columns = decoded(code, grid)
+    block = code.mul(rows, scratch_layout(code, spec, plan, sizes).tiles)
+    turns = least(code, ceil_div(code, row_tiles(code, plan.tile, sizes.m), block), code.i64(TURNS))
+    alone = code.compare("arith.cmpi", "eq", code.mul(rows, columns), code.i64(1))
+    turns = code.select(alone, code.i64(1), most(code, turns, 1))
+    return code.add(code.binary("arith.shli", columns, code.i64(GRID_SHIFT)), code.mul(rows, turns))
 
 
 def cells(code: Code, grid: Val) -> Val:

@@ -62,9 +62,9 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
         row, *state = loop.carried
         for line in range(_LINES):
             at = code.add(code.mul(loop.i, AHEAD), line * 64)
-            _prefetch(code, code.at(ahead, at, "i8"), write=False)
+            prefetch(code, code.at(ahead, at, "i8"), write=False)
         for line in range(0, tile.columns * tile.bytes, 64):  # a row a turn: all at once would wait
-            _prefetch(code, code.at(row, line, "i8"), write=True)
+            prefetch(code, code.at(row, line, "i8"), write=True)
         more = code.compare("arith.cmpi", "slt", loop.i, code.i64(_UNROLL * (rows - 1)))
         below = code.select(more, code.at(row, near_m, tile.element), row)
         for _ in range(_UNROLL):
@@ -102,7 +102,8 @@ def _step(
     return [opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
 
 
-def _prefetch(code: Code, address: Val, *, write: bool) -> None:
+def prefetch(code: Code, address: Val, *, write: bool) -> None:
+    """Fetch a cache line: into the second level to be read, into the first to be written."""
     hint = "hint = 3 : i32, rw = 1 : i32" if write else "hint = 2 : i32, rw = 0 : i32"
     text = f'"llvm.intr.prefetch"({address}) <{{cache = 1 : i32, {hint}}}> : (!llvm.ptr) -> ()'
     code.line(text)

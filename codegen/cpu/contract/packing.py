@@ -16,7 +16,7 @@ from graphmill.codegen.artifact import Step
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import multiply_units
-from graphmill.codegen.cpu.contract.elements import ceil_div, memory_element, minus
+from graphmill.codegen.cpu.contract.elements import ceil_div, memory_element, minus, most
 from graphmill.codegen.cpu.contract.finish import extra_slots
 from graphmill.codegen.cpu.contract.reading import Reader
 from graphmill.codegen.cpu.contract.spec import Prologue, Spot
@@ -83,7 +83,8 @@ def pack_b(
     packer = _PackB(code, reader, (b_k, b_n), k, start)
     size = code.mul(packer.units, tile.columns)
     size = code.add(size, tile.head)
-    with code.loop(0, packer.units, _K_BLOCK) as block, code.loop(first, end) as panel:
+    depth = most(code, packer.units, 1) if tile.head else packer.units  # heads are written always
+    with code.loop(0, depth, _K_BLOCK) as block, code.loop(first, end) as panel:
         stop = code.binary("arith.minsi", code.add(block.i, code.i64(_K_BLOCK)), packer.units)
         column = code.mul(panel.i, tile.columns)
         source = code.at(b, code.mul(column, b_n), memory_element(dtype))

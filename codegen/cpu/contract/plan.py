@@ -40,6 +40,7 @@ WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads
 DELAYED = 0.15  # of the loads
 STREAMED_ROWS = 64  # up to which fetching B from afar keeps the core as busy as the products
 FAR = 1.0  # cycles that a load of B then waits where its slices are too deep for L1
+FITTING = 640 << 10  # bytes of A that stay in any L2: a whole one's share for A was too much
 GROUP = 4  # panels packed together: whole cache lines and fewer pages of B
 
 B_MODES = {
@@ -69,6 +70,8 @@ class Plan:
     split_k: bool
     panels_first: bool = False
     pitch: int = 0  # of a group packed row by row instead of panel by panel
+    narrow: int = 0  # vectors of the last panel, where fewer than others' are enough
+    chunk: int = 0  # units of k that all tiles of a panel take before the next; 0 is all of them
 
 
 def make_plan(
@@ -97,8 +100,10 @@ def tile_plan(
     """
     units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
     dot = choose_amx(target, spec.a, spec.b, compute_element(spec.acc)) if units else None
+    chunk = 0
     if dot is not None and choices.pick("amx", worth_amx(spec), (True, False)):
         tile = amx_tile(dot, compute_element(spec.acc))
+        chunk = amx_chunk(spec, tile, target)
     else:
         types = (spec.a, spec.b) if units else (None, None)
         tile = fitted(spec, register_tile(target, spec.acc, *types, heads=heads), target)
@@ -108,8 +113,9 @@ def tile_plan(
         tile = replace(tile, rows=rows, vectors=vectors)
     direct_c = is_plain(spec.out, tile.element)
     split_k = direct_c and not tile.head
-    blocks = picked_blocks(choices, tile, target)
-    return Plan(tile, blocks, True, "group", _heights(spec, tile), direct_c, split_k)
+    blocks = picked_blocks(choices, tile, target, spec.k)
+    heights, narrow = _heights(spec, tile), _last_vectors(spec, tile) % tile.vectors
+    return Plan(tile, blocks, True, "group", heights, direct_c, split_k, narrow=narrow, chunk=chunk)
 
 
 def worth_amx(spec: GemmSpec) -> bool:
@@ -127,6 +133,13 @@ def worth_amx(spec: GemmSpec) -> bool:
     return work >= least_work and deep and (spec.m is None or spec.m >= fewest_rows)
 
 
+def amx_chunk(spec: GemmSpec, tile: Tile, target: Target) -> int:
+    """Units of k whose panel of B stays in L1 while tiles of A stream by; 0 where all do."""
+    most = target.l1 * 2 // 3 // (tile.columns * tile.bytes) // tile.dot.step * tile.dot.step
+    few = spec.m is not None and spec.m <= tile.rows
+    return 0 if few or (spec.k is not None and tile.dot.units(spec.k) <= most) else most
+
+
 def explained(plan: Plan) -> str:
     """The plan in words for dumps."""
     a = "packed" if plan.pack_a else "in place"
@@ -141,9 +154,9 @@ def tile_text(tile: Tile) -> str:
     return f"register tile {tile.rows} × {tile.vectors} vectors{unit}"
 
 
-def picked_blocks(choices: Choices, tile: Tile, target: Target) -> Blocks:
-    """The cache blocks, of whole tiles."""
-    model = cache_blocks(target, tile)
+def picked_blocks(choices: Choices, tile: Tile, target: Target, k: int | None = None) -> Blocks:
+    """The cache blocks, of whole tiles, of a product with `k` values to sum."""
+    model = cache_blocks(target, tile, None if k is None else tile.dot.units(k))
     rows = choices.pick("block", model.rows, BLOCKS)
     return Blocks(choices.pick("depth", model.k, DEPTHS), max(rows // tile.rows, 1) * tile.rows)
 
@@ -164,20 +177,31 @@ def _cycles(spec: GemmSpec, tile: Tile, far: float = 0) -> float:
     Some of the loads delay a multiply-add, those of B by `far` more. Sizes that are not known are
     taken as large.
     """
-    panels = -(-spec.n // tile.columns) if spec.n else 1 / tile.columns
+    panels = (spec.n or tile.columns) // tile.columns
+    last = _last_vectors(spec, tile) % tile.vectors
     count = 1
     heights: tuple[int, ...] = (tile.rows,)
     if spec.m:
         count, heights = count_of_tiles(spec.m, tile), _heights(spec, tile)
     high = spec.m - count * heights[0] if spec.m else 0  # tiles of the larger height
 
-    def cycles(rows: int) -> float:
-        loads = rows + tile.vectors
-        most = max(rows * tile.vectors, loads, FEWEST_SUMS)
-        return most + DELAYED * loads + far * tile.vectors
+    def cycles(rows: int, vectors: int) -> float:
+        loads = rows + vectors
+        most = max(rows * vectors, loads, FEWEST_SUMS)
+        return most + DELAYED * loads + far * vectors
 
-    total = (count - high) * cycles(heights[0]) + high * cycles(heights[-1])
-    return panels * total / (spec.m or tile.rows)
+    total = 0.0
+    for number, vectors in ((panels, tile.vectors), (1 if last else 0, last)):
+        column = (count - high) * cycles(heights[0], vectors) + high * cycles(heights[-1], vectors)
+        total += number * column
+    return total / (spec.m or tile.rows) / (spec.n or tile.columns)
+
+
+def _last_vectors(spec: GemmSpec, tile: Tile) -> int:
+    """Vectors of the last panel that hold columns; all where that is not known or one reads all."""
+    if not spec.n or tile.dot.amx or tile.head:
+        return tile.vectors
+    return -(-(spec.n % tile.columns or tile.columns) // tile.lanes)
 
 
 def _heights(spec: GemmSpec, tile: Tile) -> tuple[int, ...]:
@@ -217,7 +241,7 @@ def _fits(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     """Whether the second level keeps all of A while B streams by."""
     if spec.m is None or spec.k is None:
         return False
-    return spec.m * spec.k * tile.bytes <= target.l2 * 5 // 8
+    return spec.m * spec.k * tile.bytes <= min(target.l2 * 5 // 8, FITTING)
 
 
 def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:

@@ -64,10 +64,13 @@ class PanelB:
     last: Val | None = None
     ragged: Val | None = None
     from_slice: bool = False  # the panels hold one slice of k only
+    furthest: Val | None = None  # where the last one begins, if that is before the others' end
 
     def at(self, code: Code, tile: Tile, panel: Val, k: Val) -> tuple[Val, Val]:
         """The address of row `k` of a panel and the distance of its rows."""
         index = code.mul(panel, self.step)
+        if self.furthest is not None:
+            index = least(code, index, self.furthest)
         if not self.from_slice:
             index = code.add(index, code.mul(k, self.b_k))
         address = code.at(self.base, index, tile.element)
@@ -86,11 +89,13 @@ BlockA = tuple[_AtTile, Val, Val]  # and the strides there
 
 @record
 class Scratch:
-    """A worker's memory: the depth and tiles of a block of A, where B's panels start, all bytes."""
+    """A worker's memory: the depth and tiles of a block of A, where B's panels and the sums of a
+    panel's tiles start, all bytes."""
 
     depth: Val
     tiles: Val
     b_offset: Val
+    sums_offset: Val
     bytes: Val
 
 
@@ -119,15 +124,31 @@ def scratch_layout(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes) -> Scra
     elif plan.b_mode == "worker":
         panels = ceil_div(code, sizes.n, tile.columns)
         b_size = code.mul(panels, panel_units(code, tile, sizes.k))
-    total = code.mul(code.add(a_size, b_size), tile.bytes)
+    sums, size = code.add(a_size, b_size), code.i64(0)
+    if plan.chunk:
+        used = least(code, tiles, row_tiles(code, tile, sizes.m))
+        sums = code.op(f"arith.andi {code.add(sums, 15)}, {code.i64(-16)} : i64", "i64")
+        size = code.mul(used, tile.rows * tile.columns)
+    total = code.mul(code.add(sums, size), tile.bytes)
     total = code.op(f"arith.andi {code.add(total, 63)}, {code.i64(-64)} : i64", "i64")
-    return Scratch(depth, tiles, a_size, total)
+    return Scratch(depth, tiles, a_size, sums, total)
 
 
 def _even_depth(code: Code, k: Val, most_units: int, step: int) -> Val:
     """Slices of k of about the same depth, as few as may be: a short one pays for C like others."""
     even = ceil_div(code, k, ceil_div(code, k, most_units))
     return code.op(f"arith.andi {code.add(even, step - 1)}, {code.i64(-step)} : i64", "i64")
+
+
+def may_overlap(spec: GemmSpec, plan: Plan) -> bool:
+    """Whether the last panel may compute some columns of the one before again: nothing is packed.
+
+    Sums must then not be added to C, and be stored as they are.
+    """
+    if plan.b_mode != "direct" or not plan.direct_c or spec.symmetric:
+        return False
+    once = spec.k is not None and spec.k <= plan.blocks.k
+    return once and spec.n is not None and spec.n > plan.tile.columns
 
 
 _Parts = tuple[tuple[Val, Val], Val]  # some neighbours among so many
@@ -149,6 +170,8 @@ def _part(code: Code, size: Val, some: tuple[Val, Val], parts: Val) -> tuple[Val
 class Tiled:
     """The kernel being written, with the values all of its loops use."""
 
+    fetched = AHEAD  # bytes of what follows that a micro-kernel fetches for each unit of k
+
     def __init__(
         self, slot: Slots, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
         prologue: Prologue | None = None,
@@ -165,24 +188,34 @@ class Tiled:
         self.scratch = scratch_layout(code, spec, plan, sizes)
         self.memory = self.slot.memory
         self.b_memory = code.at(self.memory, self.scratch.b_offset, self.tile.element)
+        self.sums = code.at(self.memory, self.scratch.sums_offset, self.tile.element)
         self.tiles = row_tiles(code, self.tile, sizes.m)
         self.panels = ceil_div(code, sizes.n, self.tile.columns)
         self.depth = units(code, self.tile, sizes.k)
+        self.overlaps = epilogue is None and may_overlap(spec, plan)
         self._heights()
 
     def _heights(self) -> None:
         """`base` rows a tile, one more in some; and the micro-kernel of each."""
-        code, unit = self.code, self.code.unit
+        code = self.code
         self.count = code.binary("arith.maxsi", self.tiles, code.i64(1))
         self.base = code.binary("arith.divui", self.sizes.m, self.count)
-        kernels = [(h, code.address_of(microkernel(unit, self.tile, h))) for h in self.plan.heights]
-        self.kernels = []
+        if self.plan.narrow:
+            self.narrow = self._kernels(replace(self.tile, vectors=self.plan.narrow))
+        alone = self.plan.narrow and self.spec.n is not None and self.spec.n < self.tile.columns
+        self.kernels = self.narrow if alone else self._kernels(self.tile)
+
+    def _kernels(self, tile: Tile) -> list[Val]:
+        """The micro-kernels of both heights."""
+        code, found = self.code, []
+        kernels = [(h, code.address_of(microkernel(code.unit, tile, h))) for h in self.plan.heights]
         for height in (self.base, code.add(self.base, 1)):
             chosen = kernels[0][1]
             for rows, pointer in kernels[1:]:
                 this = code.compare("arith.cmpi", "eq", height, code.i64(rows))
                 chosen = code.select(this, pointer, chosen)
-            self.kernels.append(chosen)
+            found.append(chosen)
+        return found
 
     def start(self, tile: Val) -> Val:
         """The first row of a tile: longer ones lie evenly among the others."""
@@ -263,6 +296,8 @@ class Tiled:
         if mode == "worker":
             self._pack_b([*args, *panels, self.b_memory])
             return PanelB(self.b_memory, size, width)
+        if self.overlaps:
+            return PanelB(b, width, slot["b_k"], furthest=self._furthest())
         last = code.binary("arith.subi", self.panels, code.i64(1))
         ragged = code.compare("arith.cmpi", "ne", code.mul(self.panels, tile.columns),
                               self.sizes.n)  # fmt: skip
@@ -302,37 +337,70 @@ class Tiled:
 
     def _panels(self, part: Slice, block_a: BlockA, c: Val, panel_b: PanelB) -> None:
         code, tile = self.code, self.tile
-        a_at, a_m, a_k = block_a
         with code.loop(*part.panels) as panel:
-            b, b_k = panel_b.at(code, tile, panel.i, part.k)
-            col = code.mul(panel.i, tile.columns)
-            valid = least(
-                code, code.binary("arith.subi", self.sizes.n, col), code.i64(tile.columns)
-            )
             tiles = part.tiles
             if self.spec.symmetric:
-                past = code.mul(code.add(col, tile.columns), self.count)  # rows of the diagonal
+                past = code.mul(code.add(panel.i, 1), tile.columns)
+                past = code.mul(past, self.count)  # rows of the diagonal
                 tiles = tiles[0], least(code, tiles[1], ceil_div(code, past, self.sizes.m))
-            with code.loop(*tiles) as at:
-                row = self.start(at.i)
-                height = code.binary("arith.subi", self.start(code.add(at.i, 1)), row)
-                more = code.compare("arith.cmpi", "ne", height, self.base)
-                kernel = code.select(more, self.kernels[1], self.kernels[0])
-                head = [a_at(at.i, row), a_m, a_k, b, b_k, part.length]
-                ahead = self._ahead(part, panel_b, panel.i, at.i, b)
-                self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
+            self._panel(part, tiles, block_a, c, panel_b, panel.i)
+
+    def _panel(
+        self, part: Slice, tiles: tuple[Val, Val], block_a: BlockA, c: Val, panel_b: PanelB,
+        panel: Val,
+    ) -> None:  # fmt: skip
+        """A panel of B times tiles of A."""
+        code = self.code
+        a_at, a_m, a_k = block_a
+        b, b_k = panel_b.at(code, self.tile, panel, part.k)
+        col, valid = self._columns(panel)
+        with code.loop(*tiles) as at:
+            row, height, kernel = self._rows(at.i, valid)
+            head = [a_at(at.i, row), a_m, a_k, b, b_k, part.length]
+            ahead = self._ahead(part, panel_b, panel, at.i, b)
+            self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
+
+    def _columns(self, panel: Val) -> tuple[Val, Val]:
+        """The first column of a panel, and how many it has in C."""
+        code, width = self.code, self.tile.columns
+        col = code.mul(panel, width)
+        if self.overlaps:
+            col = least(code, col, self._furthest())
+        return col, least(code, minus(code, self.sizes.n, col), code.i64(width))
+
+    def _furthest(self) -> Val:
+        """Where a last panel of whole vectors begins that ends where C does."""
+        assert self.spec.n is not None, "only known sizes overlap"
+        width = self.plan.narrow * self.tile.lanes or self.tile.columns
+        return self.code.i64(self.spec.n - width)
+
+    def _rows(self, tile: Val, valid: Val) -> tuple[Val, Val, Val]:
+        """The first row of a tile, how many it has, and the micro-kernel for `valid` columns."""
+        code, row = self.code, self.start(tile)
+        height = minus(code, self.start(code.add(tile, 1)), row)
+        more = code.compare("arith.cmpi", "ne", height, self.base)
+        kernel = code.select(more, self.kernels[1], self.kernels[0])
+        if self.plan.narrow:
+            few = code.compare("arith.cmpi", "slt", valid, code.i64(self.tile.columns))
+            kernel = code.select(few, code.select(more, self.narrow[1], self.narrow[0]), kernel)
+        return row, height, kernel
 
     def _ahead(self, part: Slice, panel_b: PanelB, panel: Val, tile: Val, b: Val) -> Val:
         """What to prefetch: the panel that comes next, a share in each of a block's first tiles."""
         code = self.code
-        share = code.binary("arith.subi", tile, part.tiles[0])
         following, _ = panel_b.at(code, self.tile, code.add(panel, 1), part.k)
         if not panel_b.from_slice:
             more = code.compare("arith.cmpi", "slt", code.add(panel, 1), part.panels[1])
             below, _ = panel_b.at(code, self.tile, part.panels[0], code.add(part.k, part.length))
             following = code.select(more, following, below)
-        away = code.mul(code.mul(share, part.length), AHEAD)
-        shares = self.tile.columns * self.tile.bytes // AHEAD
+        return self._share(tile, part, part.length, following, b)
+
+    def _share(self, tile: Val, part: Slice, length: Val, following: Val, b: Val) -> Val:
+        """A tile's share of `length` units that follow; what it has in L1 where all is fetched."""
+        code, each = self.code, self.fetched
+        share = minus(code, tile, part.tiles[0])
+        away = code.mul(code.mul(share, length), each)
+        shares = self.tile.columns * self.tile.bytes // each
         some_left = code.compare("arith.cmpi", "slt", share, code.i64(shares))
         return code.select(some_left, code.at(following, away, "i8"), b)
 
@@ -346,32 +414,55 @@ class Tiled:
         ahead: Val,
     ) -> None:
         """One tile: straight into C, or by way of the buffer when it needs finishing."""
-        code, slot, tile = self.code, self.slot, self.tile
-        row, col, height, valid = where
-        earlier = code.compare("arith.cmpi", "ne", part.k, part.start or code.i64(0))
-        earlier = code.op(f"arith.extui {earlier} : i1 to i64", "i64")
-        last = code.op(f"arith.extui {part.last} : i1 to i64", "i64")
-        offset = code.add(code.mul(row, slot["c_m"]), col)
-        target = code.at(c, offset, memory_element(self.spec.out))
+        code, pitch = self.code, self.slot["c_m"]
+        target = self._target(c, where)
 
         def buffered() -> None:
-            into = self.buffer, code.i64(tile.columns), code.i64(0)
-            code.call_pointer(kernel, [*head, *into, ahead, target, slot["c_m"]])
-            shown_row, shown_batch = self.slot.place(row, part.batch)
-            rest = [height, valid, earlier, last, shown_row, col, shown_batch, self.slot.data]
-            code.call(self.finisher, [self.buffer, target, slot["c_m"], *rest])
+            into = self.buffer, code.i64(self.tile.columns), code.i64(0)
+            code.call_pointer(kernel, [*head, *into, ahead, target, pitch])
+            self._finish(part, self.buffer, target, where)
 
         if not self.plan.direct_c:
             buffered()
             return
-        direct = code.compare("arith.cmpi", "eq", valid, code.i64(tile.columns))
-        if self.epilogue is not None:
-            direct = code.select(part.last, code.const(False, "i1"), direct)
-        where_c = target, slot["c_m"]
-        with code.when(direct):
-            code.call_pointer(kernel, [*head, *where_c, earlier, ahead, *where_c])
+        earlier = code.op(f"arith.extui {self._earlier(part)} : i1 to i64", "i64")
+        with code.when(self._is_direct(part, where[3])):
+            code.call_pointer(kernel, [*head, target, pitch, earlier, ahead, target, pitch])
         with code.otherwise():
             buffered()
+
+    def _target(self, c: Val, where: tuple[Val, Val, Val, Val]) -> Val:
+        """Where a tile of C is."""
+        code, (row, col, *_) = self.code, where
+        offset = code.add(code.mul(row, self.slot["c_m"]), col)
+        return code.at(c, offset, memory_element(self.spec.out))
+
+    def _earlier(self, part: Slice) -> Val:
+        """Whether C holds sums of earlier slices."""
+        return self.code.compare("arith.cmpi", "ne", part.k, part.start or self.code.i64(0))
+
+    def _is_direct(self, part: Slice, valid: Val) -> Val:
+        """Whether the micro-kernel stores into C itself."""
+        code, no = self.code, self.code.const(False, "i1")
+        if not self.plan.direct_c:
+            return no
+        if self.overlaps:
+            return code.const(True, "i1")
+        direct = code.compare("arith.cmpi", "eq", valid, code.i64(self.tile.columns))
+        return direct if self.epilogue is None else code.select(part.last, no, direct)
+
+    def _finish(
+        self, part: Slice, sums: Val, target: Val, where: tuple[Val, Val, Val, Val]
+    ) -> None:  # fmt: skip
+        """Finish a tile's sums into C."""
+        code, (row, col, height, valid) = self.code, where
+        flags = [
+            code.op(f"arith.extui {flag} : i1 to i64", "i64")
+            for flag in (self._earlier(part), part.last)
+        ]
+        shown_row, shown_batch = self.slot.place(row, part.batch)
+        rest = [height, valid, *flags, shown_row, col, shown_batch, self.slot.data]
+        code.call(self.finisher, [sums, target, self.slot["c_m"], *rest])
 
     def _block_a(self, part: Slice, a: Val) -> BlockA:
         """The block of A: packed into this worker's memory, or where it lies."""

@@ -28,10 +28,10 @@ needs_amx = pytest.mark.skipif(not native().has_tiles, reason="this machine has 
 AMX = target("x86-64-v4-amx")
 SIGNS = [("i8", "i8"), ("u8", "i8"), ("i8", "u8"), ("u8", "u8")]
 ORDERS = [("row", "row"), ("col", "col"), ("row", "col"), ("strided", "strided")]
-# m, n, k: below, at and beyond tiles of 16 and 32 rows, 32 columns and 64 bytes
+# m, n, k: below, at and beyond tiles of 16 and 32 rows, 32 columns and 64 bytes, chunks of k
 SHAPES = [
     (1, 1, 1), (16, 32, 64), (17, 33, 65), (32, 64, 128), (33, 31, 63), (100, 70, 300), (5, 40, 0),
-    (40, 5, 700), (65, 100, 1600),
+    (40, 5, 700), (65, 100, 1600), (70, 45, 3100),
 ]  # fmt: skip
 
 
@@ -62,7 +62,9 @@ def test_bytes_are_exact(gemm: Gemm, types: tuple[str, str], orders: tuple[str, 
 
 
 @needs_amx
-@pytest.mark.parametrize("shape", [(64, 64, 64), (40, 96, 192), (33, 70, 130), (1200, 40, 64)])
+@pytest.mark.parametrize(
+    "shape", [(64, 64, 64), (40, 96, 192), (33, 70, 130), (1200, 40, 64), (70, 45, 1300)]
+)
 @pytest.mark.parametrize("out", ["i32", "i8"])
 def test_known_sizes(gemm: Gemm, shape: tuple[int, int, int], out: str) -> None:
     rng = np.random.default_rng(1)

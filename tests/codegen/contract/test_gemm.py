@@ -18,8 +18,9 @@ from graphmill.codegen.cpu.contract.gemm import (
 )
 from graphmill.codegen.cpu.contract.plan import make_plan
 from graphmill.codegen.cpu.contract.slices import slices_of
+from graphmill.codegen.cpu.contract.tiled import may_overlap
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.target import native
+from graphmill.codegen.cpu.target import native, target
 from graphmill.ir import dtypes
 
 Array = np.ndarray[Any, Any]
@@ -99,6 +100,31 @@ def test_static_size(gemm: Gemm, a_order: str, b_order: str, shape: tuple[int, i
     a, b = matrix(rng, (m, k), f32, a_order), matrix(rng, (k, n), f32, b_order)
     check(gemm(spec, a, b), a, b)
     check(gemm(spec, a, b, workers=2), a, b)
+
+
+RAGGED = [
+    (7, 333, 300), (13, 97, 30), (150, 150, 60), (200, 345, 20), (33, 211, 300), (200, 345, 400),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("shape", RAGGED)
+def test_last_panel_of_known_sizes(gemm: Gemm, shape: tuple[int, int, int], name: str) -> None:
+    """It has fewer vectors, or begins in the one before: the bits are the same for all threads."""
+    rng = np.random.default_rng(11)
+    f32, (m, n, k) = dtypes.f32, shape
+    a, b = matrix(rng, (m, k), f32), matrix(rng, (k, n), f32)
+    bias = matrix(rng, (n,), f32)
+    spec, machine = GemmSpec(f32, f32, f32, f32, m, n, k), target(name)
+    plan = make_plan(spec, machine)
+    assert name != "native" or machine.vector_bits < 512 or plan.narrow or may_overlap(spec, plan)
+    got = [gemm(spec, a, b, workers=workers, target=machine) for workers in (1, 2, 3)]
+    check(got[0], a, b)
+    for other in got[1:]:
+        np.testing.assert_array_equal(other, got[0])
+    some = gemm(spec, a, b, epilogue=BIAS, extra=[bias.ctypes.data], workers=2, target=machine)
+    want = np.maximum(exact(a, b) + bias, np.arange(m)[:, None])
+    np.testing.assert_allclose(some, want, rtol=1e-4, atol=1e-4)
 
 
 DEEP = [

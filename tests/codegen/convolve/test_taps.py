@@ -17,6 +17,7 @@ from graphmill.codegen.cpu.convolve.tap_plan import packing_of_filters, tap_plan
 from graphmill.codegen.cpu.emit import Unit
 from graphmill.codegen.cpu.target import Target, native, target
 from graphmill.ir import dtypes
+from graphmill.passes.manager import run_pipeline
 from graphmill.runtime import knobs
 from tests.codegen.contract.test_units import filled
 from tests.codegen.convolve.test_conv import make, reference
@@ -187,3 +188,46 @@ def test_a_layer_with_a_residual(dtype: str, stride: int) -> None:
         text = layer_of.lower(x, other).asm()
     if native().has_tiles:
         assert "amx_taps" in text
+
+
+@pytest.mark.parametrize("dtype", ["u8", "bf16"])
+def test_a_strided_argument_is_copied(dtype: str) -> None:
+    rng = np.random.default_rng(2)
+    kind = dtypes.dtype(dtype).numpy
+    last = rng.integers(0, 9, (2, 11, 10, 32)).astype(kind)
+    w = rng.integers(-9, 9, (24, 32, 3, 3)).astype(np.int8 if dtype == "u8" else kind)
+    w.flags.writeable = False
+    wide = np.int32 if dtype == "u8" else kind
+
+    def layer(x: Any) -> Any:
+        return gm.nn.conv2d(x.astype(wide), w.astype(wide), padding=1)
+
+    x = last.transpose(0, 3, 1, 2)
+    with knobs.scope(cache=False):
+        layer_of = gm.jit(layer)
+        np.testing.assert_array_equal(layer_of(x), layer_of(np.ascontiguousarray(x)))
+
+
+def test_what_block_leaves_plain_suits_tiles() -> None:
+    """The pass knows no target: its rule must be no wider than the plan's."""
+    left = 0
+    for channels in (1, 2, 3, 5, 8, 15, 16, 17, 33, 100):
+        for window in ((1, 1), (1, 3), (3, 1), (2, 8), (3, 3), (7, 7), (16, 1)):
+            for stride, dilation in ((1, 1), (2, 1), (1, 3), (3, 1)):
+                spec = make(
+                    channels, 16, (61, 62), window, stride=stride, dilation=dilation,
+                    dtype=dtypes.bf16,
+                )  # fmt: skip
+                x = np.zeros((1, channels, 61, 62), dtypes.bf16.numpy)
+                w = np.zeros((16, channels, *window), dtypes.bf16.numpy)
+                w.flags.writeable = False
+                traced = gm.jit(
+                    lambda x, w=w, stride=stride, dilation=dilation: gm.nn.conv2d(
+                        x, w, stride=stride, dilation=dilation
+                    )
+                ).trace(x)
+                made = run_pipeline(traced.function, "block{tiles=true}")
+                if any(op.name == "conv" for op in made.ops):
+                    left += 1
+                    assert tap_plan(replace(spec, in_tiles=True), AMX) is not None, spec
+    assert left > 50
