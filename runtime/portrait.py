@@ -41,7 +41,7 @@ _PURE = frozenset((
 # of Graphmill, what only adds to a trace
 _OURS = ("graphmill.frontend",)
 _BUILTINS = frozenset((
-    "abs", "all", "any", "ascii", "bool", "bytes", "chr", "complex", "dict", "divmod",
+    "abs", "all", "any", "ascii", "bool", "bytes", "callable", "chr", "complex", "dict", "divmod",
     "enumerate", "filter", "float", "format", "frozenset", "int", "isinstance", "issubclass",
     "iter", "len", "list", "map", "max", "min", "next", "object", "ord", "pow", "property",
     "range", "repr", "reversed", "round", "set", "slice", "sorted", "staticmethod",
