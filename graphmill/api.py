@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill import driver, packed, recall
+from graphmill import draws, driver, packed, recall
 from graphmill.checks import check_failed
 from graphmill.codegen.constants import sources
 from graphmill.collector import no_collections
@@ -207,7 +207,9 @@ class Jit(Dispatcher):
         if answer is not None:
             self._out_trees[key] = answer.out_tree
             return Loaded(answer.artifact, threads=self.threads), answer.contents
-        traced = self._trace(args, tree, static, stays)
+        could_draw = asked is not None and asked.portrait.could_draw
+        with draws.watched(could_draw) as has_drawn:
+            traced = self._trace(args, tree, static, stays)
         if traced.multiples:
             from graphmill.frontend.multiples import misfit
 
@@ -226,7 +228,7 @@ class Jit(Dispatcher):
             return load_compiled(traced.function, traced.variables, options, self.threads), ()
         artifact, name = driver.compiled(traced.function, options, contents)
         # a trace that has changed what it depends on would do so again
-        if asked is not None and name is not None and self.undisturbed():
+        if asked and name and not has_drawn() and self.undisturbed():
             again = ask()
             if again is not None and again.key == asked.key:
                 recall.keep(asked, traced, name)

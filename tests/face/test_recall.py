@@ -263,6 +263,17 @@ IMPURE = {
     "random": ("import random", "random.random()"),
     "random by name": ("from random import random", "random()"),
     "NumPy's random": ("import numpy as np", "np.random.rand()"),
+    "NumPy's random with a seed": ("", "np.random.default_rng(0).random()"),
+    "NumPy's random, seeded": ("", "float(np.random.seed(3) is None)"),
+    "NumPy's random set": ("", "float(setattr(np.random, 'hidden', 1) is None)"),
+    "NumPy's random in a default": ("", "(lambda g=np.random.default_rng(): g.random())()"),
+    "NumPy's random, called elsewhere": (
+        "def drawn(make):\n    return make().random()", "drawn(np.random.default_rng)"
+    ),
+    "NumPy's random by an alias": ("random = np.random", "random.rand()"),
+    "NumPy's random as an attribute": (
+        "class Holder: pass\nholder = Holder()\nholder.of = np.random", "holder.of.rand()"
+    ),
     "NumPy's random module": ("import numpy.random as r", "r.rand()"),
     "NumPy's random by name": ("from numpy.random import rand", "rand()"),
     "NumPy's random inside": ("", "__import__('numpy').random.rand()"),
