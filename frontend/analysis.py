@@ -65,6 +65,9 @@ def nan_to_num(
     x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Tracer:
     a = as_tracer(x)
+    if not copy:
+        a[...] = nan_to_num(a, True, nan, posinf, neginf)
+        return a
     if a.element.is_complex:
         parts = [nan_to_num(emit(p, a), copy, nan, posinf, neginf) for p in ("real", "imag")]
         return emit("complex", *parts)

@@ -22,7 +22,7 @@ from graphmill.frontend.core import (
 )
 from graphmill.frontend.describe import failure
 from graphmill.frontend.shaping import reshaped
-from graphmill.frontend.ufuncs import evaluate
+from graphmill.frontend.ufuncs import copied, evaluate
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import DType, f64, i64
 
@@ -33,7 +33,7 @@ def full(shape: Any, value: Any, dtype: Any = None) -> Tracer:
     plain = isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic)
     v = as_tracer(value, of if plain else None)
     v = v if of is None else astype(v, of)
-    return broadcast_to(astype(v, v.element), ax.shape(shape))
+    return copied(broadcast_to(astype(v, v.element), ax.shape(shape)))
 
 
 def _like(a: Any, value: Any, dtype: Any, shape: Any) -> Tracer:

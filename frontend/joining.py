@@ -21,6 +21,7 @@ from graphmill.frontend.core import (
 )
 from graphmill.frontend.describe import failure
 from graphmill.frontend.shaping import reshaped, sliced, transposed
+from graphmill.frontend.ufuncs import copied
 from graphmill.ir.dims import DimLike, floordiv
 
 # ---- joining
@@ -54,7 +55,7 @@ def concatenate(
             why=f"arrays joined along axis {along} agree along all others.",
             hint="np.stack joins along a new axis; np.broadcast_to repeats.",
         )  # fmt: skip
-    return made[0] if len(made) == 1 else emit("concat", *made, axis=along)
+    return copied(made[0]) if len(made) == 1 else emit("concat", *made, axis=along)
 
 
 def _without(dims: Sequence[DimLike], axis: int) -> tuple[DimLike, ...]:
@@ -289,7 +290,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Tracer:
         shifts = tuple(shifts) * (len(axes) if len(shifts) == 1 else 1)
     for one, along in zip(shifts, axes, strict=True):
         x = _rolled(x, one, ax.axis(along, x.ndim, x))
-    return x
+    return copied(x)
 
 
 def _rolled(x: Tracer, shift: Any, axis: int) -> Tracer:
@@ -346,7 +347,7 @@ def _widths(pad_width: Any, rank: int, what: str = "pad_width") -> list[tuple[An
 @implements(np.pad)
 def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Tracer:
     """Modes constant, edge, reflect, symmetric, wrap, empty, maximum, minimum, mean."""
-    x = as_tracer(array)
+    x = copied(as_tracer(array))
     widths = [
         (ax.dim(a, "pad_width"), ax.dim(b, "pad_width")) for a, b in _widths(pad_width, x.ndim)
     ]

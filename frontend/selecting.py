@@ -24,7 +24,7 @@ from graphmill.frontend.describe import failure, name_of
 from graphmill.frontend.shaping import reshaped
 from graphmill.frontend.sizes import compare
 from graphmill.frontend.state import current
-from graphmill.frontend.ufuncs import constant_like, evaluate, truth
+from graphmill.frontend.ufuncs import constant_like, copied, evaluate, truth
 from graphmill.ir.dtypes import bool_, i64
 
 MISSING: Any = object()
@@ -74,7 +74,7 @@ def choose(a: Any, choices: Any, mode: str = "raise") -> Tracer:
         chosen = evaluate(np.less_equal, index, n)
         result = where(chosen, made[n], result)
     shape = broadcast_shapes(index.dims, *(m.dims for m in made), args=[a])
-    return broadcast_to(result, shape)
+    return copied(broadcast_to(result, shape))
 
 
 @implements(np.clip)
