@@ -148,10 +148,10 @@ class Code:
         self._traits = ("nounwind", *traits)  # LLVM's function attributes
         self._constants: dict[tuple[str, str], Val] = {}
         self._integers: dict[int, Val] = {}  # those of type i64, found without their text
-        self._head: list[str] = []
-        self._lines: list[str] = []
+        self.head: list[str] = []
+        self.lines: list[str] = []
         self._depth = 2
-        self._next = 0
+        self._kinds: list[str] = []  # of the numbered values
         self.long = 0  # operations of many lines, here
 
     # ---- straight-line code
@@ -165,8 +165,14 @@ class Code:
 
     def fresh(self, kind: str) -> Val:
         """A new value name of type `kind`; the caller writes the defining line."""
-        self._next += 1
-        return Val(f"%{self._next}", kind)
+        self._kinds.append(kind)
+        return Val(f"%{len(self._kinds)}", kind)
+
+    def kind(self, name: str) -> str:
+        """The type of an argument or of a value that is no constant."""
+        if name[1:].isdigit():
+            return self._kinds[int(name[1:]) - 1]
+        return next(arg.type for arg in self.args if arg.name == name)
 
     def located(self, op: Op | None) -> AbstractContextManager[None]:
         """What is written inside computes `op`, for dumps."""
@@ -176,13 +182,13 @@ class Code:
     @property
     def length(self) -> int:
         """Lines written so far."""
-        return len(self._lines)
+        return len(self.lines)
 
     def line(self, text: str) -> None:
         """Append one line of MLIR text."""
         if self.unit.places is not None:
             text = self.unit.places.mark(text)
-        self._lines.append("  " * self._depth + text)
+        self.lines.append("  " * self._depth + text)
 
     def op(self, text: str, kind: str) -> Val:
         """Append `%n = text` and return `%n` of type `kind`."""
@@ -193,7 +199,7 @@ class Code:
     def first(self, text: str, kind: str) -> Val:
         """Like `op`, but at the function's start, so that the result is known everywhere."""
         value = self.fresh(kind)
-        self._head.append(f"    {value} = {text}")
+        self.head.append(f"    {value} = {text}")
         return value
 
     def const(self, value: bool | int | float, kind: str) -> Val:
@@ -210,7 +216,7 @@ class Code:
                 body = text
             else:
                 body = f"{text} : {kind}"
-            self._head.append(f"    {name} = arith.constant {body}")
+            self.head.append(f"    {name} = arith.constant {body}")
             self._constants[key] = name
         return self._constants[key]
 
@@ -221,7 +227,7 @@ class Code:
         key = (text, kind)
         if key not in self._constants:
             name = Val(f"%c{len(self._constants)}", kind)
-            self._head.append(f"    {name} = arith.constant dense<{text}> : {kind}")
+            self.head.append(f"    {name} = arith.constant dense<{text}> : {kind}")
             self._constants[key] = name
         return self._constants[key]
 
@@ -321,7 +327,7 @@ class Code:
         """Stack memory for `count` elements, allocated once at the function's start."""
         value = self.fresh("!llvm.ptr")
         size = self.i64(count)
-        self._head.append(
+        self.head.append(
             f"    {value} = llvm.alloca {size} x {element} {{alignment = {align} : i64}} : "
             f"(i64) -> !llvm.ptr"
         )
@@ -398,8 +404,8 @@ class Code:
     @contextmanager
     def otherwise(self) -> Iterator[None]:
         """The `else:` of the `when` that was just closed."""
-        assert plain(self._lines[-1]).strip() == "}", "otherwise() follows when()"
-        self._lines[-1] = "  " * self._depth + "} else {"
+        assert plain(self.lines[-1]).strip() == "}", "otherwise() follows when()"
+        self.lines[-1] = "  " * self._depth + "} else {"
         self._depth += 1
         yield
         self._depth -= 1
@@ -494,4 +500,4 @@ class Code:
             self.unit.places.use(self.name)
         types = ", ".join(arg.type for arg in self.args)
         self.unit.declarations[self.name] = f"  llvm.func hidden @{self.name}({types}){arrow}"
-        self.unit.parts.append("\n".join([head, *self._head, *self._lines, "  }"]))
+        self.unit.parts.append("\n".join([head, *self.head, *self.lines, "  }"]))
