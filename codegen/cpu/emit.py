@@ -151,7 +151,7 @@ class Code:
         self.head: list[str] = []
         self.lines: list[str] = []
         self._depth = 2
-        self._kinds: list[str] = []  # of the numbered values
+        self.kinds: list[str] = []  # of the numbered values
         self.long = 0  # operations of many lines, here
 
     # ---- straight-line code
@@ -165,14 +165,8 @@ class Code:
 
     def fresh(self, kind: str) -> Val:
         """A new value name of type `kind`; the caller writes the defining line."""
-        self._kinds.append(kind)
-        return Val(f"%{len(self._kinds)}", kind)
-
-    def kind(self, name: str) -> str:
-        """The type of an argument or of a value that is no constant."""
-        if name[1:].isdigit():
-            return self._kinds[int(name[1:]) - 1]
-        return next(arg.type for arg in self.args if arg.name == name)
+        self.kinds.append(kind)
+        return Val(f"%{len(self.kinds)}", kind)
 
     def located(self, op: Op | None) -> AbstractContextManager[None]:
         """What is written inside computes `op`, for dumps."""
@@ -193,7 +187,7 @@ class Code:
     def op(self, text: str, kind: str) -> Val:
         """Append `%n = text` and return `%n` of type `kind`."""
         value = self.fresh(kind)
-        self.line(f"{value} = {text}")
+        self.line(f"{value.name} = {text}")
         return value
 
     def first(self, text: str, kind: str) -> Val:
@@ -239,15 +233,15 @@ class Code:
 
     def binary(self, name: str, a: Val, b: Val) -> Val:
         """`name a, b` where operands and result share a type, e.g. `arith.addf`."""
-        return self.op(f"{name} {a}, {b} : {a.type}", a.type)
+        return self.op(f"{name} {a.name}, {b.name} : {a.type}", a.type)
 
     def unary(self, name: str, a: Val) -> Val:
         """`name a` with operand and result of one type."""
-        return self.op(f"{name} {a} : {a.type}", a.type)
+        return self.op(f"{name} {a.name} : {a.type}", a.type)
 
     def compare(self, name: str, predicate: str, a: Val, b: Val) -> Val:
         """`arith.cmpf`/`arith.cmpi` with a predicate such as `olt` or `slt`."""
-        return self.op(f"{name} {predicate}, {a}, {b} : {a.type}", vector("i1", a.lanes))
+        return self.op(f"{name} {predicate}, {a.name}, {b.name} : {a.type}", vector("i1", a.lanes))
 
     def select(self, condition: Val, a: Val, b: Val) -> Val:
         """`condition ? a : b`, lane by lane when the condition is a vector."""
@@ -291,22 +285,22 @@ class Code:
                 return base
             index = self.i64(index)
         return self.op(
-            f"llvm.getelementptr inbounds {base}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, "
-            f"{element}",
+            f"llvm.getelementptr inbounds {base.name}[{index.name}] : "
+            f"(!llvm.ptr, i64) -> !llvm.ptr, {element}",
             "!llvm.ptr",
         )
 
     def load(self, address: Val, kind: str, align: int) -> Val:
         """Load a value of type `kind`; `align` in bytes."""
         return self.op(
-            f"llvm.load {address} {{alignment = {align} : i64}} : !llvm.ptr -> {kind}", kind
+            f"llvm.load {address.name} {{alignment = {align} : i64}} : !llvm.ptr -> {kind}", kind
         )
 
     def store(self, value: Val, address: Val, align: int, *, nontemporal: bool = False) -> None:
         """Store `value`; `align` in bytes (a non-temporal store needs the vector's own size)."""
         hint = ", nontemporal" if nontemporal else ""
         self.line(
-            f"llvm.store {value}, {address} {{alignment = {align} : i64{hint}}} : "
+            f"llvm.store {value.name}, {address.name} {{alignment = {align} : i64{hint}}} : "
             f"{value.type}, !llvm.ptr"
         )
 
