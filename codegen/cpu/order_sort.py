@@ -1,9 +1,9 @@
 """Stable orders of lines: words of a key and, below it, the place it came from, sorted as integers.
 
-Keys of up to 32 bits have room for the place beside them. Of 64-bit keys a word has as many leading
-bits as there is room for, counted from where the keys of the line differ. Runs of words that are
-equal so far are sorted once more, by the bits left out: they have room beside a place.
-A line may have up to 2³² elements.
+Keys of up to 32 bits have room for the place beside them, on a line of up to 2³² elements. Of wider
+keys, or where a line may be longer, a word has as many leading bits as there is room for, counted
+from where the keys of the line differ. Runs of words that are equal so far are sorted once more, by
+the bits left out: they have room beside a place.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from graphmill.codegen.cpu.quicksort import initial_state, quicksort
 from graphmill.codegen.cpu.small_sort import masked_load, masked_store
 from graphmill.ir.graph import Op, Value
 
+MOST = 1 << 32  # elements of a line whose places have room in half a word
 SIGN = -(1 << 63)
 LEAST, GONE, PLACES, LEFT = range(4)  # facts of a line, see `_Wide`
 
@@ -37,8 +38,9 @@ def sort_orders(
 ) -> None:  # fmt: skip
     """Find the order of the lines of the first operand and `drain` the first `k` places of it."""
     operand = op.operands[0]
-    kind = _Wide if key_bits(operand.tensor.dtype) == 64 else _Narrow
-    wide = kind is _Wide
+    length = operand.shape[axis]
+    wide = key_bits(operand.tensor.dtype) == 64 or not (isinstance(length, int) and length <= MOST)
+    kind = _Wide if wide else _Narrow
 
     def steps(kernel: Kernel) -> Steps:
         return kind(host, operand, descending, kernel, make(kernel), k)
@@ -125,12 +127,16 @@ class _Narrow(Steps):
 
 
 class _Wide(_Narrow):
-    """Words of the leading bits of a 64-bit key.
+    """Words of the leading bits of a key, beside a place on a line of any length.
 
     What is known of a line: the least key; how many low bits of the differences to it are left out,
     as all are zero or for want of room; how many bits a place takes; how many bits were left out
     for want of room.
     """
+
+    def key(self, line: Line, position: Index) -> Val:
+        key = super().key(line, position)
+        return key if key.element == "i64" else line.kernel.code.convert("arith.extsi", key, "i64")
 
     def fact(self, line: Line, number: int) -> Val:
         code = line.kernel.code

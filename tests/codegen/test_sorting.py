@@ -95,8 +95,11 @@ def test_bad_pivots(dtype, monkeypatch):
             np.testing.assert_array_equal(sort(x), np.sort(x), err_msg=name)
 
 
-def test_symbolic_lines():
-    x = np.random.default_rng(2).standard_normal((5, 40000)).astype("f4")
+@pytest.mark.parametrize("dtype", ["f4", "u4", "i1", "f8"])
+def test_symbolic_lines(dtype):
+    """Their words have a place of as many bits as the line needs."""
+    x = np.random.default_rng(2).standard_normal((5, 40000))
+    x = x.astype(dtype) if dtype[0] == "f" else (x * 1e10).astype("i8").astype(dtype)
     f = gm.jit(
         lambda x: (np.sort(x, axis=-1), np.argsort(x, axis=-1)),
         dynamic={"x": ("rows", "columns")}, threads=2,
