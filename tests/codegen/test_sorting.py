@@ -110,6 +110,18 @@ def test_symbolic_lines(dtype):
             np.testing.assert_array_equal(got, want)
 
 
+def test_short_runs_of_equal_leading_bits():
+    """At every place of a vector; of equal keys, in order and not."""
+    rng = np.random.default_rng(6)
+    order = gm.jit(lambda x: np.argsort(x), dynamic={"x": ("n",)})
+    for size in [*range(20), 63, 64, 65, 1000]:
+        apart = rng.integers(-(2**63), 2**63 - 1, size)
+        pairs = np.repeat(apart, 2)[:size]
+        near = np.where(rng.random(size) < 0.1, apart, rng.integers(0, 500, size))
+        for x in (apart, rng.permutation(pairs), near, pairs + rng.integers(-1, 1, size)):
+            np.testing.assert_array_equal(order(x), np.argsort(x, kind="stable"))
+
+
 def test_top_k_of_long_lines():
     text = """func @f(%x: f32[2, 40000]) -> (f32[2, 100], i64[2, 100]) {
       %v: f32[2, 100], %o: i64[2, 100] = top_k %x {k=100}
