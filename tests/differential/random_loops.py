@@ -21,16 +21,19 @@ import graphmill as gm
 from graphmill.records import record
 
 LARGEST = 1e4
+MORE = 9  # elements than those that a program was written for
 DTYPES = ("f8", "f8", "f8", "f4", "f2", "i8", "i4", "u1", "?")
 ARGUMENTS = ("a", "b", "p", "q", "c")
 
 
 @record
 class Program:
-    """A function's text, and the arguments for it."""
+    """A function's text, and what its arguments are like: as it was written for n elements."""
 
     text: str
-    arrays: tuple[np.ndarray[Any, Any], ...]
+    dtype: str
+    n: int
+    m: int
 
     def function(self, loops: Any = gm) -> Callable[..., Any]:
         """The function; `loops` has its `fori_loop`, `while_loop` and `scan`."""
@@ -38,15 +41,20 @@ class Program:
         exec(compile(self.text, "<random loops>", "exec"), names)
         return names["f"]  # type: ignore[no-any-return]
 
-    def own(self) -> list[np.ndarray[Any, Any]]:
-        """The arguments, copied: programs write into them."""
-        return [array.copy() for array in self.arrays]
+    def arrays(self, more: int = 0) -> list[np.ndarray[Any, Any]]:
+        """New arguments of n elements and so many more; programs write into them."""
+        n, m = self.n + more, self.m
+        rng = np.random.default_rng(n)
+        shapes = (n,), (n,), (n, m), (n, m), (n, n)
+        if np.dtype(self.dtype).kind == "f":
+            return [(rng.integers(-8, 9, s) / 8).astype(self.dtype) for s in shapes]
+        return [rng.integers(0, 5, s).astype(self.dtype) for s in shapes]
 
-    def want(self) -> Any:
+    def want(self, more: int = 0) -> list[np.ndarray[Any, Any]]:
         """What NumPy computes."""
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return self.function(PlainLoops)(*self.own())
+            return list(leaves(self.function(PlainLoops)(*self.arrays(more))))
 
 
 class PlainLoops:
@@ -87,22 +95,22 @@ class PlainLoops:
 
 def unrolled(seed: int) -> Program:
     """Python loops around one to four statements each, one in another at times."""
-    return _suitable(seed, lambda writer: writer.unrolled())
+    return _suitable(seed, lambda writer: writer.unrolled(), [0])
 
 
 def counted(seed: int) -> Program:
-    """`gm.fori_loop`s of one to four statements, or of an inner loop."""
-    return _suitable(seed, lambda writer: writer.counted())
+    """`gm.fori_loop`s of one to four statements, or of an inner loop; of any n from its own on."""
+    return _suitable(seed, lambda writer: writer.counted(), [0, MORE])
 
 
-def _suitable(seed: int, write: Callable[[Writer], str]) -> Program:
+def _suitable(seed: int, write: Callable[[Writer], str], sizes: list[int]) -> Program:
     """The first of the seed's programs that NumPy runs with results of ordinary size."""
     rng = random.Random(seed)
     while True:
         writer = Writer(rng)
-        program = Program(write(writer), writer.arrays(seed))
+        program = Program(write(writer), writer.dtype, writer.n, writer.m)
         try:
-            results = [np.asarray(x) for x in leaves(program.want())]
+            results = [result for more in sizes for result in program.want(more)]
         except (ValueError, TypeError, IndexError, OverflowError):
             continue  # shapes or dtypes that do not go together
         wide = [x.astype("f8") for x in results if x.dtype.kind == "f"]
@@ -110,13 +118,13 @@ def _suitable(seed: int, write: Callable[[Writer], str]) -> Program:
             return program
 
 
-def leaves(results: Any) -> Iterator[Any]:
+def leaves(results: Any) -> Iterator[np.ndarray[Any, Any]]:
     """The arrays in tuples and lists."""
     for result in results:
         if isinstance(result, tuple | list):
             yield from leaves(result)
         else:
-            yield result
+            yield np.asarray(result)
 
 
 class Writer:
@@ -135,13 +143,6 @@ class Writer:
             self.triangle, self.block,
         ]  # fmt: skip
 
-    def arrays(self, seed: int) -> tuple[np.ndarray[Any, Any], ...]:
-        rng, n, m = np.random.default_rng(seed), self.n, self.m
-        shapes = (n,), (n,), (n, m), (n, m), (n, n)
-        if np.dtype(self.dtype).kind == "f":
-            return tuple((rng.integers(-8, 9, s) / 8).astype(self.dtype) for s in shapes)
-        return tuple(rng.integers(0, 5, s).astype(self.dtype) for s in shapes)
-
     # ---- whole programs
 
     def unrolled(self) -> str:
@@ -154,7 +155,7 @@ class Writer:
         body = [self.statement() for _ in range(self.rng.randint(1, 4))]
         if inner and self.rng.random() < 0.4:
             around = self.counters[-1]
-            triangle = (f"range({around} % {self.n})", f"range({around} % {self.n}, {self.n})")
+            triangle = (f"range({around} % n)", f"range({around} % n, n)")
             body.append(self.loop("j", self.rng.choice((self.range(1, 6), *triangle)), inner - 1))
         self.counters.pop()
         return f"for {counter} in {over}:\n" + textwrap.indent("\n".join(body), "    ")
@@ -173,7 +174,7 @@ class Writer:
         return _function(start + "\n".join(loops), "a, b, p, q, c")
 
     def turns(self) -> str:
-        low, high = self.rng.choice(((0, self.n), (1, self.n), (0, self.n - 1), (2, 7)))
+        low, high = self.rng.choice((("0", "n"), ("1", "n"), ("0", "n - 1"), ("2", "7")))
         self.counters = ["i"]
         body = [self.statement() for _ in range(self.rng.randint(1, 3))]
         if self.rng.random() < 0.6:
@@ -186,7 +187,7 @@ class Writer:
         )
 
     def inner_turns(self) -> str:
-        bounds = self.rng.choice(("0, i", f"i, {self.n}", f"i + 1, {self.n}", "0, 4"))
+        bounds = self.rng.choice(("0, i", "i, n", "i + 1, n", "0, 4"))
         self.counters = ["i", "j"] if bounds != "0, i" or self.rng.random() < 0.7 else ["j"]
         body = [self.statement() for _ in range(self.rng.randint(1, 2))]
         self.counters = ["i"]
@@ -198,10 +199,7 @@ class Writer:
 
     def inner_while(self) -> str:
         """As many turns as the outer loop's counter says, over a part that grows with it."""
-        counters, self.counters = self.counters, ["i"]
-        body = self.statement()
-        self.counters = counters
-        lines = textwrap.indent(f"k, a, b, p, q, c = state\n{body}", "    ")
+        lines = textwrap.indent(f"k, a, b, p, q, c = state\n{self.statement()}", "    ")
         return (
             f"def step(state):\n{lines}\n    return k + 2, a, b, p, q, c\n"
             "_, a, b, p, q, c = gm.while_loop("
@@ -210,11 +208,10 @@ class Writer:
 
     def inner_scan(self) -> str:
         """Over the first rows, as many as the counter says."""
-        other = self.vector().replace("v", "p[0]")
         rows = self.rng.choice(("q[:i]", "q[i:]", "q[::-1]", "q[:i + 1]"))
         into = self.rng.choice(("q[0] = last[0]", "a[:i] += 1", "p[-1] = last[0]"))
         return (
-            f"def step(state, x):\n    total, = state\n    total = total + x - {other}\n"
+            f"def step(state, x):\n    total, = state\n    total = total + x - {self.vector()}\n"
             f"    return (total,), x * 1\nlast, ys = gm.scan(step, (p[0] * 1,), {rows})\n"
             f"{into}\nb[0] = ys.max(initial=0)"
         )
@@ -223,11 +220,10 @@ class Writer:
 
     def index(self) -> str:
         """A place in 0 … n - 1; or before the end, where Python knows the counter."""
-        v, n = self.rng.choice((*self.counters, "0")), self.n
+        v = self.rng.choice((*(f"{counter} % n" for counter in self.counters), "0"))
         k = self.rng.randint(1, 3)
-        forms = [v, f"({v} + {k}) % {n}", f"({v} * {k}) % {n}", f"{n - 1} - ({v} % {n})"]
-        forms += [f"({v} - 1) % {n}"] + [f"-1 - ({v} % {n})"] * self.static
-        return self.rng.choice(forms).replace(v, f"({v} % {n})", 1 if v != "0" else 0)
+        forms = [v, f"({v} + {k}) % n", f"({v} * {k}) % n", f"n - 1 - ({v})", f"({v} - 1) % n"]
+        return self.rng.choice(forms + [f"-1 - ({v})"] * self.static)
 
     def narrow(self) -> str:
         v = self.rng.choice((*self.counters, "0"))
@@ -261,7 +257,7 @@ class Writer:
     def bound(self, colon: str) -> str:
         """A slice whose size is the turn's."""
         v = self.counters[-1] if self.counters else "3"
-        v = f"({v} % {self.n})" if self.static else v  # a remainder is no size
+        v = f"({v} % n)" if self.static else v  # a remainder is no size
         return self.rng.choice((f"{colon}{v}", f"{v}{colon}", f"{v} + 1{colon}", f"{colon}{v} + 1"))
 
     def sign(self) -> str:
@@ -356,5 +352,5 @@ class Writer:
 
 
 def _function(body: str, results: str) -> str:
-    lines = textwrap.indent(body, "    ")
+    lines = textwrap.indent("n = a.shape[0]\n" + body, "    ")
     return f"def f({', '.join(ARGUMENTS)}):\n{lines}\n    return {results}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import graphmill as gm
@@ -11,29 +10,39 @@ from graphmill.passes import manager
 from graphmill.passes.manager import run_pipeline
 from graphmill.runtime import knobs
 from tests.differential.compiled import assert_close
-from tests.differential.random_loops import Program, counted, leaves, unrolled
+from tests.differential.random_loops import MORE, Program, counted, leaves, unrolled
 
 ROLLED, COUNTED = range(16), range(16)
 ROLL = "inline,state,roll"
+OPEN = {"a": ("n",), "b": ("n",), "p": ("n", None), "q": ("n", None), "c": ("n", "n")}
 COMPILED = 8  # of how many programs one is compiled
 
 
 def interpreted_like_numpy(program: Program, pipeline: str = "inline,state") -> int:
     """Compares the program after these passes; how many loops are in it."""
-    made = run_pipeline(gm.jit(program.function()).trace(*program.own()).function, pipeline)
-    _compare(interpret(made, *program.own()), program)
+    made = run_pipeline(gm.jit(program.function()).trace(*program.arrays()).function, pipeline)
+    _compare(interpret(made, *program.arrays()), program)
     return sum(op.name == "scan" for op in made.walk())
 
 
-def compiled_like_numpy(program: Program) -> None:
+def open_like_numpy(program: Program) -> None:
+    """Compares the program with n left open, at two sizes."""
+    made = gm.jit(program.function(), dynamic=OPEN).trace(*program.arrays()).function
+    made = run_pipeline(made, "inline,state")
+    for more in (0, MORE):
+        _compare(interpret(made, *program.arrays(more)), program, more)
+
+
+def compiled_like_numpy(program: Program, **options) -> None:
+    compiled = gm.jit(program.function(), **options)
     with knobs.scope(cache=False):
-        got = gm.jit(program.function())(*program.own())
-    _compare(got, program)
+        for more in (0, MORE) if options else (0,):
+            _compare(compiled(*program.arrays(more)), program, more)
 
 
-def _compare(got, program: Program) -> None:
-    want = [np.asarray(x) for x in leaves(program.want())]
-    assert_close([np.asarray(x) for x in leaves(got)], want, program.text)
+def _compare(got, program: Program, more: int = 0) -> None:
+    message = f"{program.dtype}, n = {program.n + more}, m = {program.m}\n{program.text}"
+    assert_close(list(leaves(got)), program.want(more), message)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +62,9 @@ def test_unrolled_loops(seed):
 def test_counted_loops(seed):
     program = counted(seed)
     interpreted_like_numpy(program)
+    open_like_numpy(program)
     if seed % COMPILED == COMPILED - 1:
-        compiled_like_numpy(program)
+        compiled_like_numpy(program, dynamic=OPEN)
 
 
 def test_what_the_programs_are_for():
@@ -63,6 +73,6 @@ def test_what_the_programs_are_for():
     for seed in ROLLED[:4]:
         program = unrolled(seed)
         assert program.text == unrolled(seed).text
-        made = run_pipeline(gm.jit(program.function()).trace(*program.own()).function, ROLL)
+        made = run_pipeline(gm.jit(program.function()).trace(*program.arrays()).function, ROLL)
         turns += [op.attrs.get("turn") for op in made.walk() if op.name == "scan"]
     assert len(turns) > len(ROLLED[:4]) and any(turns)
