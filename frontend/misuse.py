@@ -122,7 +122,8 @@ def as_array(x: Tracer) -> GraphmillError:
         what, why = f"{name} stored into a NumPy array", "that array lives only while tracing."
         hint = (
             "copy the array inside the function before the writes, a = np.array(a), and return "
-            "it; np.zeros(shape) and np.zeros_like(x) make new ones; np.stack joins rows."
+            "it; np.empty(shape), np.zeros(shape) and np.zeros_like(x) make new ones, "
+            "np.ndarray(shape) does not; np.stack joins rows."
         )
     elif (scalar := re.match(r"(?:np|numpy)\.((?:u?int|float|complex)\d+)\(", _text())) is not None:
         what, why = f"np.{scalar[1]} of {name}", "NumPy's number types need the number now."

@@ -245,6 +245,53 @@ def _divide(a: Dim, b: Dim) -> DimLike | None:
     return _collect(quotient)
 
 
+def total(dims: Iterable[DimLike]) -> DimLike:
+    """The sum of dims, with `max(a, b) + min(a, b)` as `a + b`: parts make up the whole again.
+
+    Parts that overlap nowhere are such, however long the whole is: of `x[1:]` and `x[:1]` are
+    `max(0, n - 1)` and `min(1, n)` elements.
+    """
+    added: DimLike = 0
+    for dim in dims:
+        added = added + dim
+    while isinstance(added, Dim):
+        simpler = _complemented(added)
+        if simpler is None:
+            break
+        added = simpler
+    return added
+
+
+def _complemented(added: Dim) -> DimLike | None:
+    """A sum with one `max` and the `min` that goes with it replaced by plain dims; None: none."""
+    found = [
+        (monomial, c, factor, Dim.of(factor.left - factor.right))
+        for monomial, c in added.terms
+        for factor in monomial
+        if isinstance(factor, Quotient) and factor.op in ("max", "min")
+    ]
+    for m, c, high, apart in found:
+        for n, d, low, distance in found:
+            if high.op != "max" or low.op != "min" or c * d <= 0 or _less(m, high) != _less(n, low):
+                continue
+            if distance not in (apart, -apart):
+                continue
+            # max(a, b) is the shift more than max(a', b') of the min(a', b')
+            shift = high.left - (low.left if distance == apart else low.right)
+            whole = low.left + low.right + shift
+            count = min(abs(c), abs(d)) * (1 if c > 0 else -1)
+            pair = Dim(((m, 1),)) + Dim(((n, 1),))
+            return added + count * (whole * Dim(((_less(m, high), 1),)) - pair)
+    return None
+
+
+def _less(monomial: Monomial, factor: Factor) -> Monomial:
+    """A product without one of its factors."""
+    rest = list(monomial)
+    rest.remove(factor)
+    return tuple(rest)
+
+
 def product(dims: Iterable[DimLike]) -> DimLike:
     """The product of dims; 1 for none."""
     return math.prod(dims, start=1)

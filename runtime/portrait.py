@@ -339,6 +339,8 @@ class Portrait:
             self.could_draw = True
             impure -= {"random"}
             attributes = [name for name in attributes if name != "random"]
+        if "__getattr__" not in vars(module):
+            impure = impure.intersection(vars(module))  # others are names of other things
         if library and impure:
             raise Unclear(f"{module.__name__}: {sorted(impure)}")
         for name in attributes:

@@ -1,8 +1,9 @@
 """Sorting every line of an array along an axis by integer keys: what the kernels have in common.
 
 Where there are many lines or short ones, one kernel has a line for a work item. Else the work on
-a line is divided: keys are made block by block, one thread per line partitions them until there are
-enough segments, all threads sort those, and results are written block by block again.
+a line is divided: keys are made block by block, one thread per line partitions them once, several
+partition those parts until there are enough segments, all threads sort the segments, and results
+are written block by block again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MANY = 16  # lines that give all threads enough to do
 SPLIT = 16  # into how many segments, about, a line is divided
 BLOCK = 16384  # keys of a block
 FACTS = 64  # bytes for what is known of a line as a whole
-TABLE = 8 * (1 + WORDS * SEGMENTS)
+TABLE = (8 * (1 + WORDS * SEGMENTS) + 63) // 64 * 64  # bytes of one of the two tables of segments
 
 
 @record(frozen=False)
@@ -200,7 +201,7 @@ class _Divided(_Sort):
 
     def run(self) -> None:
         host, plan = self.host, self.plan
-        each = self.keys + plan.bytes + FACTS + (TABLE + 63) // 64 * 64
+        each = self.keys + plan.bytes + FACTS + 2 * TABLE
         self.each = each
         total = each * plan.lines
         host.lend(self.storage, host.scratch(lambda code, dim: (dim(total), code.i64(0))))
@@ -209,7 +210,8 @@ class _Divided(_Sort):
         self._blocks("_keys", Steps.fill.__name__)
         self._lines("_divide", self._divide)
         if not plan.partial:
-            self._segments()
+            self._segments("_parts", 0)
+            self._segments("", 1)
         if plan.mends:
             self._lines("_mend", lambda line, steps, table: steps.mend(line))
         if plan.drains:
@@ -249,17 +251,22 @@ class _Divided(_Sort):
         self.launch(kernel, plan.lines * count, grain(BLOCK * 2.0))
 
     def _divide(self, line: Line, steps: Steps, table: Val) -> None:
-        """Leave a long line in segments, and sort one that is not."""
+        """Leave a long line in two parts, mostly, and sort one that is not."""
         code = line.kernel.code
-        code.store(code.i64(0), table, 8)
-        share = code.add(code.binary("arith.divui", line.length, code.i64(SPLIT)), 1)
+        for place in (0, TABLE):
+            code.store(code.i64(0), code.at(table, place, "i8"), 8)
+        half, more = (code.binary("arith.shrui", line.length, code.i64(by)) for by in (1, 3))
         long = code.compare("arith.cmpi", "sge", line.length, code.i64(LONG))
-        least = code.i64(0) if self.plan.partial else code.select(long, share, code.i64(0))
+        least = code.add(code.add(half, more), 1)  # pivots seldom are that far from the median
+        least = code.i64(0) if self.plan.partial else code.select(long, least, code.i64(0))
         self.sort(line, steps, least, table)
 
-    def _segments(self) -> None:
-        """A kernel with a segment for a work item; a chunk of items has segments from all over."""
-        kernel = self.kernel()
+    def _segments(self, name: str, turn: int) -> None:
+        """A kernel with a segment for a work item; a chunk of items has segments from all over.
+
+        In turn 0 it leaves smaller ones in the second table, in turn 1 it sorts those.
+        """
+        kernel = self.kernel(name)
         code, side = kernel.code, isqrt(SEGMENTS)
         with code.loop(kernel.begin, kernel.end) as item:
             line = code.binary("arith.divui", item.i, code.i64(SEGMENTS))
@@ -267,7 +274,9 @@ class _Divided(_Sort):
             row = code.binary("arith.divui", place, code.i64(side))
             column = code.binary("arith.remui", place, code.i64(side))
             number = code.add(code.mul(column, side), row)
-            _, table = self._line(kernel, line, ())
+            whole, tables = self._line(kernel, line, ())
+            share = code.add(code.binary("arith.divui", whole.length, code.i64(SPLIT)), 1)
+            table, least = code.at(tables, turn * TABLE, "i8"), code.i64(0) if turn else share
             found = code.load(table, "i64", 8)
             with code.when(code.compare("arith.cmpi", "slt", number, found)):
                 base = code.at(table, code.add(code.mul(number, WORDS), 1), "i64")
@@ -275,5 +284,6 @@ class _Divided(_Sort):
                 count, state = (code.load(code.at(base, n, "i64"), "i64", 8) for n in (2, 3))
                 symbol = quicksort(self.host.unit, self.host.target, self.plan.element)
                 all_ = code.i64(0), code.i64(-1)  # as unsigned addresses
-                code.call(symbol, [home, spare, count, state, *all_, code.i64(0), table])
+                rest = code.at(tables, TABLE, "i8")
+                code.call(symbol, [home, spare, count, state, *all_, least, rest])
         self.launch(kernel, self.plan.lines * SEGMENTS, 1)

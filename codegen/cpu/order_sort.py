@@ -1,9 +1,9 @@
 """Stable orders of lines: words of a key and, below it, the place it came from, sorted as integers.
 
-Keys of up to 32 bits have room for the place beside them. Of 64-bit keys a word has as many leading
-bits as there is room for, counted from where the keys of the line differ. Runs of words that are
-equal so far are sorted once more, by the bits left out: they have room beside a place.
-A line may have up to 2³² elements.
+Keys of up to 32 bits have room for the place beside them, on a line of up to 2³² elements. Of wider
+keys, or where a line may be longer, a word has as many leading bits as there is room for, counted
+from where the keys of the line differ. Runs of words that are equal so far are sorted once more, by
+the bits left out: they have room beside a place.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from graphmill.codegen.cpu.keys import key_bits, key_of
 from graphmill.codegen.cpu.line_sort import Line, Plan, Steps, sort_lines
 from graphmill.codegen.cpu.loops import sweep
 from graphmill.codegen.cpu.memory import lane_numbers
+from graphmill.codegen.cpu.partition import bits_of
 from graphmill.codegen.cpu.quicksort import initial_state, quicksort
 from graphmill.codegen.cpu.small_sort import masked_load, masked_store
 from graphmill.ir.graph import Op, Value
 
+MOST = 1 << 32  # elements of a line whose places have room in half a word
 SIGN = -(1 << 63)
 LEAST, GONE, PLACES, LEFT = range(4)  # facts of a line, see `_Wide`
 
@@ -37,8 +39,9 @@ def sort_orders(
 ) -> None:  # fmt: skip
     """Find the order of the lines of the first operand and `drain` the first `k` places of it."""
     operand = op.operands[0]
-    kind = _Wide if key_bits(operand.tensor.dtype) == 64 else _Narrow
-    wide = kind is _Wide
+    length = operand.shape[axis]
+    wide = key_bits(operand.tensor.dtype) == 64 or not (isinstance(length, int) and length <= MOST)
+    kind = _Wide if wide else _Narrow
 
     def steps(kernel: Kernel) -> Steps:
         return kind(host, operand, descending, kernel, make(kernel), k)
@@ -125,12 +128,16 @@ class _Narrow(Steps):
 
 
 class _Wide(_Narrow):
-    """Words of the leading bits of a 64-bit key.
+    """Words of the leading bits of a key, beside a place on a line of any length.
 
     What is known of a line: the least key; how many low bits of the differences to it are left out,
     as all are zero or for want of room; how many bits a place takes; how many bits were left out
     for want of room.
     """
+
+    def key(self, line: Line, position: Index) -> Val:
+        key = super().key(line, position)
+        return key if key.element == "i64" else line.kernel.code.convert("arith.extsi", key, "i64")
 
     def fact(self, line: Line, number: int) -> Val:
         code = line.kernel.code
@@ -200,7 +207,7 @@ class _Wide(_Narrow):
         code = line.kernel.code
         with code.while_loop([code.i64(0)]) as run:
             code.test(run, code.compare("arith.cmpi", "slt", run.carried[0], line.length))
-            (start,) = run.carried
+            start = self._next_run(line, run.carried[0])
             with code.while_loop([code.add(start, 1)]) as grow:
                 more = code.compare("arith.cmpi", "slt", grow.carried[0], line.length)
                 at = code.select(more, grow.carried[0], start)
@@ -211,6 +218,29 @@ class _Wide(_Narrow):
             with code.when(code.compare("arith.cmpi", "sgt", count, code.i64(1))):
                 self._sort_run(line, start, count)
             run.next = grow.results
+
+    def _next_run(self, line: Line, start: Val) -> Val:
+        """The first place from `start` whose word may equal the next one, vectors at a time."""
+        code, lanes = line.kernel.code, self.host.target.lanes(64)
+        kind, none = vector("i64", lanes), code.i64(0)
+        bits = code.splat(self.fact(line, PLACES), lanes)
+        with code.while_loop([start, none]) as search:
+            at, found = search.carried
+            code.test(search, code.binary(
+                "arith.andi", code.compare("arith.cmpi", "eq", found, none),
+                code.compare("arith.cmpi", "slt", code.add(at, lanes), line.length),
+            ))  # fmt: skip
+            at, _ = search.carried
+            keys = [
+                code.binary("arith.shrui", code.load(line.key(code.add(at, k)), kind, 8), bits)
+                for k in (0, 1)
+            ]
+            same = bits_of(code, code.compare("arith.cmpi", "eq", *keys))
+            equal = code.op(f"arith.extui {same} : {same.type} to i64", "i64")
+            miss = code.compare("arith.cmpi", "eq", equal, none)
+            first = code.add(at, code.unary("math.cttz", equal))
+            search.next = [code.select(miss, code.add(at, lanes), first), equal]
+        return search.results[0]
 
     def _equal_words(self, line: Line, a: Val, b: Val) -> Val:
         """Whether the keys in two words are equal."""
@@ -230,7 +260,7 @@ class _Wide(_Narrow):
         )
         zeros = code.binary("arith.subi", self.fact(line, GONE), self.fact(line, LEFT))
         low_mask = _ones(code, self.fact(line, LEFT))
-        with code.loop(0, count) as loop:
+        with code.loop(0, count, 1, [code.i64(SIGN), code.const(True, "i1")]) as loop:
             address = code.at(home, loop.i, "i64")
             place = code.binary("arith.andi", code.load(address, "i64", 8), mask)
             key = self.key(line, Index(place))
@@ -238,11 +268,18 @@ class _Wide(_Narrow):
             rest = code.binary("arith.shrui", rest, zeros)
             rest = code.binary("arith.andi", rest, low_mask)
             word = code.binary("arith.ori", code.binary("arith.shli", rest, bits), place)
-            code.store(code.binary("arith.xori", word, code.i64(SIGN)), address, 8)
-        symbol = quicksort(self.host.unit, self.host.target, "i64")
-        spare = code.at(line.spare, start, "i64")
-        ends = [code.i64(0), code.i64(-1), code.i64(0)]
-        code.call(symbol, [home, spare, count, initial_state(code, count), *ends, line.facts])
+            word = code.binary("arith.xori", word, code.i64(SIGN))
+            code.store(word, address, 8)
+            before, rising = loop.carried
+            rises = code.compare("arith.cmpi", "sle", before, word)
+            loop.next = [word, code.binary("arith.andi", rising, rises)]
+        # as equal keys are, whose places rise
+        done = loop.results[1]
+        with code.when(code.binary("arith.xori", done, code.const(True, "i1"))):
+            symbol = quicksort(self.host.unit, self.host.target, "i64")
+            spare = code.at(line.spare, start, "i64")
+            ends = [code.i64(0), code.i64(-1), code.i64(0)]
+            code.call(symbol, [home, spare, count, initial_state(code, count), *ends, line.facts])
         with code.loop(0, count) as back:
             address = code.at(home, back.i, "i64")
             place = code.binary("arith.andi", code.load(address, "i64", 8), mask)

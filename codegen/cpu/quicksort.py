@@ -26,7 +26,8 @@ def quicksort(unit: Unit, target: Target, element: str) -> str:
     Sorts `count` signed integers, at `home` or (odd `state`) in `spare`, to `home`; the spare
     memory has room for as many. Only the keys that belong to addresses from `first` up to `last`
     need be where they do; the others are before and behind them. Segments of fewer than `least`
-    keys are left, in `table`: their number and then their words, at most `SEGMENTS`.
+    keys are left, in `table`: how many were to be, and then the words of the first `SEGMENTS`. It
+    may be that of several calls at a time.
     """
     symbol = f"gm.quicksort_{element}x{target.lanes(int(element[1:]))}"
     if not unit.once(symbol):
@@ -120,11 +121,12 @@ class _Quicksort:
         code, count = self.code, segment[2]
         small = code.compare("arith.cmpi", "slt", count, self.least)
         with code.choose(small, [small]) as this:
-            number = code.load(self.table, "i64", 8)
+            number = code.op(
+                f"llvm.atomicrmw add {self.table}, {code.i64(1)} monotonic : !llvm.ptr, i64", "i64"
+            )
             room = code.compare("arith.cmpi", "slt", number, code.i64(SEGMENTS))
             with code.when(room):
                 self._put(code.at(self.table, 1, "i64"), number, segment)
-                code.store(code.add(number, 1), self.table, 8)
             this.next = [room]
         return this.results[0]
 

@@ -16,7 +16,7 @@ KEY_BITS = (32, 64)
 
 def most_rows(target: Target) -> int:
     """How many vectors of keys are sorted at once: half of the registers."""
-    return 8
+    return 16 if target.vector_bits == 512 else 8
 
 
 def small_sort(unit: Unit, target: Target, element: str, rows: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.ir.dims import DimLike, floordiv, maximum
+from graphmill.ir.dims import DimLike, floordiv, maximum, total
 from graphmill.ir.dtypes import DType, dtype
 from graphmill.ir.graph import Region
 from graphmill.ir.ops.base import (
@@ -237,10 +237,8 @@ def _infer_concat(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
             d for i, d in enumerate(first.shape) if i != axis
         ]:
             raise TypeRuleError(f"concat: {first} and {other} differ beyond axis {axis}")
-    total: DimLike = 0
-    for operand in operands:
-        total = total + operand.shape[axis]
-    return [first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :]))]
+    size = total(operand.shape[axis] for operand in operands)
+    return [first.with_shape((*first.shape[:axis], size, *first.shape[axis + 1 :]))]
 
 
 CONCAT = register(

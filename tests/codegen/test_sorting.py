@@ -95,8 +95,11 @@ def test_bad_pivots(dtype, monkeypatch):
             np.testing.assert_array_equal(sort(x), np.sort(x), err_msg=name)
 
 
-def test_symbolic_lines():
-    x = np.random.default_rng(2).standard_normal((5, 40000)).astype("f4")
+@pytest.mark.parametrize("dtype", ["f4", "u4", "i1", "f8"])
+def test_symbolic_lines(dtype):
+    """Their words have a place of as many bits as the line needs."""
+    x = np.random.default_rng(2).standard_normal((5, 40000))
+    x = x.astype(dtype) if dtype[0] == "f" else (x * 1e10).astype("i8").astype(dtype)
     f = gm.jit(
         lambda x: (np.sort(x, axis=-1), np.argsort(x, axis=-1)),
         dynamic={"x": ("rows", "columns")}, threads=2,
@@ -105,6 +108,18 @@ def test_symbolic_lines():
         y = x[:rows, :columns]
         for got, want in zip(f(y), (np.sort(y), np.argsort(y, kind="stable")), strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+def test_short_runs_of_equal_leading_bits():
+    """At every place of a vector; of equal keys, in order and not."""
+    rng = np.random.default_rng(6)
+    order = gm.jit(lambda x: np.argsort(x), dynamic={"x": ("n",)})
+    for size in [*range(20), 63, 64, 65, 1000]:
+        apart = rng.integers(-(2**63), 2**63 - 1, size)
+        pairs = np.repeat(apart, 2)[:size]
+        near = np.where(rng.random(size) < 0.1, apart, rng.integers(0, 500, size))
+        for x in (apart, rng.permutation(pairs), near, pairs + rng.integers(-1, 1, size)):
+            np.testing.assert_array_equal(order(x), np.argsort(x, kind="stable"))
 
 
 def test_top_k_of_long_lines():

@@ -32,6 +32,9 @@ FUNCTIONS: dict[str, Any] = {
     "shapes": lambda x: (x.reshape(-1), x.T.reshape(-1), x[None], x[:, None, :], x.ravel()),
     "size": lambda x: x * x.shape[0] + x.size / (x.shape[0] + 1),
     "joined": lambda x: (np.concatenate([x, x]), np.stack([x, x]), np.tile(x, (2, 1))),
+    "rejoined": lambda x: (
+        np.concatenate([x[1:], x[:1]]) + x, np.concatenate([x[-3:], x[:-3]]) * x,
+    ),
     "repeated": lambda x: (np.repeat(x, 2, axis=0), np.roll(x, 1, axis=0), np.flip(x, 0)),
     "padded": lambda x: (np.pad(x, 1), np.pad(x, ((0, 2), (1, 0)), constant_values=3)),
     "differences": lambda x: (np.diff(x, axis=0), np.cumsum(x, axis=0)),

@@ -15,6 +15,7 @@ from graphmill.ir.dims import (
     mod,
     parse_dim,
     substitute,
+    total,
 )
 
 NAMES = ("n", "m", "batch")
@@ -134,6 +135,33 @@ def test_equal_forms_are_equal(a, b):
 )
 def test_canonical_text(text, canonical):
     assert str(parse_dim(text)) == canonical
+
+
+@given(st.lists(expressions(), max_size=4), sizes)
+@settings(max_examples=200)
+def test_a_total_is_the_sum(expressions, given_sizes):
+    assert evaluate(total(dim for dim, _ in expressions), given_sizes) == sum(
+        value(given_sizes) for _, value in expressions
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        (["max(0, n - 1)", "min(1, n)"], "n"),
+        (["min(n, 3)", "max(n - 3, 0)"], "n"),
+        (["min(n - 3, 0)", "max(n, 3)"], "n"),
+        (["4*m*max(0, n - 1)", "2*m*min(1, n)"], "2*m*max(0, n - 1) + 2*m*n"),
+        (["min(1, n)", "max(0, n - 1)", "7", "min(2, m)", "max(m - 2, 0)"], "m + n + 7"),
+        (["max(0, n - 1)", "min(2, n)"], "max(0, n - 1) + min(2, n)"),
+        (["max(0, n - 1)", "max(1, n)"], "max(0, n - 1) + max(1, n)"),
+        (["max(0, n - 1)", "-1*min(1, n)"], "max(0, n - 1) - min(1, n)"),
+        (["3", "4"], "7"),
+    ],
+)
+def test_parts_make_up_the_whole(parts, whole):
+    for order in (parts, parts[::-1]):
+        assert total(map(parse_dim, order)) == parse_dim(whole)
 
 
 @pytest.mark.parametrize("text", ["", "n +", "2n", "n n", "floordiv(n)", "(n", "n)", "n $ 2", "*"])
