@@ -145,7 +145,8 @@ def optimise(
                 stage, "ir", lambda: _text(program), seconds, function=program, stats=dict(stats)
             )
 
-    return run_pipeline(function, _stages(function, options), observer, stop)
+    stages = _stages(function, options)
+    return run_pipeline(function, stages, observer, stop, each=observer is not None)
 
 
 def _stages(function: Function, options: Options) -> tuple[Stage, ...]:

@@ -155,23 +155,44 @@ def run_pipeline(
     pipeline: str | Sequence[Stage] = DEFAULT_PIPELINE,
     observer: Observer | None = None,
     stop_after: str | None = None,
+    *,
+    each: bool = True,
 ) -> Program:
     """Run the stages in turn, each followed by the verifier; returns the new program.
 
-    `observer(stage, program, seconds, statistics)` is called after each stage that changed the
-    text. `stop_after` names the stage to end with (`PipelineError` if none is called so). An
-    exception gets a note that says where.
+    Unless `each`, the verifier runs once, at the end; when that fails, all is run again to see
+    which stage is at fault. `observer(stage, program, seconds, statistics)` is called after each
+    stage that changed the text. `stop_after` names the stage to end with (`PipelineError` if none
+    is called so). An exception gets a note that says where.
     """
     stages = parse_pipeline(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
     if stop_after is not None and not any(stop_after in _names(stage) for stage in stages):
         known = ", ".join(dict.fromkeys(stage.name for stage in stages))
         raise PipelineError(f"there is no stage {stop_after!r} to end with; there are {known}")
     with no_collections():
-        return _run(program, stages, observer, stop_after)
+        if each:
+            return _run(program, stages, observer, stop_after, _verify)
+        planned = _run(program, stages, observer, stop_after, None)
+        try:
+            _verify(planned)
+        except ValueError:
+            _run(program, stages, None, stop_after, _verify)
+            raise
+        return planned
+
+
+def _verify(program: Function | Module) -> None:
+    from graphmill.ir.verifier import verify
+
+    verify(program)
 
 
 def _run(
-    program: Program, stages: Sequence[Stage], observer: Observer | None, stop_after: str | None
+    program: Program,
+    stages: Sequence[Stage],
+    observer: Observer | None,
+    stop_after: str | None,
+    check: Callable[[Function | Module], None] | None,
 ) -> Program:
     before = str(program) if observer else ""
     for number, stage in enumerate(stages):
@@ -180,10 +201,8 @@ def _run(
             with recording() as statistics:
                 changed = _apply(stage, program)
             seconds = time.perf_counter() - start
-            if changed is not program:
-                from graphmill.ir.verifier import verify
-
-                verify(changed)
+            if check is not None and changed is not program:
+                check(changed)
         except Exception as error:
             error.add_note(f"in pass {stage}, stage {number} of {','.join(map(str, stages))}")
             raise

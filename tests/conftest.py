@@ -1,10 +1,13 @@
 """For all tests: every function that is compiled prints, parses back and prints the same.
 
+The verifier runs after each pass, not only after the last.
+
 What they leave in the temporary folder (reproducers of failures made on purpose) goes with them.
 """
 
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +16,7 @@ from graphmill import driver
 from graphmill.ir.graph import Function
 from graphmill.ir.parser import parse
 from graphmill.ir.printer import constants_of, print_function
+from graphmill.passes.manager import run_pipeline
 
 # Timing limits of single examples say nothing on a busy machine.
 settings.register_profile("graphmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,4 +47,15 @@ def round_trip(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return planned
 
     monkeypatch.setattr(driver, "optimise", checked)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def verified(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run the verifier after each pass."""
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        return run_pipeline(*arguments, **{**options, "each": True})
+
+    monkeypatch.setattr(driver, "run_pipeline", run)
     yield

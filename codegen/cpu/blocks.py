@@ -26,6 +26,8 @@ def emit_block(host: Host, block: Block) -> None:
     for op in block.ops:
         if not op.definition.terminator:
             first = len(host.kernels)
+            if block is host.function.block:
+                host.starts.append(host.code.length)
             if host.target.notes is not None:
                 host.target.notes.place = str(op.loc or host.function.name)
             with host.unit.lowering(op):

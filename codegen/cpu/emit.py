@@ -148,10 +148,10 @@ class Code:
         self._traits = ("nounwind", *traits)  # LLVM's function attributes
         self._constants: dict[tuple[str, str], Val] = {}
         self._integers: dict[int, Val] = {}  # those of type i64, found without their text
-        self._head: list[str] = []
-        self._lines: list[str] = []
+        self.head: list[str] = []
+        self.lines: list[str] = []
         self._depth = 2
-        self._next = 0
+        self.kinds: list[str] = []  # of the numbered values
         self.long = 0  # operations of many lines, here
 
     # ---- straight-line code
@@ -165,8 +165,8 @@ class Code:
 
     def fresh(self, kind: str) -> Val:
         """A new value name of type `kind`; the caller writes the defining line."""
-        self._next += 1
-        return Val(f"%{self._next}", kind)
+        self.kinds.append(kind)
+        return Val(f"%{len(self.kinds)}", kind)
 
     def located(self, op: Op | None) -> AbstractContextManager[None]:
         """What is written inside computes `op`, for dumps."""
@@ -176,24 +176,24 @@ class Code:
     @property
     def length(self) -> int:
         """Lines written so far."""
-        return len(self._lines)
+        return len(self.lines)
 
     def line(self, text: str) -> None:
         """Append one line of MLIR text."""
         if self.unit.places is not None:
             text = self.unit.places.mark(text)
-        self._lines.append("  " * self._depth + text)
+        self.lines.append("  " * self._depth + text)
 
     def op(self, text: str, kind: str) -> Val:
         """Append `%n = text` and return `%n` of type `kind`."""
         value = self.fresh(kind)
-        self.line(f"{value} = {text}")
+        self.line(f"{value.name} = {text}")
         return value
 
     def first(self, text: str, kind: str) -> Val:
         """Like `op`, but at the function's start, so that the result is known everywhere."""
         value = self.fresh(kind)
-        self._head.append(f"    {value} = {text}")
+        self.head.append(f"    {value} = {text}")
         return value
 
     def const(self, value: bool | int | float, kind: str) -> Val:
@@ -210,7 +210,7 @@ class Code:
                 body = text
             else:
                 body = f"{text} : {kind}"
-            self._head.append(f"    {name} = arith.constant {body}")
+            self.head.append(f"    {name} = arith.constant {body}")
             self._constants[key] = name
         return self._constants[key]
 
@@ -221,7 +221,7 @@ class Code:
         key = (text, kind)
         if key not in self._constants:
             name = Val(f"%c{len(self._constants)}", kind)
-            self._head.append(f"    {name} = arith.constant dense<{text}> : {kind}")
+            self.head.append(f"    {name} = arith.constant dense<{text}> : {kind}")
             self._constants[key] = name
         return self._constants[key]
 
@@ -233,15 +233,15 @@ class Code:
 
     def binary(self, name: str, a: Val, b: Val) -> Val:
         """`name a, b` where operands and result share a type, e.g. `arith.addf`."""
-        return self.op(f"{name} {a}, {b} : {a.type}", a.type)
+        return self.op(f"{name} {a.name}, {b.name} : {a.type}", a.type)
 
     def unary(self, name: str, a: Val) -> Val:
         """`name a` with operand and result of one type."""
-        return self.op(f"{name} {a} : {a.type}", a.type)
+        return self.op(f"{name} {a.name} : {a.type}", a.type)
 
     def compare(self, name: str, predicate: str, a: Val, b: Val) -> Val:
         """`arith.cmpf`/`arith.cmpi` with a predicate such as `olt` or `slt`."""
-        return self.op(f"{name} {predicate}, {a}, {b} : {a.type}", vector("i1", a.lanes))
+        return self.op(f"{name} {predicate}, {a.name}, {b.name} : {a.type}", vector("i1", a.lanes))
 
     def select(self, condition: Val, a: Val, b: Val) -> Val:
         """`condition ? a : b`, lane by lane when the condition is a vector."""
@@ -285,22 +285,22 @@ class Code:
                 return base
             index = self.i64(index)
         return self.op(
-            f"llvm.getelementptr inbounds {base}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, "
-            f"{element}",
+            f"llvm.getelementptr inbounds {base.name}[{index.name}] : "
+            f"(!llvm.ptr, i64) -> !llvm.ptr, {element}",
             "!llvm.ptr",
         )
 
     def load(self, address: Val, kind: str, align: int) -> Val:
         """Load a value of type `kind`; `align` in bytes."""
         return self.op(
-            f"llvm.load {address} {{alignment = {align} : i64}} : !llvm.ptr -> {kind}", kind
+            f"llvm.load {address.name} {{alignment = {align} : i64}} : !llvm.ptr -> {kind}", kind
         )
 
     def store(self, value: Val, address: Val, align: int, *, nontemporal: bool = False) -> None:
         """Store `value`; `align` in bytes (a non-temporal store needs the vector's own size)."""
         hint = ", nontemporal" if nontemporal else ""
         self.line(
-            f"llvm.store {value}, {address} {{alignment = {align} : i64{hint}}} : "
+            f"llvm.store {value.name}, {address.name} {{alignment = {align} : i64{hint}}} : "
             f"{value.type}, !llvm.ptr"
         )
 
@@ -321,7 +321,7 @@ class Code:
         """Stack memory for `count` elements, allocated once at the function's start."""
         value = self.fresh("!llvm.ptr")
         size = self.i64(count)
-        self._head.append(
+        self.head.append(
             f"    {value} = llvm.alloca {size} x {element} {{alignment = {align} : i64}} : "
             f"(i64) -> !llvm.ptr"
         )
@@ -398,8 +398,8 @@ class Code:
     @contextmanager
     def otherwise(self) -> Iterator[None]:
         """The `else:` of the `when` that was just closed."""
-        assert plain(self._lines[-1]).strip() == "}", "otherwise() follows when()"
-        self._lines[-1] = "  " * self._depth + "} else {"
+        assert plain(self.lines[-1]).strip() == "}", "otherwise() follows when()"
+        self.lines[-1] = "  " * self._depth + "} else {"
         self._depth += 1
         yield
         self._depth -= 1
@@ -494,4 +494,4 @@ class Code:
             self.unit.places.use(self.name)
         types = ", ".join(arg.type for arg in self.args)
         self.unit.declarations[self.name] = f"  llvm.func hidden @{self.name}({types}){arrow}"
-        self.unit.parts.append("\n".join([head, *self._head, *self._lines, "  }"]))
+        self.unit.parts.append("\n".join([head, *self.head, *self.lines, "  }"]))

@@ -10,6 +10,7 @@ import numpy as np
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.constants import Array, apply, fill, renumbered
 from graphmill.codegen.cpu import llvm, mlir
+from graphmill.codegen.cpu.alike import share_alike
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
@@ -47,7 +48,8 @@ def generate(
     with workers or Workers(1) as working:
         constants = fill(_constants(host, sources), sources, working, contents)
         if observer is None:
-            entries = f"gm_{function.name}", f"gm_{function.name}_arena"
+            entry = entry_symbol(function)
+            entries = entry, f"{entry}_arena", *host.launchers
             jobs = [_Job(piece, target, working) for piece in split(host.unit, entries)]
     if observer is None:
         objects = [job.compiled.object for job in jobs]
@@ -112,7 +114,11 @@ def write(function: Function, target: Target, profiled: bool, located: bool = Fa
     host = Host(function, unit, target, entry, profiled)
     host.bind_parameters()
     emit_block(host, function.block)
-    entry.finish(host.status())
+    host.starts.append(entry.length)
+    status = host.status()
+    if not located:
+        host.launchers = share_alike(entry, host.starts)
+    entry.finish(status)
     _write_arena(host)
     return host
 

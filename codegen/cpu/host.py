@@ -89,6 +89,8 @@ class Host:
     constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)  # lines where the function's ops begin
+    launchers: list[str] = field(default_factory=list)  # functions that launch for several ops
     arena_bytes: DimLike = 0
     needs: list[Need] = field(default_factory=list)
     turns: dict[str, DimLike] = field(default_factory=dict)  # dims of loops around: the last turn

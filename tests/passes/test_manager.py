@@ -123,15 +123,26 @@ def test_exception_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.__notes__ == ["in pass broken, stage 1 of dce,broken"]
 
 
-def test_verifier_runs_after_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(function: Function) -> Function:
-        copy = function.clone()
-        copy.ops[-1].operands[0].type = tensor("f32", 5)
-        return copy
+def _wrong(function: Function) -> Function:
+    copy = function.clone()
+    copy.ops[-1].operands[0].type = tensor("f32", 5)
+    return copy
 
-    monkeypatch.setitem(manager._PASSES, "wrong", Pass("wrong", wrong, "", {}, False))
-    with pytest.raises(ValueError, match="the op's rule gives"):
-        run_pipeline(sample(), [Stage("wrong", {})])
+
+@pytest.mark.parametrize("each", [True, False])
+def test_the_verifier_names_the_pass_at_fault(monkeypatch: pytest.MonkeyPatch, each: bool) -> None:
+    monkeypatch.setitem(manager._PASSES, "wrong", Pass("wrong", _wrong, "", {}, False))
+    stages = [Stage("wrong", {}), *parse_pipeline("cse")]
+    with pytest.raises(ValueError, match="the op's rule gives") as caught:
+        run_pipeline(sample(), stages, each=each)
+    assert caught.value.__notes__ == ["in pass wrong, stage 0 of wrong,cse"]
+
+
+def test_the_verifier_runs_once_unless_after_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = list[object]()
+    monkeypatch.setattr(manager, "_verify", verified.append)
+    planned = run_pipeline(sample(), "cse,dce,fuse", each=False)
+    assert verified == [planned]
 
 
 @pytest.mark.parametrize("name", manager.NEEDS)
