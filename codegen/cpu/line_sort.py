@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import isqrt
 
 from graphmill.codegen.cpu.element import Elements
-from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.emit import Val, vector
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.kernel import Kernel, Storage
@@ -20,7 +20,7 @@ from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import item_range, outer_positions
 from graphmill.codegen.cpu.lowering import info_of, label
 from graphmill.codegen.cpu.quicksort import SEGMENTS, WORDS, initial_state, quicksort
-from graphmill.codegen.cpu.small_sort import most_rows, small_sort
+from graphmill.codegen.cpu.small_sort import masked_load, masked_store, most_rows, small_sort
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Op
 from graphmill.records import record
@@ -54,6 +54,22 @@ class Line:
     def key(self, place: Val) -> Val:
         """The address of a key."""
         return self.kernel.code.at(self.home, place, self.element)
+
+    def put(self, keys: Val, place: Val) -> None:
+        """Store a vector of keys from a place on, as many as the line has left."""
+        code, tail, address = self.kernel.code, self.elements.tail, self.key(place)
+        if tail is None:
+            code.store(keys, address, int(self.element[1:]) // 8)
+        else:
+            masked_store(code, keys, address, tail)
+
+    def take(self, place: Val) -> Val:
+        """A vector of keys from a place on, zeros beyond the line."""
+        code, tail, address = self.kernel.code, self.elements.tail, self.key(place)
+        kind = vector(self.element, self.elements.lanes)
+        if tail is None:
+            return code.load(address, kind, int(self.element[1:]) // 8)
+        return masked_load(code, address, tail, code.const(0, kind))
 
 
 class Steps:

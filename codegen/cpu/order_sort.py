@@ -21,7 +21,6 @@ from graphmill.codegen.cpu.loops import sweep
 from graphmill.codegen.cpu.memory import lane_numbers
 from graphmill.codegen.cpu.partition import bits_of
 from graphmill.codegen.cpu.quicksort import initial_state, quicksort
-from graphmill.codegen.cpu.small_sort import masked_load, masked_store
 from graphmill.ir.graph import Op, Value
 
 MOST = 1 << 32  # elements of a line whose places have room in half a word
@@ -91,12 +90,7 @@ class _Narrow(Steps):
         def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
             places = code.add(code.splat(position.base, elements.lanes),
                               lane_numbers(code, elements.lanes))  # fmt: skip
-            word = self.word(line, self.key(line, position), places)
-            address = line.key(position.base)
-            if elements.tail is None:
-                code.store(word, address, 8)
-            else:
-                masked_store(code, word, address, elements.tail)
+            line.put(self.word(line, self.key(line, position), places), position.base)
             return carried
 
         sweep(elements, low, high, body)
@@ -111,12 +105,7 @@ class _Narrow(Steps):
             )  # fmt: skip
 
         def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
-            address = line.key(position.base)
-            if elements.tail is None:
-                word = code.load(address, self.kind, 8)
-            else:
-                word = masked_load(code, address, elements.tail, code.const(0, self.kind))
-            origin = code.binary("arith.andi", word, places)
+            origin = code.binary("arith.andi", line.take(position.base), places)
             self.write(elements, line.index, position, Index(origin, None))
             return carried
 

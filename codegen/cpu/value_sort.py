@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphmill.codegen.cpu.column_sort import sort_across, sorts_columns
-from graphmill.codegen.cpu.emit import Val, vector
+from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index
 from graphmill.codegen.cpu.kernel import Kernel
 from graphmill.codegen.cpu.keys import key_bits, key_of, value_of
 from graphmill.codegen.cpu.line_sort import Line, Plan, Steps, sort_lines
 from graphmill.codegen.cpu.loops import sweep
-from graphmill.codegen.cpu.small_sort import masked_load, masked_store
 from graphmill.ir.graph import Op
 
 
@@ -40,8 +39,6 @@ class _Values(Steps):
         self.target = host.source(kernel, op.result, output)
         self.dtype, self.descending = op.operands[0].tensor.dtype, op.attrs.get("descending", False)
         self.ends = [host.source(kernel, place) for place in op.operands[1:]]
-        self.bits = key_bits(self.dtype)
-        self.kind = vector(f"i{self.bits}", kernel.lanes)
 
     def fill(self, line: Line, low: Val | int, high: Val | int) -> None:
         code, elements = line.kernel.code, line.elements
@@ -49,11 +46,7 @@ class _Values(Steps):
         def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
             value = elements.load(self.source, line.index(position))
             assert isinstance(value, Val)
-            key, address = key_of(code, value, self.dtype, self.descending), line.key(position.base)
-            if elements.tail is None:
-                code.store(key, address, self.bits // 8)
-            else:
-                masked_store(code, key, address, elements.tail)
+            line.put(key_of(code, value, self.dtype, self.descending), position.base)
             return carried
 
         sweep(elements, low, high, body)
@@ -62,12 +55,7 @@ class _Values(Steps):
         code, elements = line.kernel.code, line.elements
 
         def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
-            address = line.key(position.base)
-            if elements.tail is None:
-                key = code.load(address, self.kind, self.bits // 8)
-            else:
-                key = masked_load(code, address, elements.tail, code.const(0, self.kind))
-            value = value_of(code, key, self.dtype, self.descending)
+            value = value_of(code, line.take(position.base), self.dtype, self.descending)
             elements.store(self.target, line.index(position), value)
             return carried
 
