@@ -149,6 +149,25 @@ def test_partition(dtype):
             np.testing.assert_array_equal(np.sort(got), want)
 
 
+@pytest.mark.parametrize("choose", [np.partition, np.argpartition])
+@pytest.mark.parametrize("place", [5, -6, [0, 5]])
+def test_places_that_an_axis_lacks(choose, place):
+    """As NumPy: known sizes while tracing, others at run time."""
+    x = np.arange(10.0).reshape(2, 5)
+    with pytest.raises(ValueError):
+        choose(x, place)
+    with pytest.raises(ValueError, match=r"GM025.*kth = .*along 5 elements"):
+        gm.jit(lambda x: choose(x, place))(x)
+    f = gm.jit(lambda x: choose(x, place), dynamic={"x": (None, "n")})
+    with pytest.raises(ValueError, match=r"GM062.*5 elements where a place .* takes 6"):
+        f(x)
+    longer = np.concatenate([x, x], 1)
+    for _ in range(2):
+        assert f(longer).shape == longer.shape
+    with pytest.raises(ValueError, match="GM062"):
+        f(x[:, :0])
+
+
 def test_median_of_long_lines():
     x = np.random.default_rng(5).standard_normal((2, 40001))
     x[1, 7] = np.nan
