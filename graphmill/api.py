@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
 from graphmill.runtime.forms import Call
 from graphmill.runtime.guards import Watch
+from graphmill.runtime.threads import num_threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.aot.library import BuiltLibrary
@@ -86,7 +87,7 @@ class Jit(Dispatcher):
         # an edit to the function, or to what it calls or reads by name, compiles again
         super().__init__(
             self._compile_flat,
-            watch=functools.partial(Watch, function, native.digest, packed.at_once),
+            watch=functools.partial(Watch, function, native.digest, self._at_once),
         )
 
     def _known_arguments(self) -> None:
@@ -182,6 +183,18 @@ class Jit(Dispatcher):
         return tuple(map(str, self._specs(args, tree, static)[0]))
 
     # ---- compiling
+
+    def _at_once(self, tasks: Iterable[Callable[[], object]]) -> None:
+        """Do tasks on all threads, and get ready meanwhile what comes next in a start from the
+        compile cache."""
+
+        def meanwhile() -> None:
+            key_settings(self.options, driver.target(self.options))
+            if (self.threads or num_threads()) > 1:
+                native.pool()
+            native.poll()
+
+        packed.at_once(tasks, meanwhile)
 
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
         with no_collections():

@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +81,20 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     return thread
 
 
-def at_once(tasks: Sequence[Callable[[], object]]) -> None:
-    """Do tasks that leave the interpreter lock alone, on all threads."""
-    with Workers(min(num_threads(), len(tasks))) as workers:
+def at_once(
+    tasks: Iterable[Callable[[], object]], meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Do tasks that leave the interpreter lock alone, on all threads.
+
+    `meanwhile` is done by this thread, once others are busy.
+    """
+    with Workers(num_threads()) as workers:
+        some = False
         for task in tasks:
             workers.start(task)
+            some = True
+        if some:
+            meanwhile()
 
 
 def _places(constants: Sequence[Constant]) -> tuple[dict[int, int], int]:

@@ -12,21 +12,18 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphmill.codegen.constants import sources
-from graphmill.codegen.workers import Workers
 from graphmill.frontend.trees import Tree
 from graphmill.ir.dtypes import dtype
 from graphmill.keys import Contents
-from graphmill.packed import completed
+from graphmill.packed import at_once, completed
 from graphmill.records import record
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, threads
-from graphmill.runtime.contents import MANY_BYTES
+from graphmill.runtime import knobs
 from graphmill.runtime.portrait import Portrait, Unclear
 
 if TYPE_CHECKING:
@@ -87,10 +84,7 @@ def question(
     except Unclear:
         return None
     watch(portrait.arrays)
-    with Workers(threads.num_threads()) as workers:
-        for array in portrait.arrays:
-            if array.nbytes >= MANY_BYTES and not contents.knows(array):
-                workers.start(partial(contents, array))
+    contents.read(portrait.arrays, at_once)
     said = [contents(array) for array in portrait.arrays]
     signature = [repr((str(s.type), s.bounds, s.weak)) for s in specs]
     key = disk.key_of(
