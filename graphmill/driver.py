@@ -101,7 +101,7 @@ def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifa
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return completed(found, arrays, contents), key
+        return completed(found, lambda: arrays, contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
     return artifact, key

@@ -16,7 +16,7 @@ import functools
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,21 +110,32 @@ class Watch:
     def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
         """Watch the contents of arrays that a trace has captured."""
         new = {id(a): a for a in arrays if not a.dtype.hasobject and id(a) not in self._arrays}
-        found: dict[int, Bytes | Frozen | None] = {n: frozen(array) for n, array in new.items()}
-        many = [
-            number
-            for number, array in new.items()
-            if found[number] is None and array.nbytes >= MANY_BYTES and array.flags.forc
-        ]
+        found: dict[int, Bytes | Frozen] = {}
+        few: list[int] = []
+        many: list[int] = []
+        for number, array in new.items():
+            if (still := frozen(array)) is not None:
+                found[number] = still
+            else:
+                (many if array.nbytes >= MANY_BYTES and array.flags.forc else few).append(number)
         fast = self._fast() if many else None
-        if fast is not None:
+
+        def and_few(tasks: Iterable[Task]) -> Iterator[Task]:
+            yield from tasks
+            # while other threads are at the large ones
+            found.update({number: Bytes(new[number], None) for number in few})
+
+        if fast is None:
+            few += many
+            self._at_once(and_few(()))
+        else:
             many.sort(key=lambda number: -new[number].nbytes)
-            read = Bytes.of_all([new[number] for number in many], fast, self._at_once)
+            large = [new[number] for number in many]
+            read = Bytes.of_all(large, fast, lambda tasks: self._at_once(and_few(tasks)))
             found.update(zip(many, read, strict=True))
         for number, array in new.items():
-            seen = found[number]
             self._forms[number] = Form(array)
-            self._arrays[number] = Bytes(array, None) if seen is None else seen
+            self._arrays[number] = found[number]
         self.version += bool(new)
 
     def covers(self, array: np.ndarray[Any, Any]) -> bool:
