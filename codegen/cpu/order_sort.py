@@ -19,8 +19,8 @@ from graphmill.codegen.cpu.keys import key_bits, key_of
 from graphmill.codegen.cpu.line_sort import Line, Plan, Steps, sort_lines
 from graphmill.codegen.cpu.loops import sweep
 from graphmill.codegen.cpu.memory import lane_numbers
-from graphmill.codegen.cpu.partition import bits_of
 from graphmill.codegen.cpu.quicksort import most_levels, quicksort
+from graphmill.codegen.cpu.small_sort import bits_of
 from graphmill.ir.graph import Op, Value
 
 MOST = 1 << 32  # elements of a line whose places have room in half a word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
-from graphmill.codegen.cpu.small_sort import first_lanes, masked_store
+from graphmill.codegen.cpu.small_sort import bits_of, first_lanes, masked_store
 from graphmill.codegen.cpu.target import Target
 
 
@@ -122,11 +122,6 @@ class _Division:
             masked_store(code, self.packed(value, more), self._at(before), kept)
             loop.next = [code.add(below, counted(code, less)), before]
         return loop.results[0], loop.results[1]
-
-
-def bits_of(code: Code, mask: Val) -> Val:
-    """A mask as an integer of as many bits as it has lanes."""
-    return code.op(f"llvm.bitcast {mask} : {mask.type} to i{mask.lanes}", f"i{mask.lanes}")
 
 
 def counted(code: Code, bits: Val) -> Val:

@@ -133,7 +133,22 @@ def _odd_even(count: int) -> list[tuple[int, int]]:
 
 
 def ordered(code: Code, a: Val, b: Val) -> tuple[Val, Val]:
-    return code.binary("arith.minsi", a, b), code.binary("arith.maxsi", a, b)
+    """The smaller and the larger of each pair of lanes.
+
+    AVX-512 has one unit for minima and maxima of 64 bits, but several for comparing and choosing;
+    LLVM, which would make minima of that, does not see where the mask comes from.
+    """
+    if a.type != "vector<8xi64>":
+        return code.binary("arith.minsi", a, b), code.binary("arith.maxsi", a, b)
+    bits, asm = bits_of(code, code.compare("arith.cmpi", "slt", a, b)), 'llvm.inline_asm ""'
+    bits = code.op(f'{asm}, "=^Yk,0" {bits} : (i8) -> i8', "i8")
+    less = code.op(f"llvm.bitcast {bits} : i8 to vector<8xi1>", "vector<8xi1>")
+    return code.select(less, a, b), code.select(less, b, a)
+
+
+def bits_of(code: Code, mask: Val) -> Val:
+    """A mask as an integer of as many bits as it has lanes."""
+    return code.op(f"llvm.bitcast {mask} : {mask.type} to i{mask.lanes}", f"i{mask.lanes}")
 
 
 def _merged(code: Code, rows: list[Val], half: int) -> list[Val]:
