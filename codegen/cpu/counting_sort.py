@@ -12,8 +12,7 @@ from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
 from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import outer_positions, sweep
 from graphmill.codegen.cpu.lowering import info_of, label
-from graphmill.codegen.cpu.partition import bits_of
-from graphmill.codegen.cpu.small_sort import first_lanes, masked_store
+from graphmill.codegen.cpu.small_sort import bits_of, first_lanes, masked_store
 from graphmill.ir.dims import product
 from graphmill.ir.dtypes import DType, bf16, i8, i16
 from graphmill.ir.graph import Op

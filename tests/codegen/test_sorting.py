@@ -128,7 +128,7 @@ def test_hard_orders(dtype, size):
 @pytest.mark.parametrize("dtype", ["i4", "f8"])
 def test_bad_pivots(dtype, monkeypatch):
     """What follows when samples have given bad pivots for long: the range of values is halved."""
-    monkeypatch.setattr(line_sort, "initial_state", lambda code, count: code.i64(0))
+    monkeypatch.setattr(line_sort, "most_levels", lambda code, count: code.i64(0))
     with knobs.scope(cache=False):
         sort = gm.jit(lambda x: np.sort(x))
         for name, values in hard(dtype, 3000).items():
