@@ -32,7 +32,7 @@ def agree(function: Any, *arrays: Any) -> None:
 
 
 # every shape with real and complex numbers, half of them short ones
-CASES = [(shape, dtype) for i, shape in enumerate(SHAPES) for dtype in (REAL[i % 2], COMPLEX[i % 2])]
+CASES = [(shape, kinds[i % 2]) for i, shape in enumerate(SHAPES) for kinds in (REAL, COMPLEX)]
 
 
 @pytest.mark.parametrize(("shape", "dtype"), CASES, ids=str)
