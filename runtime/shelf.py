@@ -3,8 +3,9 @@
 A file holds constants as kernels read them, under a key of their contents and form. It lies beside
 a small entry of a `Cache` with digests of its blocks, which is written last and tells when it was
 used. A reader compares the digests, but for a file that has been compared since the machine
-started, and that nobody has written to since as its inode tells. A file that is not in memory is
-left alone, and fetched for the next process: packing is quicker than a slow disk.
+started and has been in memory since, and that nobody has written to as its inode tells. A file that
+is not in memory is left alone, and fetched for the next process: packing is quicker than a slow
+disk.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _SHARE_OF_FREE = 8
 # a file of which less is in memory is fetched, not waited for
 _RESIDENT = 0.9
 _SAMPLES = 128
+_POPULATE_READ = 22
 
 Tasks = Sequence[Callable[[], object]]
 
@@ -66,7 +68,8 @@ class Shelf:
             return None
         found = memoryview(mapped)
         if _resident(found) < _RESIDENT:
-            threading.Thread(target=mapped.madvise, args=(mmap.MADV_WILLNEED,), daemon=True).start()
+            self._note(key, blocks, None)  # what comes from the disk anew is to be compared
+            threading.Thread(target=_fetch, args=(found,), daemon=True).start()
             return None
         if seen is None or compared != seen:
             if blocks != _digests(found, at_once):
@@ -187,6 +190,19 @@ def _digests(found: memoryview, at_once: Callable[[Tasks], None]) -> list[int]:
 
     at_once([partial(look_at, number) for number in range(len(parts))])
     return digests
+
+
+def _fetch(found: memoryview) -> None:
+    """Bring mapped memory in from the disk, on huge pages where the file system has them.
+
+    Not by `mmap.madvise`, which keeps the interpreter lock.
+    """
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+    start = address(np.frombuffer(found, np.uint8))
+    advise(start, len(found), mmap.MADV_HUGEPAGE)
+    if advise(start, len(found), _POPULATE_READ) != 0:  # before Linux 5.14
+        advise(start, len(found), mmap.MADV_WILLNEED)
 
 
 def _resident(found: memoryview) -> float:
