@@ -5,6 +5,7 @@ What is large is put on the shelf, in the background, by the first process that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import mmap
@@ -18,6 +19,7 @@ from graphmill.codegen.constants import ALIGN, BINARY, complete
 from graphmill.codegen.workers import Workers
 from graphmill.keys import build_id
 from graphmill.runtime import shelf
+from graphmill.runtime.blocks import Writing
 from graphmill.runtime.cache import key_of
 from graphmill.runtime.threads import num_threads
 
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 FORMAT = "1"
 LEAST = 4 << 20  # bytes that packing takes milliseconds for
 _LOW_PRIORITY = 10
+_PATIENCE = 2.0  # seconds that the process's end is put off for, at most
 
 # forms of what this process has put on the shelf: of weights that change, the first alone
 _kept: set[str] = set()
+_at_work: dict[threading.Thread, Writing] = {}
 
 
 def completed(
@@ -55,7 +59,7 @@ def completed(
 
 
 def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None:
-    """Put the packed constants on the shelf, in a thread that the process waits for at its end.
+    """Put the packed constants on the shelf, in a thread that the process helps at its end.
 
     `contents` are what the artifact's sources held while it was made, and hold now; empty where
     that is not known.
@@ -71,16 +75,29 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     if form in _kept:
         return None
     _kept.add(form)
-    key = _key(artifact.constants, contents)
+    key, writing = _key(artifact.constants, contents), Writing(size, pieces)
 
     def write() -> None:
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
-        store.keep(key, size, pieces)
+        try:
+            store.keep(key, size, writing)
+        finally:
+            _at_work.pop(threading.current_thread(), None)
 
-    thread = threading.Thread(target=write, name="graphmill weights")
+    thread = threading.Thread(target=write, name="graphmill weights", daemon=True)
+    _at_work[thread] = writing
     thread.start()
     return thread
+
+
+@atexit.register
+def _finish() -> None:
+    """At the process's end: write with threads that others may keep from their work."""
+    for thread, writing in list(_at_work.items()):
+        if thread.is_alive():  # not in a forked child
+            writing.help(_PATIENCE)
+            thread.join(_PATIENCE)
 
 
 def is_mapped(artifact: Artifact) -> bool:
