@@ -77,6 +77,15 @@ class Elements:
             self._memo.pop()
             self.tail = before
 
+    @contextmanager
+    def narrow(self, lanes: int) -> Iterator[None]:
+        """Let vectors have `lanes` inside."""
+        before, self.lanes = self.lanes, lanes
+        try:
+            yield
+        finally:
+            self.lanes = before
+
     def at(self, value: Value, index: Indices, guard: Val | None = None) -> Elem:
         """The element(s) of `value` at `index`: a scalar when uniform, else one per lane.
 
@@ -182,7 +191,9 @@ class Elements:
 
     def address(self, source: Source, index: Indices) -> Val:
         """Where the first lane's element lies."""
-        return self.code.at(source.pointer, self.offset(source, index), memory_type(source.dtype))
+        offset = self.offset(source, index)
+        offset = self.code.mul(offset, 2) if source.dtype.is_complex else offset
+        return self.code.at(source.pointer, offset, memory_type(source.dtype))
 
     def _mask(self, guard: Val | None) -> Val | None:
         mask = both(self.code, self.tail, guard)

@@ -42,6 +42,10 @@ def emit_iterated(host: Host, op: Op) -> None:
         for arg, operand in zip(block.args, op.operands, strict=True)
     }
     targets = [host.source(kernel, v, b) for v, b in zip(op.results, outputs, strict=True)]
+    if not any(v.shape for v in scan.operands[: scan.attrs["carry"]]):
+        _emit_numbers(Elements(kernel, sources), scan, block, targets)
+        _launch(host, op, kernel, Launch(1, 1))
+        return
     if _is_flat(block, scan, shape):
         size = product(shape)
         sources = {v: _flat(s, size) if s.shape else s for v, s in sources.items()}
@@ -63,10 +67,29 @@ def emit_iterated(host: Host, op: Op) -> None:
     length = scan.attrs["length"]
     work = flops_per_element(scan.regions[0].block.ops) * (length if isinstance(length, int) else 8)
     width = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
+    _launch(host, op, kernel, Launch(product((*shape[:-1], blocks)), grain(width * work)))
+
+
+def _launch(host: Host, op: Op, kernel: Kernel, launch: Launch) -> None:
     address = host.code.op(f"llvm.ptrtoint {host.ctx} : !llvm.ptr to i64", "i64")
     host.provide(CONTEXT, address)
-    launch = Launch(product((*shape[:-1], blocks)), grain(width * work))
-    host.launch(kernel, launch, info_of(op, kernel.name, True))
+    host.launch(kernel, launch, info_of(op, kernel.name, launch.items != 1))
+
+
+def _emit_numbers(elements: Elements, scan: Op, block: Block, targets: Sequence[Source]) -> None:
+    """A loop that carries numbers: they stay in registers, and what a turn gives is stored."""
+    stored = dict(zip(block.yielded, targets, strict=True))
+    carry = scan.attrs["carry"]
+    turns = _Turns(elements, scan, 0)
+    turns.stacked = [
+        (value, stored[result])
+        for value, result in zip(turns.yielded[carry:], scan.results[carry:], strict=True)
+        if result in stored
+    ]
+    (found,) = turns.run([()])
+    for value, target in stored.items():
+        if value.index < carry:
+            elements.store(target, (), found[value.index])
 
 
 def _sweep(
@@ -102,7 +125,8 @@ class _Turns:
         self.pairs = pairs
         taken = list(zip(body.args, scan.operands, strict=True))
         self.slices, self.captured = taken[carry : carry + xs], taken[carry + xs :]
-        self.rank = rank
+        self.yielded, self.rank = body.yielded, rank
+        self.stacked: list[tuple[Value, Source]] = []  # what a turn gives besides, and where to
         self.rests = not self.slices and not self.numbers and _rests(scan)
         for arg, operand in self.captured:
             elements.overrides[arg] = _elsewhere(elements, operand)
@@ -150,6 +174,8 @@ class _Turns:
         for n in self.numbers:
             elements.overrides[self.pairs[n][0]] = fixed(next(rows))
         after = [elements.at(self.pairs[n][2], ()) for n in self.numbers]
+        for value, target in self.stacked:
+            elements.store(target, (Index(step),), elements.at(value, ()))
         for index in where:
             with elements.scope():
                 for n in self.arrays:

@@ -18,7 +18,7 @@ from graphmill.records import record
 
 # LLVM would make memcpy of a copying loop; glibc's (2.36) is 10 times slower on AMD's CPUs where
 # target and source lie at nearby offsets of their pages (its bug 30994), and a call in any case
-_TRAITS = ("no-builtin-memcpy",)
+TRAITS = ("no-builtin-memcpy",)
 
 BODY = [("begin", "i64"), ("end", "i64"), ("worker", "i64")]
 
@@ -62,7 +62,7 @@ class Kernel:
         self.target = target
         self.name = name
         self.lanes = target.lanes(32)
-        self.code = Code(unit, f"{name}_body", BODY, traits=_TRAITS)
+        self.code = Code(unit, f"{name}_body", BODY, traits=TRAITS)
         self.begin, self.end, self.worker = self.code.args
         self.captures: list[tuple[str, object]] = []
         self._known: dict[tuple[str, object], Val] = {}

@@ -10,13 +10,15 @@ from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, both, shifted, unravel
-from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep
 from graphmill.codegen.cpu.lowering import body_of, info_of, label, lowers
+from graphmill.codegen.cpu.reductions import write_single
+from graphmill.ir.builder import Builder
 from graphmill.ir.dims import product
 from graphmill.ir.dtypes import i64
-from graphmill.ir.graph import Op, Value
+from graphmill.ir.graph import Block, Op, Value, clone_op
 
 _COMBINE = {"add": "add", "mul": "mul", "min": "min", "max": "max"}
 
@@ -43,11 +45,17 @@ def _update(host: Host, op: Op) -> None:
     })  # fmt: skip
     target, shape = elements.sources[array], window.shape
     first = [
-        elements.wrapped(elements.at(s, ()), s.tensor.dtype, dim, elements.dim(size)).base
+        elements.wrapped(elements.at(s, ()), s.tensor.dtype, dim, elements.dim(size))
         for s, dim, size in zip(starts, array.shape, shape, strict=True)
     ]
-    if not shape:
-        elements.store(target, (), elements.at(window, ()))
+    if any(inner.name == "reduce" for inner in block.ops):
+        launch = _reduce_into(host, kernel, block, elements, first)
+        host.launch(kernel, launch, info_of(op, kernel.name, False))
+        return
+    if product(shape) == 1:
+        value = _unshaped(window)
+        here = (Index(kernel.code.i64(0)),) * len(value.shape)
+        elements.store(target, tuple(first), elements.at(value, here))
         host.launch(kernel, Launch(1, 1), info_of(op, kernel.name, False))
         return
     blocks = row_blocks(shape[-1])
@@ -56,7 +64,7 @@ def _update(host: Host, op: Op) -> None:
 
         def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
             index = (*outer, position)
-            at = tuple(shifted(kernel.code, i, s) for i, s in zip(index, first, strict=True))
+            at = tuple(shifted(kernel.code, i, s.base) for i, s in zip(index, first, strict=True))
             elements.store(target, at, elements.at(window, index))
             return carried
 
@@ -64,6 +72,31 @@ def _update(host: Host, op: Op) -> None:
     width = shape[-1] if isinstance(shape[-1], int) else 64
     launch = Launch(product((*shape[:-1], blocks)), grain(width * flops_per_element(block.ops)))
     host.launch(kernel, launch, info_of(op, kernel.name, True))
+
+
+def _unshaped(window: Value) -> Value:
+    """The one element of a window before it was given the array's rank."""
+    op = window.op
+    return op.operands[0] if op is not None and op.name == "reshape" else window
+
+
+def _reduce_into(
+    host: Host, kernel: Kernel, block: Block, elements: Elements, first: Sequence[Index]
+) -> Launch:
+    """The one element that a reduction and what follows it give, stored when all is read."""
+    *before, update = block.ops[:-1]
+    array, window, *_ = update.operands
+    value = _unshaped(window)
+    inner = Block([v.type for v in block.args], [v.name for v in block.args])
+    mapping = dict(zip(block.args, inner.args, strict=True))
+    for op in before:
+        if op is not window.op or value is window:
+            inner.append(clone_op(op, mapping))
+    Builder(inner).emit("yield", [mapping[value]])
+    whole = elements.sources[array]
+    place = elements.address(whole, tuple(first))
+    target = Source(place, whole.dtype, value.shape, contiguous(value.shape))
+    return write_single(host, kernel, inner, [elements.sources[v] for v in block.args], target)
 
 
 @lowers("scatter")
