@@ -15,10 +15,10 @@ from graphmill.codegen.cpu.host import CONTEXT, POLL, STOPPED, Host
 from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
-from graphmill.codegen.cpu.loops import item_range, row_blocks, split_lanes, whole_turns
+from graphmill.codegen.cpu.loops import item_range, row_blocks, split_lanes, sweep, whole_turns
 from graphmill.codegen.cpu.lowering import body_of, choices_of, info_of, label
 from graphmill.codegen.cpu.memory import tail_mask
-from graphmill.codegen.cpu.stages import pack, unpack
+from graphmill.codegen.cpu.stages import Accumulator, pack, unpack
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value
 
@@ -81,6 +81,12 @@ def _emit_numbers(elements: Elements, scan: Op, block: Block, targets: Sequence[
     stored = dict(zip(block.yielded, targets, strict=True))
     carry = scan.attrs["carry"]
     turns = _Turns(elements, scan, 0)
+    gathered = _gathered(scan)
+    if gathered is not None:
+        results = turns.side_by_side(gathered)
+        for value, target in stored.items():
+            elements.store(target, (), results[value.index])
+        return
     turns.stacked = [
         (value, stored[result])
         for value, result in zip(turns.yielded[carry:], scan.results[carry:], strict=True)
@@ -160,6 +166,30 @@ class _Turns:
         numbers = dict(zip(self.numbers, found, strict=False))
         rows = iter(found[len(self.numbers) :])
         return [numbers | {n: next(rows) for n in self.arrays} for _ in where]
+
+    def side_by_side(self, gathered: Sequence[Accumulator]) -> list[Elem]:
+        """What the loop carries in the end where it gathers what turns find: a lane for each."""
+        elements, code = self.elements, self.elements.code
+        kernel, lanes = elements.kernel, elements.lanes
+
+        def turn(position: Index, carried: Sequence[Val]) -> list[Val]:
+            for arg, operand in self.slices:
+                elements.overrides[arg] = fixed(elements.at(operand, (position,)))
+            for (arg, _, _), state in zip(self.pairs, carried, strict=True):
+                elements.overrides[arg] = fixed(state)
+            after = [pack(elements.vector(value, ()))[0] for _, _, value in self.pairs]
+            if elements.tail is None:
+                return after
+            pairs = zip(after, carried, strict=True)
+            return [code.select(elements.tail, new, old) for new, old in pairs]
+
+        start = [a.start(code, lanes)[0] for a in gathered]
+        most = sweep(elements, 0, elements.kernel.size(self.scan.attrs["length"]), turn, start)
+        found: list[Elem] = []
+        for accumulator, state, (_, operand, _) in zip(gathered, most, self.pairs, strict=True):
+            (number,) = accumulator.across(kernel, [state])
+            found += accumulator.combine(kernel, [number], elements.at(operand, ()))
+        return found
 
     def _turn(self, where: Sequence[Indices], state: Sequence[Elem], step: Val) -> list[Val]:
         """The registers after one more turn."""
@@ -247,6 +277,29 @@ class _Turns:
         if self.elements.tail is not None:
             found = code.binary("arith.andi", found, self.elements.tail)
         return code.op(f"vector.reduction <or>, {found} : {found.type} into i1", "i1")
+
+
+_GATHERED = {"max": "max", "min": "min", "add": "sum", "mul": "prod", "and": "all", "or": "any"}
+
+
+def _gathered(scan: Op) -> list[Accumulator] | None:
+    """The reductions that a loop of numbers is, whose turns may run in any order; else None."""
+    body, carry = scan.regions[0].block, scan.attrs["carry"]
+    if len(body.yielded) > carry:
+        return None
+    found = []
+    for arg, value in zip(body.args, body.yielded, strict=False):
+        op, dtype = value.op, value.tensor.dtype
+        if op is None or op.name not in _GATHERED or dtype.is_complex:
+            return None
+        logic = op.name in ("and", "or")
+        rounds = dtype.is_float and op.name in ("add", "mul")
+        if rounds or logic != (dtype.name == "bool"):
+            return None
+        if op.operands.count(arg) != 1 or len(arg.uses) != 1 or len(value.uses) != 1:
+            return None
+        found.append(Accumulator(_GATHERED[op.name], dtype, op))
+    return found
 
 
 def _elsewhere(elements: Elements, operand: Value) -> Override:

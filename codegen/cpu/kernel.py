@@ -7,7 +7,7 @@ arguments of the body, which tells LLVM that distinct buffers do not overlap.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.schedule import UNMEASURED, Choices
@@ -55,9 +55,15 @@ class Kernel:
     """One kernel being written. `code` is its body; `captures` is what the host must pass."""
 
     def __init__(
-        self, unit: Unit, target: Target, name: str, choices: Choices = UNMEASURED
+        self,
+        unit: Unit,
+        target: Target,
+        name: str,
+        choices: Choices = UNMEASURED,
+        turns: Mapping[str, DimLike] | None = None,
     ) -> None:
         self.choices = choices
+        self.turns = turns or {}  # of the loops around, outermost first: the last turn
         self.unit = unit
         self.target = target
         self.name = name

@@ -12,7 +12,7 @@ from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, both, shifted, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
-from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep
+from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep, sweep_aligned
 from graphmill.codegen.cpu.lowering import body_of, info_of, label, lowers
 from graphmill.codegen.cpu.reductions import write_single
 from graphmill.ir.builder import Builder
@@ -20,6 +20,7 @@ from graphmill.ir.dims import product
 from graphmill.ir.dtypes import i64
 from graphmill.ir.graph import Block, Op, Value, clone_op
 
+LONG = 128  # elements of a window's row from which it is worth to align stores
 _COMBINE = {"add": "add", "mul": "mul", "min": "min", "max": "max"}
 
 
@@ -45,7 +46,7 @@ def _update(host: Host, op: Op) -> None:
     })  # fmt: skip
     target, shape = elements.sources[array], window.shape
     first = [
-        elements.wrapped(elements.at(s, ()), s.tensor.dtype, dim, elements.dim(size))
+        elements.wrapped(s, (), dim, size)
         for s, dim, size in zip(starts, array.shape, shape, strict=True)
     ]
     if any(inner.name == "reduce" for inner in block.ops):
@@ -59,17 +60,23 @@ def _update(host: Host, op: Op) -> None:
         host.launch(kernel, Launch(1, 1), info_of(op, kernel.name, False))
         return
     blocks = row_blocks(shape[-1])
+    width = shape[-1] if isinstance(shape[-1], int) else 64
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
         outer, low, high = item_range(kernel, item.i, shape, blocks)
 
-        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+        def place(position: Index) -> Indices:
             index = (*outer, position)
-            at = tuple(shifted(kernel.code, i, s.base) for i, s in zip(index, first, strict=True))
-            elements.store(target, at, elements.at(window, index))
+            return tuple(shifted(kernel.code, i, s.base) for i, s in zip(index, first, strict=True))
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            elements.store(target, place(position), elements.at(window, (*outer, position)))
             return carried
 
-        sweep(elements, low, high, body)
-    width = shape[-1] if isinstance(shape[-1], int) else 64
+        if width < LONG:
+            sweep(elements, low, high, body)
+        else:
+            begin = Index(kernel.code.i64(low) if isinstance(low, int) else low)
+            sweep_aligned(elements, low, high, body, target, place(begin))
     launch = Launch(product((*shape[:-1], blocks)), grain(width * flops_per_element(block.ops)))
     host.launch(kernel, launch, info_of(op, kernel.name, True))
 
@@ -88,6 +95,7 @@ def _reduce_into(
     array, window, *_ = update.operands
     value = _unshaped(window)
     inner = Block([v.type for v in block.args], [v.name for v in block.args])
+    inner.region = block.region  # where the arguments come from
     mapping = dict(zip(block.args, inner.args, strict=True))
     for op in before:
         if op is not window.op or value is window:

@@ -221,3 +221,53 @@ def test_recurrences_of_integers_that_pick(reverse):
 def test_no_turns_of_a_recurrence():
     got = gm.jit(lambda x, s: gm.scan(lambda c, v: (c + v, c), s, x))(np.empty(0), np.float64(2))
     assert got[0] == 2 and got[1].shape == (0,)
+
+
+def gathered(f):
+    """A loop of numbers whose turns may run side by side."""
+
+    def run(x, low, start):
+        def body(i, state):
+            return tuple(f(s, x[i] * x[x.shape[0] - 1 - i]) for s in state)
+
+        return gm.fori_loop(low, x.shape[0], body, (start, start))
+
+    return run
+
+
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 100])
+@pytest.mark.parametrize("f, dtype", [
+    (np.maximum, "f8"), (np.minimum, "f4"), (np.maximum, "i8"), (np.minimum, "u1"),
+    (np.add, "i4"), (np.multiply, "i2"), (np.logical_and, "?"), (np.logical_or, "?"),
+    (np.add, "f8"), (np.multiply, "f4"), (np.maximum, "c16"),
+])  # fmt: skip
+def test_turns_side_by_side(f, dtype, size):
+    rng = np.random.default_rng(size)
+    x = rng.integers(-9 if dtype != "u1" else 0, 9, size).astype(dtype)
+    if dtype.startswith("f") and size > 15:
+        x[3] = np.nan
+    start = np.dtype(dtype).type(1)
+    run = gathered(f)
+    with np.errstate(all="ignore"):
+        for low in (0, 1, size):
+            want = start
+            for i in range(low, size):
+                want = f(want, x[i] * x[size - 1 - i])
+            for got in gm.jit(run)(x, low, start):
+                np.testing.assert_allclose(got, want, rtol=1e-5 if dtype == "f4" else 1e-12)
+                assert got.dtype == x.dtype
+
+
+def test_turns_that_need_the_one_before_stay_in_order():
+    def run(x):
+        def body(i, state):
+            most, last = state
+            return np.maximum(most, x[i] - last), x[i] + most * 0
+
+        return gm.fori_loop(0, x.shape[0], body, (np.float64(-9), np.float64(0)))
+
+    x = np.random.default_rng(4).random(50)
+    most, last = -9.0, 0.0
+    for value in x:
+        most, last = max(most, value - last), value
+    assert gm.jit(run)(x) == (most, last)
