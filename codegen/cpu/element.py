@@ -251,7 +251,8 @@ class Elements:
         wide = convert.cast(code, found, dtype, i64)
         assert isinstance(wide, Val)
         lanes = wide.lanes
-        if is_inside(value, size - room, self.kernel.turns):
+        turns = self.kernel.turns
+        if turns is not None and is_inside(value, size - room, turns):
             return Index(wide, None if lanes else 0)
         n = self.dim(size)
         extent = code.splat(code.i64(n) if isinstance(n, int) else n, lanes)

@@ -63,7 +63,8 @@ class Kernel:
         turns: Mapping[str, DimLike] | None = None,
     ) -> None:
         self.choices = choices
-        self.turns = turns or {}  # of the loops around, outermost first: the last turn
+        # of the loops around, outermost first, the last turn; None where that is not known
+        self.turns: Mapping[str, DimLike] | None = turns or {}
         self.unit = unit
         self.target = target
         self.name = name

@@ -15,7 +15,7 @@ from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.column_slices import emit_column_slices, wants_slices
 from graphmill.codegen.cpu.columns import emit_columns
-from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch
 from graphmill.codegen.cpu.lowering import choices_of
@@ -62,12 +62,15 @@ def emit_reduce(
 
 
 def write_single(
-    host: Host, kernel: Kernel, block: Block, sources: Sequence[Source], target: Source
+    host: Host, kernel: Kernel, block: Block, operands: Sequence[Buffer], target: Source
 ) -> Launch:
-    """Write the kernel of a reduction to one element, whose arguments lie in `sources`."""
+    """Write the kernel of a reduction to one element, whose arguments lie in `operands`."""
     planned = _planned(block)
-    given = dict(zip(planned.block.args, sources, strict=True))
-    return _write(host, kernel, planned, given, [target])
+    sources = {
+        arg: host.source(kernel, arg, buffer)
+        for arg, buffer in zip(planned.block.args, operands, strict=True)
+    }
+    return _write(host, kernel, planned, sources, [target])
 
 
 @record

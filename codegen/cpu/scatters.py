@@ -50,7 +50,10 @@ def _update(host: Host, op: Op) -> None:
         for s, dim, size in zip(starts, array.shape, shape, strict=True)
     ]
     if any(inner.name == "reduce" for inner in block.ops):
-        launch = _reduce_into(host, kernel, block, elements, first)
+        buffers = [host.buffers[operand] for operand in op.operands]
+        buffers[array.index] = output
+        address = elements.address(target, tuple(first))
+        launch = _reduce_into(host, kernel, block, buffers, address)
         host.launch(kernel, launch, info_of(op, kernel.name, False))
         return
     if product(shape) == 1:
@@ -88,11 +91,11 @@ def _unshaped(window: Value) -> Value:
 
 
 def _reduce_into(
-    host: Host, kernel: Kernel, block: Block, elements: Elements, first: Sequence[Index]
+    host: Host, kernel: Kernel, block: Block, buffers: Sequence[Buffer], place: Val
 ) -> Launch:
     """The one element that a reduction and what follows it give, stored when all is read."""
     *before, update = block.ops[:-1]
-    array, window, *_ = update.operands
+    window = update.operands[1]
     value = _unshaped(window)
     inner = Block([v.type for v in block.args], [v.name for v in block.args])
     inner.region = block.region  # where the arguments come from
@@ -101,10 +104,10 @@ def _reduce_into(
         if op is not window.op or value is window:
             inner.append(clone_op(op, mapping))
     Builder(inner).emit("yield", [mapping[value]])
-    whole = elements.sources[array]
-    place = elements.address(whole, tuple(first))
-    target = Source(place, whole.dtype, value.shape, contiguous(value.shape))
-    return write_single(host, kernel, inner, [elements.sources[v] for v in block.args], target)
+    used = [n for n, arg in enumerate(inner.args) if arg.uses]
+    inner.args = [inner.args[n] for n in used]  # their numbers stay the fusion's
+    target = Source(place, value.tensor.dtype, value.shape, contiguous(value.shape))
+    return write_single(host, kernel, inner, [buffers[n] for n in used], target)
 
 
 @lowers("scatter")
