@@ -27,7 +27,7 @@ MODULES = {
     "foreign": ("all_gather", "all_reduce", "custom_call", "reduce_scatter", "transfer"),
     "scans": ("cumulative",),
     "scatters": ("dynamic_update_slice", "scatter"),
-    "sorting": ("argsort", "partition", "sort", "top_k"),
+    "sorting": ("argpartition", "argsort", "partition", "sort", "top_k"),
     "windows": ("window_reduce",),
 }
 _MODULE_OF = {op: module for module, ops in MODULES.items() for op in ops}
