@@ -17,7 +17,7 @@ import numpy as np
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.host import Buffer, Buffers, Host, Need, entry_symbol
-from graphmill.codegen.cpu.kernel import Storage
+from graphmill.codegen.cpu.kernel import TRAITS, Storage
 from graphmill.codegen.cpu.lowering import Emitter, plain_attr, structure
 from graphmill.codegen.recipes import Recipe, recipe_of
 from graphmill.ir.dims import Dim, DimLike
@@ -126,7 +126,8 @@ class Launcher(Host):
         self._shared_memory: Val | None = None
         symbol = f"{host.code.name}_l{len(host.launchers)}"
         host.launchers.append(symbol)
-        self.code = Code(host.unit, symbol, [("ctx", "!llvm.ptr")])
+        # LLVM puts a kernel that is called in one place only where it is called
+        self.code = Code(host.unit, symbol, [("ctx", "!llvm.ptr")], traits=TRAITS)
         self._values, self._pointers, self._arena = {}, {}, None
         self._dims = {}
         for name in host.named:
