@@ -10,10 +10,10 @@ import numpy as np
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.constants import Array, apply, fill, renumbered
 from graphmill.codegen.cpu import kernel, llvm, mlir
-from graphmill.codegen.cpu.alike import share_alike
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
+from graphmill.codegen.cpu.repeats import Repeats
 from graphmill.codegen.cpu.split import Piece, split
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.workers import Workers
@@ -113,14 +113,10 @@ def write(function: Function, target: Target, profiled: bool, located: bool = Fa
     )
     host = Host(function, unit, target, entry, profiled)
     host.bind_parameters()
-    emit_block(host, function.block)
-    host.starts.append(entry.length)
-    status = host.status()
+    emit_block(host, function.block, None if located or profiled else Repeats(host))
     if host.loops:  # LLVM puts a kernel that is called in one place only where it is called
         entry.traits += kernel.TRAITS
-    if not located:
-        host.launchers = share_alike(entry, host.starts)
-    entry.finish(status)
+    entry.finish(host.status())
     _write_arena(host)
     return host
 

@@ -90,7 +90,7 @@ def structure(block: Block) -> Hashable:
     numbers: dict[Value, int] = {arg: n for n, arg in enumerate(block.args)}
     rows: list[Hashable] = [tuple(str(arg.type) for arg in block.args)]
     for op in block.ops:
-        attrs = tuple((name, _plain_attr(value)) for name, value in sorted(op.attrs.items()))
+        attrs = tuple((name, plain_attr(value)) for name, value in sorted(op.attrs.items()))
         operands = tuple(numbers[v] for v in op.operands)
         for result in op.results:
             numbers[result] = len(numbers)
@@ -110,7 +110,8 @@ def choices_of(host: Host, op: Op, block: Block) -> Choices:
     return host.target.choices(name)
 
 
-def _plain_attr(value: object) -> Hashable:
+def plain_attr(value: object) -> Hashable:
+    """An attribute's value as part of a structure."""
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, value.tobytes())
     return str(value)

@@ -33,7 +33,9 @@ from graphmill.ir.dtypes import bf16
 from graphmill.records import record
 
 FEW_TILES = 8  # beyond, an odd number of tiles is made even, so that two threads get half each
-IN_PLACE = 24  # tiles of rows up to which packing B costs more than it saves
+# tiles of rows up to which packing a B that L2 holds costs more than it saves; from further away
+# its rows come in long runs only as they are packed: a panel has a part of each, pages apart
+IN_PLACE = 24
 WIDE = 2  # panels side by side in memory that are read as well as packed ones
 FITTING_ROWS = 8  # taller tiles need more addresses than there are registers
 WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads best
@@ -253,7 +255,8 @@ def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
         packed = "group"  # one pass over B: its panels need not outlive their use
     if spec.b_order != "row" or spec.b_computed or not is_plain(spec.b, tile.element):
         return packed
-    if spec.m is not None and spec.m <= IN_PLACE * tile.rows:
+    near = spec.k and spec.n and spec.k * spec.n * tile.bytes <= target.l2 // 2
+    if near and spec.m is not None and spec.m <= IN_PLACE * tile.rows:
         return "direct"
     if spec.n and spec.n % tile.columns == 0 and spec.n <= WIDE * tile.columns:
         return "direct"  # rows are panels already

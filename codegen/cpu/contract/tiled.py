@@ -174,15 +174,15 @@ class Tiled:
 
     def __init__(
         self, slot: Slots, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
-        prologue: Prologue | None = None,
+        prologue: Prologue | None = None, finisher: Val | None = None,
     ) -> None:  # fmt: skip
         self.code = code = slot.code
         self.symbol, self.prologue = symbol, prologue
         self.slot, self.spec, self.plan, self.tile = slot, spec, plan, plan.tile
         self.epilogue = epilogue
-        self.finisher = finish_tile(
+        self.finisher = finisher or code.address_of(finish_tile(
             code.unit, symbol, self.tile, spec.acc, spec.out, epilogue, slot.first_extra
-        )
+        ))  # fmt: skip
         self.buffer = code.alloca(self.tile.element, self.tile.rows * self.tile.columns)
         self.sizes = sizes = self.slot.sizes
         self.scratch = scratch_layout(code, spec, plan, sizes)
@@ -462,7 +462,7 @@ class Tiled:
         ]
         shown_row, shown_batch = self.slot.place(row, part.batch)
         rest = [height, valid, *flags, shown_row, col, shown_batch, self.slot.data]
-        code.call(self.finisher, [sums, target, self.slot["c_m"], *rest])
+        code.call_pointer(self.finisher, [sums, target, self.slot["c_m"], *rest])
 
     def _block_a(self, part: Slice, a: Val) -> BlockA:
         """The block of A: packed into this worker's memory, or where it lies."""
