@@ -8,7 +8,6 @@ from dataclasses import replace
 from hashlib import sha256
 
 from graphmill.codegen.cpu.contract.amx import (
-    AHEAD,
     LINE,
     ROWS,
     amx_kernel,
@@ -19,10 +18,12 @@ from graphmill.codegen.cpu.contract.amx import (
 from graphmill.codegen.cpu.contract.dots import AMX_UNITS
 from graphmill.codegen.cpu.contract.elements import least, memory_element, minus, most
 from graphmill.codegen.cpu.contract.finish import finish_tile
+from graphmill.codegen.cpu.contract.microkernel import FETCHED
+from graphmill.codegen.cpu.contract.parts import Ahead, PanelB, Slice
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue
-from graphmill.codegen.cpu.contract.tiled import BlockA, PanelB, Slice, Tiled, may_overlap
+from graphmill.codegen.cpu.contract.tiled import BlockA, Tiled, may_overlap
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.records import record
 
@@ -83,7 +84,7 @@ class Chunk:
 class AmxTiled(Tiled):
     """Tiles are configured for the height of the first ones, and for the last one as it comes."""
 
-    fetched = AHEAD
+    fetched = FETCHED // AMX_UNITS
 
     def body(self) -> None:
         self.config = self.code.alloca("i64", LINE // 8)
@@ -146,7 +147,7 @@ class AmxTiled(Tiled):
 
     def _chunk(
         self, part: Slice, chunk: Chunk, kernel: Val, head: list[Val], c: Val,
-        where: tuple[Val, Val, Val, Val], at: Val, ahead: Val,
+        where: tuple[Val, Val, Val, Val], at: Val, ahead: Ahead,
     ) -> None:  # fmt: skip
         """One tile: sums of earlier chunks are added, and the last one's go to C."""
         code, tile = self.code, self.tile
@@ -162,13 +163,13 @@ class AmxTiled(Tiled):
         ends = code.select(chunk.last, direct, no)
         into = [code.select(ends, *pair) for pair in ((target, sums), (pitch, width))]
         with self._high(where[2]):
-            code.call_pointer(kernel, [*head, *into, flag, ahead, *near])
+            code.call_pointer(kernel, [*head, *into, flag, *ahead, *near])
         with code.when(code.select(direct, no, chunk.last)):
             self._finish(part, sums, target, where)
 
     def _tile(
         self, part: Slice, kernel: Val, head: list[Val], c: Val,
-        where: tuple[Val, Val, Val, Val], ahead: Val,
+        where: tuple[Val, Val, Val, Val], ahead: Ahead,
     ) -> None:  # fmt: skip
         with self._high(where[2]):
             super()._tile(part, kernel, head, c, where, ahead)
