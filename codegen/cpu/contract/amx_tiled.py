@@ -19,6 +19,7 @@ from graphmill.codegen.cpu.contract.elements import least, memory_element, minus
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue
+from graphmill.codegen.cpu.contract.streamed import Streamed, is_streamed
 from graphmill.codegen.cpu.contract.tiled import BlockA, PanelB, Slice, Tiled
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.records import record
@@ -30,13 +31,15 @@ def emit_tiled(
 ) -> None:  # fmt: skip
     """Write the kernel that computes the items `begin`..`end` of the product."""
     code = Code(unit, symbol, BODY, internal=False)
-    loops_of(plan)(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
+    loops_of(spec, plan)(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
     code.finish()
 
 
-def loops_of(plan: Plan) -> type[Tiled]:
-    """The loops for the plan's register tile."""
-    return AmxTiled if plan.tile.dot.amx else Tiled
+def loops_of(spec: GemmSpec, plan: Plan) -> type[Tiled]:
+    """The loops for the plan's register tile and for how B is read."""
+    if plan.tile.dot.amx:
+        return AmxTiled
+    return Streamed if is_streamed(spec, plan) else Tiled
 
 
 @record
@@ -135,7 +138,7 @@ class AmxTiled(Tiled):
 
     def _tile(
         self, part: Slice, kernel: Val, head: list[Val], c: Val,
-        where: tuple[Val, Val, Val, Val], ahead: Val,
+        where: tuple[Val, Val, Val, Val], ahead: list[Val],
     ) -> None:  # fmt: skip
         with self._high(where[2]):
             super()._tile(part, kernel, head, c, where, ahead)

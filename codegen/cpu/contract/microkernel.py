@@ -4,6 +4,8 @@
 computes `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides count
 elements, `add` is 0 or 1. What comes next is prefetched: `ahead` (`AHEAD * k` bytes of the panel
 that follows), and for writing the tile whose rows lie `near_m` apart from `near` on: C.
+A `spread` one, `gm.mks…`, takes `apart` as well: each turn fetches lines so many bytes behind the
+last's. One that `packs`, `gm.mkp…`, also stores what it reads of B as a packed panel.
 Packed and direct operands share it: A is broadcast from any strides, B's vectors are contiguous.
 Of operands packed in units (`dots`) it counts k and strides in units.
 Edges never reach it: callers pad B's last panel and store partial tiles through a buffer.
@@ -15,9 +17,10 @@ from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import multiply_units
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 
-_UNROLL = 4
+TURN = 4  # values of k
 _LINES = 4  # prefetched a turn: with few row tiles, each has much of the next panel to fetch
-AHEAD = _LINES * 64 // _UNROLL  # bytes prefetched for each step of k
+AHEAD = _LINES * 64 // TURN  # bytes prefetched for each step of k
+SPREAD = (("apart", "i64"), ("packed", "!llvm.ptr"))
 ARGS = (
     ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("b", "!llvm.ptr"), ("b_k", "i64"),
     ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"), ("ahead", "!llvm.ptr"),
@@ -41,13 +44,20 @@ def add(code: Code, tile: Tile, a: Val, b: Val) -> Val:
     return code.binary("arith.addf" if tile.is_float else "arith.addi", a, b)
 
 
-def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
-    """The symbol of the micro-kernel with `rows` of the tile's rows, written once per unit."""
-    symbol = f"gm.mk_{tile.element}{tile.dot.name}_{rows}x{tile.vectors}"
+def microkernel(unit: Unit, tile: Tile, rows: int, *, spread: int = 0, packs: bool = False) -> str:
+    """The symbol of the micro-kernel with `rows` of the tile's rows, written once per unit.
+
+    With `spread`, the lines that a turn fetches, its last arguments are `apart` and `packed`,
+    where one that `packs` stores B.
+    """
+    kind = f"{'p' if packs else 's'}{spread}" if spread else ""
+    symbol = f"gm.mk{kind}_{tile.element}{tile.dot.name}_{rows}x{tile.vectors}"
     if not unit.once(symbol):
         return symbol
-    code = Code(unit, symbol, ARGS, traits=("noinline",))
-    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, near, near_m = code.args
+    code = Code(unit, symbol, (*ARGS, *SPREAD) if spread else ARGS, traits=("noinline",))
+    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, near, near_m, *more = code.args
+    step = more[0] if spread else code.i64(AHEAD * TURN)
+    packed = more[1:] if packs else []
     offsets = [opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     sums = [code.const(0, tile.vector)] * tile.vectors
     if tile.head:
@@ -56,23 +66,22 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
             for v in range(tile.vectors)
         ]
         b = code.at(b, tile.head, tile.element)
-    start = [near, a, b, *sums * rows]
-    bulk = code.op(f"arith.andi {k}, {code.i64(-_UNROLL)} : i64", "i64")
-    with code.loop(0, bulk, _UNROLL, start) as loop:
-        row, *state = loop.carried
-        for line in range(_LINES):
-            at = code.add(code.mul(loop.i, AHEAD), line * 64)
-            prefetch(code, code.at(ahead, at, "i8"), write=False)
+    start = [near, ahead, *packed, a, b, *sums * rows]
+    bulk = code.op(f"arith.andi {k}, {code.i64(-TURN)} : i64", "i64")
+    with code.loop(0, bulk, TURN, start) as loop:
+        row, soon, *state = loop.carried
+        for line in range(spread or _LINES):
+            prefetch(code, code.at(soon, line * 64, "i8"), write=False)
         for line in range(0, tile.columns * tile.bytes, 64):  # a row a turn: all at once would wait
             prefetch(code, code.at(row, line, "i8"), write=True)
-        more = code.compare("arith.cmpi", "slt", loop.i, code.i64(_UNROLL * (rows - 1)))
-        below = code.select(more, code.at(row, near_m, tile.element), row)
-        for _ in range(_UNROLL):
-            state = _step(code, tile, rows, offsets, a_k, b_k, state)
-        loop.next = [below, *state]
-    with code.loop(bulk, k, 1, loop.results[1:]) as rest:
-        rest.next = _step(code, tile, rows, offsets, a_k, b_k, rest.carried)
-    _store(code, tile, rows, rest.results[2:], c, c_m, flag)
+        inside = code.compare("arith.cmpi", "slt", loop.i, code.i64(TURN * (rows - 1)))
+        below = code.select(inside, code.at(row, near_m, tile.element), row)
+        for _ in range(TURN):
+            state = _step(code, tile, rows, offsets, a_k, b_k, state, packs)
+        loop.next = [below, code.at(soon, step, "i8"), *state]
+    with code.loop(bulk, k, 1, loop.results[2:]) as rest:
+        rest.next = _step(code, tile, rows, offsets, a_k, b_k, rest.carried, packs)
+    _store(code, tile, rows, rest.results[2 + len(packed) :], c, c_m, flag)
     code.finish()
     return symbol
 
@@ -85,21 +94,27 @@ def opaque(code: Code, value: Val) -> Val:
 
 
 def _step(
-    code: Code, tile: Tile, rows: int, offsets: list[Val], a_k: Val, b_k: Val, state: list[Val]
-) -> list[Val]:
+    code: Code, tile: Tile, rows: int, offsets: list[Val], a_k: Val, b_k: Val, state: list[Val],
+    packs: bool,
+) -> list[Val]:  # fmt: skip
     """One value of k: the outer product of a column of A and a row of the panel."""
-    a, b, sums = state[0], state[1], list(state[2:])
+    packed, (a, b, *sums) = state[: int(packs)], state[int(packs) :]
     loaded = [
         code.load(code.at(b, v * tile.lanes, tile.unit), vector(tile.unit, tile.lanes), tile.bytes)
         for v in range(tile.vectors)
     ]
+    for to in packed:
+        for v, value in enumerate(loaded):
+            code.store(value, code.at(to, v * tile.lanes, tile.unit), tile.bytes)
+    packed = [code.at(to, tile.columns, tile.unit) for to in packed]
     for i in range(rows):
         scalar = code.load(code.at(a, offsets[i], tile.unit), tile.unit, tile.bytes)
         left = code.splat(scalar, tile.lanes)
         for v in range(tile.vectors):
             at = i * tile.vectors + v
             sums[at] = multiply_add(code, tile, left, loaded[v], sums[at])
-    return [opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
+    a, b = opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element)
+    return [*packed, a, b, *sums]
 
 
 def prefetch(code: Code, address: Val, *, write: bool) -> None:

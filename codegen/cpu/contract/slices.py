@@ -93,7 +93,7 @@ def emit_sliced(
     plan = replace(plan, b_mode=plan.b_mode if kept else "group", direct_c=True)
     code = Code(unit, name, BODY, internal=False)
     slots = SlicedSlots(code, part, plan, count)
-    loops_of(plan)(slots, name, part, plan, None, prologue).body()
+    loops_of(part, plan)(slots, name, part, plan, None, prologue).body()
     code.finish()
     _emit_total(unit, symbol, spec, plan, count, epilogue)
 

@@ -205,10 +205,14 @@ class Tiled:
         alone = self.plan.narrow and self.spec.n is not None and self.spec.n < self.tile.columns
         self.kernels = self.narrow if alone else self._kernels(self.tile)
 
+    def _kernel(self, tile: Tile, height: int) -> str:
+        """The symbol of a micro-kernel."""
+        return microkernel(self.code.unit, tile, height)
+
     def _kernels(self, tile: Tile) -> list[Val]:
         """The micro-kernels of both heights."""
         code, found = self.code, []
-        kernels = [(h, code.address_of(microkernel(code.unit, tile, h))) for h in self.plan.heights]
+        kernels = [(h, code.address_of(self._kernel(tile, h))) for h in self.plan.heights]
         for height in (self.base, code.add(self.base, 1)):
             chosen = kernels[0][1]
             for rows, pointer in kernels[1:]:
@@ -358,7 +362,7 @@ class Tiled:
             row, height, kernel = self._rows(at.i, valid)
             head = [a_at(at.i, row), a_m, a_k, b, b_k, part.length]
             ahead = self._ahead(part, panel_b, panel, at.i, b)
-            self._tile(part, kernel, head, c, (row, col, height, valid), ahead)
+            self._tile(part, kernel, head, c, (row, col, height, valid), [ahead])
 
     def _columns(self, panel: Val) -> tuple[Val, Val]:
         """The first column of a panel, and how many it has in C."""
@@ -411,15 +415,16 @@ class Tiled:
         head: list[Val],
         c: Val,
         where: tuple[Val, Val, Val, Val],
-        ahead: Val,
+        ahead: list[Val],
     ) -> None:
         """One tile: straight into C, or by way of the buffer when it needs finishing."""
         code, pitch = self.code, self.slot["c_m"]
         target = self._target(c, where)
+        near = [ahead[0], target, pitch, *ahead[1:]]
 
         def buffered() -> None:
             into = self.buffer, code.i64(self.tile.columns), code.i64(0)
-            code.call_pointer(kernel, [*head, *into, ahead, target, pitch])
+            code.call_pointer(kernel, [*head, *into, *near])
             self._finish(part, self.buffer, target, where)
 
         if not self.plan.direct_c:
@@ -427,7 +432,7 @@ class Tiled:
             return
         earlier = code.op(f"arith.extui {self._earlier(part)} : i1 to i64", "i64")
         with code.when(self._is_direct(part, where[3])):
-            code.call_pointer(kernel, [*head, target, pitch, earlier, ahead, target, pitch])
+            code.call_pointer(kernel, [*head, target, pitch, earlier, *near])
         with code.otherwise():
             buffered()
 
