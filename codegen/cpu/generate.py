@@ -9,7 +9,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.constants import Array, apply, fill, renumbered
-from graphmill.codegen.cpu import llvm, mlir
+from graphmill.codegen.cpu import kernel, llvm, mlir
 from graphmill.codegen.cpu.alike import share_alike
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -116,6 +116,8 @@ def write(function: Function, target: Target, profiled: bool, located: bool = Fa
     emit_block(host, function.block)
     host.starts.append(entry.length)
     status = host.status()
+    if host.loops:  # LLVM puts a kernel that is called in one place only where it is called
+        entry.traits += kernel.TRAITS
     if not located:
         host.launchers = share_alike(entry, host.starts)
     entry.finish(status)

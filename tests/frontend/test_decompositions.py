@@ -11,6 +11,7 @@ import graphmill as gm
 
 xp = gm.numpy
 SHAPES = [(4, 4), (1, 1), (2, 3, 5, 5), (0, 0), (33, 33), (0, 3, 3)]
+REAL, COMPLEX = ("f8", "f4"), ("c8", "c16")
 
 
 def matrices(shape: tuple[int, ...], dtype: str) -> Any:
@@ -30,8 +31,11 @@ def agree(function: Any, *arrays: Any) -> None:
         np.testing.assert_allclose(one, other, rtol=size, atol=size * scale)
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+# every shape with real and complex numbers, half of them short ones
+CASES = [(shape, kinds[i % 2]) for i, shape in enumerate(SHAPES) for kinds in (REAL, COMPLEX)]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), CASES, ids=str)
 def test_agrees_with_numpy(shape: tuple[int, ...], dtype: str) -> None:
     a = matrices(shape, dtype)
     b = matrices((*shape[:-1], 3), dtype)
@@ -84,3 +88,16 @@ def test_mistakes(function: Any) -> None:
         gm.jit(lambda a: function(a))(np.ones((3, 3), np.float16))
     with pytest.raises(gm.GraphmillError, match="GM014"):
         gm.jit(lambda a: np.linalg.solve(a, np.ones(4)))(np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("size", [127, 129, 200, 390])
+def test_cholesky_by_panels_reads_one_half(size, dtype):
+    x = np.random.default_rng(size).random((size, size)).astype(dtype)
+    a = x @ x.T + size * np.eye(size, dtype=dtype)
+    half = np.where(np.tri(size, dtype=bool), a, np.nan).astype(dtype)
+    got = gm.jit(np.linalg.cholesky)(half)
+    np.testing.assert_array_equal(np.triu(got, 1), 0)
+    np.testing.assert_allclose(got @ got.T, a, rtol=200 * np.finfo(dtype).eps)
+    half[size - 1, size - 1] = -1
+    assert np.isnan(gm.jit(np.linalg.cholesky)(half)[-1, -1])
