@@ -22,6 +22,7 @@ Schedules = Mapping[str, Schedule]  # by the kernels' names
 Plan = frozenset[tuple[str, str, Value]]  # what every choice comes to
 
 MOST_VALUES = 16  # of a choice: the first of a longer list
+FOR_THREADS = ("grain",)  # choices that say nothing about one thread
 
 
 class WrongResultError(Exception):
@@ -85,6 +86,8 @@ class Search:
         while before is not self.best:
             before = self.best
             for choice in before.choices:
+                if choice.name in FOR_THREADS and self.threads == 1:
+                    continue
                 for value in self._values(choice):
                     if time.perf_counter() + self.slowest >= end():
                         return

@@ -149,6 +149,15 @@ def test_the_best_is_found(favourite: Favourite) -> None:
     assert 0.5 in [step.ratio for step in tried] and len(tried) > 1
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_for_threads_is_not_tried_on_one(threads: int, favourite: Favourite) -> None:
+    kernel = the_kernel(lambda x: gm.nn.conv2d(x, KERNEL), IMAGE)
+    found = Search(kernel.function, native(), threads, {}, {})
+    schedules = [one for tried in found.steps(never) for one in tried.schedules.values()]
+    assert ("grain" in [name for one in schedules for name, _ in one.chosen]) == (threads > 1)
+    assert found.is_done
+
+
 def test_what_is_known_is_where_it_starts(favourite: Favourite) -> None:
     kernel = the_kernel()
     start = {kernel.names[0]: Schedule((("tile", (8, 1)),))}

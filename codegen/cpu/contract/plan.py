@@ -167,10 +167,17 @@ def fitted(spec: GemmSpec, tile: Tile, target: Target) -> Tile:
     """The tile, or a narrower one where that computes much less beyond the edges of C."""
     others = [replace(tile, rows=r, vectors=v) for r, v in tiles(target) if r <= FITTING_ROWS]
     deep = tile.dot.group == 1 and cache_blocks(target, tile).k > LEAST_DEPTH
-    if deep and spec.m and spec.m <= STREAMED_ROWS:
+    if deep and spec.m and spec.m <= STREAMED_ROWS and not _is_panel(spec, tile):
         return min((tile, *others), key=partial(_cycles, spec, far=FAR))
     best = min(others, key=partial(_cycles, spec))
     return best if _cycles(spec, best) < WORTH_FITTING * _cycles(spec, tile) else tile
+
+
+def _is_panel(spec: GemmSpec, tile: Tile) -> bool:
+    """Whether B is one panel of this tile: its rows come in one long run, and A is read once."""
+    full = bool(spec.n) and _last_vectors(spec, tile) == tile.vectors
+    rows = spec.m is None or spec.m > FITTING_ROWS
+    return full and rows and (spec.n or 0) <= tile.columns
 
 
 def _cycles(spec: GemmSpec, tile: Tile, far: float = 0) -> float:

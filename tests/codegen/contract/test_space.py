@@ -124,3 +124,18 @@ def test_direct_reading_needs_plain_rows() -> None:
     machine = target("x86-64-v4")
     chosen = with_schedule(machine, spec, b_mode="direct", pack_a=False)
     assert make_plan(spec, chosen) == make_plan(spec, machine)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "vectors"),
+    # one whole panel; two; a part of one; a single tile of rows
+    [(64, 64, 4096, 4), (32, 64, 8192, 4), (64, 256, 4096, 3), (64, 32, 4096, 2), (8, 64, 4096, 2)],
+)
+def test_few_deep_rows_have_narrow_tiles_unless_b_is_one_panel(
+    m: int, n: int, k: int, vectors: int, gemm: Gemm
+) -> None:
+    spec = GemmSpec(f32, f32, f32, f32, m, n, k)
+    machine = replace(target("x86-64-v4"), l1=48 << 10, l2=2 << 20)
+    assert make_plan(spec, machine).tile.vectors == vectors
+    a, b = operands(spec)
+    assert np.allclose(gemm(spec, a, b), a @ b, atol=1e-5 * k**0.5)
