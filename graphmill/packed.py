@@ -5,46 +5,52 @@ What is large is put on the shelf, in the background, by the first process that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphmill.codegen.constants import ALIGN, BINARY, complete
 from graphmill.codegen.workers import Workers
 from graphmill.keys import build_id
 from graphmill.runtime import shelf
+from graphmill.runtime.blocks import Writing
 from graphmill.runtime.cache import key_of
 from graphmill.runtime.threads import num_threads
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graphmill.codegen.artifact import Artifact, Constant
+    from graphmill.codegen.constants import Array
 
 FORMAT = "1"
 LEAST = 4 << 20  # bytes that packing takes milliseconds for
 _LOW_PRIORITY = 10
+_PATIENCE = 2.0  # seconds that the process's end is put off for, at most
 
 # forms of what this process has put on the shelf: of weights that change, the first alone
 _kept: set[str] = set()
+_at_work: dict[threading.Thread, Writing] = {}
 
 
 def completed(
-    artifact: Artifact, sources: Sequence[np.ndarray[Any, Any]], contents: Sequence[str]
+    artifact: Artifact, sources: Callable[[], Sequence[Array]], contents: Sequence[str]
 ) -> Artifact:
-    """The artifact with the data of all its constants; `contents` are what its sources hold."""
+    """The artifact with the data of all its constants; `contents` are what its sources hold.
+
+    Those are asked for only where they are packed.
+    """
     places, size = _places(artifact.constants)
     store = shelf.default() if size >= LEAST else None
     found = None
     if store is not None:
         found = store.find(_key(artifact.constants, contents), size, at_once)
     if found is None:
-        return complete(artifact, sources, num_threads(), contents)
+        return complete(artifact, sources(), num_threads(), contents)
     constants = list(artifact.constants)
     for number, at in places.items():
         constant = constants[number]
@@ -53,7 +59,7 @@ def completed(
 
 
 def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None:
-    """Put the packed constants on the shelf, in a thread that the process waits for at its end.
+    """Put the packed constants on the shelf, in a thread that the process helps at its end.
 
     `contents` are what the artifact's sources held while it was made, and hold now; empty where
     that is not known.
@@ -62,30 +68,58 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     store = shelf.default() if contents and size >= LEAST else None
     if store is None:
         return None
-    pieces = [(at, memoryview(artifact.constants[n].data or b"")) for n, at in places.items()]
-    if isinstance(pieces[0][1].obj, mmap.mmap):  # that is where they are from
+    if is_mapped(artifact):  # that is where they are from
         return None
+    pieces = [(at, memoryview(artifact.constants[n].data or b"")) for n, at in places.items()]
     form = repr([(c.steps, c.dtype, c.shape) for c in artifact.constants])
     if form in _kept:
         return None
     _kept.add(form)
-    key = _key(artifact.constants, contents)
+    key, writing = _key(artifact.constants, contents), Writing(size, pieces)
 
     def write() -> None:
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
-        store.keep(key, size, pieces)
+        try:
+            store.keep(key, size, writing)
+        finally:
+            _at_work.pop(threading.current_thread(), None)
 
-    thread = threading.Thread(target=write, name="graphmill weights")
+    thread = threading.Thread(target=write, name="graphmill weights", daemon=True)
+    _at_work[thread] = writing
     thread.start()
     return thread
 
 
-def at_once(tasks: Sequence[Callable[[], object]]) -> None:
-    """Do tasks that leave the interpreter lock alone, on all threads."""
-    with Workers(min(num_threads(), len(tasks))) as workers:
+@atexit.register
+def _finish() -> None:
+    """At the process's end: write with threads that others may keep from their work."""
+    for thread, writing in list(_at_work.items()):
+        if thread.is_alive():  # not in a forked child
+            writing.help(_PATIENCE)
+            thread.join(_PATIENCE)
+
+
+def is_mapped(artifact: Artifact) -> bool:
+    """Whether the constants that have a source are all from the shelf, and there are some."""
+    data = [memoryview(c.data or b"") for c in artifact.constants if c.source is not None]
+    return bool(data) and all(isinstance(one.obj, mmap.mmap) for one in data)
+
+
+def at_once(
+    tasks: Iterable[Callable[[], object]], meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Do tasks that leave the interpreter lock alone, on all threads.
+
+    `meanwhile` is done by this thread, once others are busy.
+    """
+    with Workers(num_threads()) as workers:
+        some = False
         for task in tasks:
             workers.start(task)
+            some = True
+        if some:
+            meanwhile()
 
 
 def _places(constants: Sequence[Constant]) -> tuple[dict[int, int], int]:
