@@ -47,6 +47,7 @@ def test_tables() -> None:
     assert lines(text, "| matmul_256 | 400 µs | **300 µs** | failed | 0.75 |")
     assert "Missing: IREE." in text
     assert lines(text, "| all | 2 | 1 | 1 | 1.06 | 0.75 (matmul_256) |")
+    assert lines(text, "| all of NPBench | 1 | 1 | 1 | 1.50 | 1.50 (softmax) |")
     assert lines(text, "| NumPy | 2 | 1 | 1.73 |")
     assert lines(text, "| softmax | 34 MB | – | 34 MB |")
     assert lines(text, "- matmul_256, 1 threads, JAX: deviates")
