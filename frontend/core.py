@@ -67,11 +67,11 @@ def as_tracer(value: Any, of: DType | None = None) -> Tracer:
 
         return shaping.stack([as_tracer(v) for v in value])
     if isinstance(value, np.ndarray):
-        # a plain array is none of these, and to name np.ma would import it
-        if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray | np.matrix):
-            from graphmill.frontend.spec import not_an_array
+        if type(value) is not np.ndarray:
+            from graphmill.frontend.spec import means_more, not_an_array
 
-            raise not_an_array(value, "an array that the function reads")
+            if means_more(value):
+                raise not_an_array(value, "an array that the function reads")
         current().trace.captured.append(value)
     return constant(_as_array(value))
 

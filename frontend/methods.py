@@ -92,6 +92,10 @@ def _sort(x: Tracer, axis: Any = -1, kind: Any = None, *, stable: Any = None) ->
     x[...] = np.sort(x, axis=axis)
 
 
+def _partition(x: Tracer, kth: Any, axis: Any = -1, kind: Any = None) -> None:
+    x[...] = np.partition(x, kth, axis=axis)
+
+
 def _conjugate(x: Tracer) -> Any:
     return np.conjugate(x)
 
@@ -118,7 +122,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     },
     "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": shaping.flatten,
     "item": _item, "tolist": _elements("tolist"), "tobytes": _elements("tobytes"),
-    "fill": _fill, "view": _view, "sort": _sort,
+    "fill": _fill, "view": _view, "sort": _sort, "partition": _partition,
     "conj": _conjugate, "conjugate": _conjugate, "dot": _dot, "to_device": _to_device,
 }  # fmt: skip
 

@@ -112,11 +112,21 @@ def _parse(text: str) -> TensorType:
     return found
 
 
+def means_more(of: Any) -> bool:
+    """Whether an array's class gives its elements a meaning that a plain array would lose."""
+    kind = type(of)
+    # a plain array does not, and to name np.ma would import it
+    if kind is np.ndarray or not isinstance(of, np.ndarray):
+        return False
+    own = ("__array_ufunc__", "__array_function__")
+    return isinstance(of, np.ma.MaskedArray | np.matrix) or any(
+        getattr(kind, name) is not getattr(np.ndarray, name) for name in own
+    )
+
+
 def array_type(of: Any) -> TensorType | None:
     """The type of an array of any library (by its dtype and shape); None for what is none."""
-    # a plain array is none of these, and to name np.ma would import it
-    foreign = type(of) is not np.ndarray
-    if foreign and isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
+    if means_more(of) or isinstance(of, np.recarray):
         return None
     shape = getattr(of, "shape", None)
     if not isinstance(shape, tuple | list) and not hasattr(shape, "__iter__"):
@@ -148,7 +158,7 @@ def not_an_array(of: Any, what: str) -> Exception:
     kind = type(of).__name__
     if isinstance(of, np.ma.MaskedArray | np.matrix | np.recarray):
         kind = {np.matrix: "matrix", np.recarray: "record array"}.get(type(of), "masked array")
-    elif isinstance(of, np.ndarray | np.generic):
+    elif isinstance(of, np.ndarray | np.generic) and not means_more(of):
         kind = {"U": "text", "S": "bytes"}.get(of.dtype.kind, "array of objects")
     return error(
         "GM040",

@@ -57,8 +57,15 @@ def as_array(value: Any) -> Array:
             return array
     array = np.asarray(value)
     if array.dtype == object:
-        raise TypeError(f"a value of type {type(value).__name__} is not an array of numbers")
+        raise TypeError(
+            f"a value of type {type(value).__name__} is not an array of numbers; where a function "
+            "only reads what it is set to, name the parameter in static=…"
+        )
     return array
+
+
+# what classes of arrays with units, names or other meanings define
+_OWN_MEANING = ("__array_ufunc__", "__array_function__")
 
 
 def _plain(array: Array) -> Array:
@@ -69,6 +76,9 @@ def _plain(array: Array) -> Array:
         raise TypeError("a matrix multiplies in its own way: pass np.asarray(m)")
     if array.dtype.names is not None:
         raise TypeError("an array of records is not an array of numbers: pass its fields")
+    kind = type(array)
+    if any(getattr(kind, name) is not getattr(np.ndarray, name) for name in _OWN_MEANING):
+        raise TypeError(f"{kind.__name__} has arithmetic of its own: pass np.asarray(a)")
     return np.asarray(array)
 
 

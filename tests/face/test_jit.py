@@ -137,16 +137,21 @@ def test_strided_and_foreign_input(view):
 
 MASKED = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[0, 1], [0, 0]])
 MATRIX = np.ones((2, 2)).view(np.matrix)
+UNITS = np.ones((2, 2)).view(
+    type("Units", (np.ndarray,), {"__array_ufunc__": lambda self, *args, **options: "3 m²"})
+)
 RECORDS = np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)])
 
 
-@pytest.mark.parametrize("array", [MASKED, MATRIX, RECORDS], ids=["masked", "matrix", "records"])
+@pytest.mark.parametrize(
+    "array", [MASKED, MATRIX, RECORDS, UNITS], ids=["masked", "matrix", "records", "units"]
+)
 def test_arrays_with_a_meaning_of_their_own_are_refused(array):
     square = gm.jit(lambda x: x * x)
     for _ in range(3):  # the last by the native path
         square(np.ones((2, 2)))
     for _ in range(2):
-        with pytest.raises(TypeError, match=r"masked|matrix|records"):
+        with pytest.raises(TypeError, match=r"masked|matrix|records|Units has arithmetic"):
             square(array)
     with pytest.raises(gm.GraphmillError, match=r"GM0(40|19)"):
         gm.jit(lambda x: x * array)(np.ones((2, 2)))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.frontend.comparing import agree
+from graphmill.frontend.trace import trace
+from tests.frontend.comparing import agree, run
 
 RNG = np.random.default_rng(7)
 
@@ -208,3 +209,15 @@ def test_is_close_to_numpy(expression: str) -> None:
 def test_the_table_is_large() -> None:
     found = cases(EXACT) + cases(CLOSE)
     assert len(found) == len(set(found)) >= 300
+
+
+def test_methods_that_order_in_place() -> None:
+    def program(x: Any) -> Any:
+        part = x.T[1:]
+        part.partition(2, axis=0)
+        x[:, 0].sort()
+        return np.sort(x[:, 1:3], axis=1), x[:, 3], x[:, 0]
+
+    x = np.random.default_rng(0).standard_normal((5, 6))
+    for got, want in zip(run(trace(program, (x,)), x), program(x.copy()), strict=True):
+        np.testing.assert_array_equal(got, want)
