@@ -179,12 +179,12 @@ def emit(
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    with Workers(threads.num_threads()) as workers:
-        if options.target == "native" and threads.num_threads() > 1:
-            workers.start(native.pool)  # the first call needs it: get it ready meanwhile
+    count = threads.num_threads()
+    with Workers(count) as workers:
         artifact = generate(
             planned, machine, profiled=options.profiled, observer=observer,
             sources=sources, contents=contents, workers=workers,
+            pool=native.pool if options.target == "native" and count > 1 else None,
         )  # fmt: skip
     if record is not None and machine.notes is not None:
         text = noted(machine.notes, dict(options.schedules))

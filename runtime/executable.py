@@ -291,8 +291,9 @@ class Executable:
         dims: Any,
         workers: int,
     ) -> None:
-        waits = self._called or workers > 1 or self.artifact.profiled or self.poll
-        pool = native.pool() if waits else native.pool_for_once()
+        divided = self.artifact.parallel and (self._called or workers > 1 or self.poll)
+        waits = divided or self.artifact.profiled
+        pool = native.pool() if waits else native.pool_at_hand()
         self._called = True
         address = buffers.address
         # one block: context, error record, pointers

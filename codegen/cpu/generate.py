@@ -33,19 +33,23 @@ def generate(
     sources: Sequence[Array] = (),
     contents: Sequence[str] = (),
     workers: Workers | None = None,
+    pool: Callable[[], object] | None = None,
 ) -> Artifact:
     """Compile `function`, which the pipeline has fused and planned, for `target`.
 
     An `observer` is told the MLIR, LLVM IR and assembly texts, whose comments name the user's line
     and the op of each instruction. `sources` are the large constants of the function as it was
     traced, which the artifact may refer to, `contents` what they hold (`constants.complete`);
-    `workers` take on LLVM's part of the work and finish what else they were given. Raises
-    `CodegenError` for an op without a lowering, `LoweringError` when generated text is malformed.
+    `workers` take on LLVM's part of the work and finish what else they were given, and get ready
+    the `pool` if the code wants it. Raises `CodegenError` for an op without a lowering,
+    `LoweringError` when generated text is malformed.
     """
     start = time.perf_counter()
     host = write(function, target, profiled, observer is not None)
     written = time.perf_counter()
     with workers or Workers(1) as working:
+        if pool is not None and host.parallel:
+            working.start(pool)
         constants = fill(_constants(host, sources), sources, working, contents)
         if observer is None:
             entry = entry_symbol(function)
@@ -197,6 +201,7 @@ def _artifact(
         constants=constants,
         donated=tuple(function.attrs.get("donated", ())),
         loops=host.loops,
+        parallel=host.parallel,
     )
 
 

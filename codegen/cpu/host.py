@@ -85,6 +85,7 @@ class Host:
     profiled: bool = False
     checked: bool = False
     loops: bool = False  # whether `turn` is used
+    parallel: bool = False  # whether `run` is used
     buffers: Buffers = field(init=False)
     constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
@@ -365,6 +366,7 @@ class Host:
 
     def run(self, symbol: str, data: Val, items: Val, grain: Val) -> None:
         """Run `symbol(data, begin, end, worker)` over the threads."""
+        self.parallel = True
         body = self.code.address_of(symbol)
         args = [self.ctx, body, data, items, grain]
         self.code.call_pointer(self.context(PARALLEL_FOR), args)
