@@ -180,7 +180,8 @@ class Artifact:
 
 
 _PLAIN = (
-    "name", "entry", "target", "locations", "arena_bytes", "profiled", "donated", "loops", "parallel",
+    "name", "entry", "target", "locations", "arena_bytes", "profiled", "donated", "loops",
+    "parallel",
 )  # fmt: skip
 
 

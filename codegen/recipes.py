@@ -6,12 +6,13 @@ A `prepare` op's region becomes steps, which `codegen.constants` carries out whe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from graphmill.codegen.artifact import Step
 from graphmill.ir.graph import Op, Value
+from graphmill.records import record
 
 Array = np.ndarray[Any, Any]
 
@@ -20,7 +21,8 @@ class RecipeError(RuntimeError):
     """An op that cannot stand in a `prepare`."""
 
 
-class Recipe(NamedTuple):
+@record
+class Recipe:
     """A constant of this shape and dtype: the first array put through steps, which may name the
     others by their numbers."""
 
@@ -40,7 +42,8 @@ class Recipe(NamedTuple):
 
     def same(self, other: Recipe) -> bool:
         """Whether both make one constant from the same arrays."""
-        same = len(self.arrays) == len(other.arrays) and self[1:] == other[1:]
+        made = (self.steps, self.shape, self.dtype) == (other.steps, other.shape, other.dtype)
+        same = made and len(self.arrays) == len(other.arrays)
         return same and all(a is b for a, b in zip(self.arrays, other.arrays, strict=True))
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from graphmill.codegen.constants import ALIGN, BINARY, complete
 from graphmill.codegen.workers import Workers
 from graphmill.keys import build_id
-from graphmill.runtime import shelf
 from graphmill.runtime.cache import key_of
 from graphmill.runtime.threads import num_threads
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graphmill.codegen.artifact import Artifact, Constant
+    from graphmill.runtime.shelf import Shelf
 
 FORMAT = "1"
 LEAST = 4 << 20  # bytes that packing takes milliseconds for
@@ -39,7 +39,7 @@ def completed(
 ) -> Artifact:
     """The artifact with the data of all its constants; `contents` are what its sources hold."""
     places, size = _places(artifact.constants)
-    store = shelf.default() if size >= LEAST else None
+    store = _shelf() if size >= LEAST else None
     found = None
     if store is not None:
         found = store.find(_key(artifact.constants, contents), size, at_once)
@@ -59,7 +59,7 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     that is not known.
     """
     places, size = _places(artifact.constants)
-    store = shelf.default() if contents and size >= LEAST else None
+    store = _shelf() if contents and size >= LEAST else None
     if store is None:
         return None
     pieces = [(at, memoryview(artifact.constants[n].data or b"")) for n, at in places.items()]
@@ -79,6 +79,12 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     thread = threading.Thread(target=write, name="graphmill weights")
     thread.start()
     return thread
+
+
+def _shelf() -> Shelf | None:
+    from graphmill.runtime import shelf
+
+    return shelf.default()
 
 
 def at_once(tasks: Sequence[Callable[[], object]]) -> None:

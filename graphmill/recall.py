@@ -26,7 +26,6 @@ from graphmill.packed import completed
 from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, threads
-from graphmill.runtime.contents import MANY_BYTES
 from graphmill.runtime.portrait import Portrait, Unclear
 
 if TYPE_CHECKING:
@@ -86,17 +85,25 @@ def question(
         portrait = Portrait([function, dict(static), tuple(donated), *_tree_values(tree)])
     except Unclear:
         return None
-    watch(portrait.arrays)
-    with Workers(threads.num_threads()) as workers:
-        for array in portrait.arrays:
-            if array.nbytes >= MANY_BYTES and not contents.knows(array):
-                workers.start(partial(contents, array))
+    if portrait.arrays:
+        watch(portrait.arrays)
+        _look_at(portrait.arrays, contents)
     said = [contents(array) for array in portrait.arrays]
     signature = [repr((str(s.type), s.bounds, s.weak)) for s in specs]
     key = disk.key_of(
         "recall", FORMAT, portrait.text, "\n".join(said), "\n".join(signature), *settings
     )
     return Question(key, store, portrait, contents)
+
+
+def _look_at(arrays: Sequence[Array], contents: Contents) -> None:
+    """Have `contents` know the large ones, several at once."""
+    from graphmill.runtime.contents import MANY_BYTES
+
+    with Workers(threads.num_threads()) as workers:
+        for array in arrays:
+            if array.nbytes >= MANY_BYTES and not contents.knows(array):
+                workers.start(partial(contents, array))
 
 
 def _tree_values(tree: Tree) -> Iterator[Any]:

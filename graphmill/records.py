@@ -40,36 +40,39 @@ def _made(cls: type[T], frozen: bool, eq: bool) -> type[T]:
 
     It is made whole, for to change a type takes as long as to make one.
     """
-    found, own = _fields(cls)
+    own = dict(cls.__dict__)
+    found, added = _fields(cls, own)
+    for name in ("__dict__", "__weakref__"):
+        own.pop(name, None)
     put: dict[str, Setter] = {}
-    content = {"__init__": _initialiser(cls, found, put), "__repr__": _representation(found)}
+    content: dict[str, Any] = {"__repr__": _representation(found)}
+    content["__init__"] = _initialiser(cls, found, put)
     if eq:
         content |= _comparison(found, frozen)
-    content |= cls.__dict__
-    for name in ("__dict__", "__weakref__", *cls.__dict__.get("__annotations__", ())):
-        content.pop(name, None)
+    content |= own
     if frozen:
         content |= {"__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
     content |= {
-        "__slots__": own,
+        "__slots__": added,
         "__match_args__": tuple([name for name, of in found.items() if of.init]),
         "__dataclass_fields__": found,
         "__qualname__": cls.__qualname__,
     }
-    made: Any = type(cls)(cls.__name__, cls.__bases__, content)
+    kind: Any = type(cls)
+    made = kind(cls.__name__, cls.__bases__, content)
     put.update((name, getattr(made, name).__set__) for name in found)
     result: type[T] = made
     return result
 
 
-def _fields(cls: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """All fields by name, and the names of those that no base has."""
+def _fields(cls: Any, own: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """All fields by name, and the names of those that no base has; their defaults leave `own`."""
     found: dict[str, Any] = {}
     for base in cls.__mro__[:0:-1]:
         found |= base.__dict__.get("__dataclass_fields__", {})
     inherited = set(found)
-    for name, kind in cls.__dict__.get("__annotations__", {}).items():
-        value = cls.__dict__.get(name, MISSING)
+    for name, kind in own.get("__annotations__", {}).items():
+        value = own.pop(name, MISSING)
         of: Any = value if isinstance(value, Field) else field(default=value)
         of.name, of.type, of._field_type = name, kind, _PLAIN
         found[name] = of

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, Constant
 from graphmill.records import record
-from graphmill.runtime import buffers, native, profiler
+from graphmill.runtime import buffers, native, profiling
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
 from graphmill.runtime.donation import check_donated
@@ -314,7 +314,7 @@ class Executable:
         for position, array in zip(self._positions, (*arrays, *outputs), strict=True):
             block[position] = address(array)
         pointers = base + 8 * (CONTEXT_WORDS + _ERROR_WORDS)
-        recorder = profiler.active()
+        recorder = profiling.active()
         if recorder is None:
             unread = (_WORD * (2 * len(self.artifact.kernels)))()
             block[4] = ctypes.addressof(unread) if self.artifact.profiled else 0

@@ -10,7 +10,6 @@ import numpy as np
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.constants import Array, apply, fill, renumbered
 from graphmill.codegen.cpu import llvm, mlir
-from graphmill.codegen.cpu.alike import share_alike
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
@@ -22,6 +21,8 @@ from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
 
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
+
+LONG_ENTRY = 100  # lines: shorter ones hold nothing that is worth looking for
 
 
 def generate(
@@ -71,9 +72,9 @@ class _Job:
         workers.start(self._compile)
 
     def _compile(self) -> None:
-        text, kind, effort = self._piece
-        llvm_ir = mlir.lower(text, effort > 0)
-        self.compiled = llvm.compile_ir(llvm_ir, self._target, kind=kind, effort=effort)
+        piece = self._piece
+        llvm_ir = mlir.lower(piece.text, piece.effort > 0)
+        self.compiled = llvm.compile_ir(llvm_ir, self._target, kind=piece.kind, effort=piece.effort)
 
 
 def _compile_observed(unit: Unit, target: Target, writing: float, observer: Observer) -> bytes:
@@ -120,7 +121,9 @@ def write(function: Function, target: Target, profiled: bool, located: bool = Fa
     emit_block(host, function.block)
     host.starts.append(entry.length)
     status = host.status()
-    if not located:
+    if not located and entry.length >= LONG_ENTRY:
+        from graphmill.codegen.cpu.alike import share_alike
+
         host.launchers = share_alike(entry, host.starts)
     entry.finish(status)
     _write_arena(host)
@@ -160,7 +163,8 @@ def _constants(host: Host, sources: Sequence[Array]) -> list[Constant]:
     numbers = {id(array): number for number, array in enumerate(sources)}
     recipes = host.finish_constants()
     found, factors = list[Constant](), list[Constant]()
-    for i, (arrays, steps, shape, kind) in enumerate(recipes):
+    for i, recipe in enumerate(recipes):
+        arrays, steps, kind = recipe.arrays, recipe.steps, recipe.dtype
         source = numbers.get(id(arrays[0]))
         if source is None:
             found.append(
@@ -172,7 +176,7 @@ def _constants(host: Host, sources: Sequence[Array]) -> list[Constant]:
         first = len(recipes) + len(factors) - 1  # what the steps name as 1 comes after this
         factors += [_stored(f"c{first + n}", array) for n, array in enumerate(arrays[1:], 1)]
         steps = renumbered(steps, first)
-        found.append(Constant(f"c{i}", dtype(kind).name, shape, None, source, steps))
+        found.append(Constant(f"c{i}", dtype(kind).name, recipe.shape, None, source, steps))
     return found + factors
 
 
