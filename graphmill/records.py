@@ -88,14 +88,17 @@ def _initialiser(cls: Any, found: dict[str, Any], put: dict[str, Setter]) -> Met
     # a field that is no argument, with a default
     others = [of for of in found.values() if not of.init and _has(of)]
     setters: list[Setter] = []
-    count = len(taken)
+    count, last = len(taken), _last_defaults(taken)
     after = hasattr(cls, "__post_init__")
 
     def __init__(self: Any, *values: Any, **named: Any) -> None:
         if not setters:
             setters.extend([put[of.name] for of in taken])
-        if named or len(values) != count:
+        missing = count - len(values)
+        if named or not 0 <= missing <= len(last):
             values = _completed(cls, taken, values, named)
+        elif missing:
+            values += last[-missing:]
         for store, value in zip(setters, values):  # noqa: B905  (as many, and this is quicker)
             store(self, value)
         if others:
@@ -107,6 +110,16 @@ def _initialiser(cls: Any, found: dict[str, Any], put: dict[str, Setter]) -> Met
     return __init__
 
 
+def _last_defaults(taken: list[Field[Any]]) -> tuple[Any, ...]:
+    """The defaults of the last fields, as far as each has one that is a value."""
+    found: list[Any] = []
+    for of in reversed(taken):
+        if of.default is MISSING:
+            break
+        found.insert(0, of.default)
+    return tuple(found)
+
+
 def _completed(
     made: Any, taken: list[Field[Any]], values: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[Any, ...]:
@@ -115,8 +128,10 @@ def _completed(
     for of in taken[len(values) :]:
         if of.name in named:
             found.append(named.pop(of.name))
-        elif _has(of):
-            found.append(_default(of))
+        elif of.default is not MISSING:
+            found.append(of.default)
+        elif of.default_factory is not MISSING:
+            found.append(of.default_factory())
         else:
             raise TypeError(f"{made.__qualname__} lacks the value of {of.name!r}")
     if named or len(found) > len(taken):
