@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 JOBS ?= 2
 BIN := $(abspath $(VENV))/bin
+# Else each of the many processes that the tests start compiles every module again.
+export PYTHONDONTWRITEBYTECODE :=
 # Modules are compiled when first imported: a fraction of them is ever used.
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 # An empty folder: there `graphmill` is the installed package, not the checkout.

@@ -28,7 +28,10 @@ class Workers:
         if len(self._threads) < self._others:
             thread = threading.Thread(target=self._work, name="graphmill compile", daemon=True)
             self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except KeyError as error:  # what Python raises when a signal's handler has raised there
+                raise error.__context__ or error from None
 
     def _work(self) -> None:
         while not self._failures:

@@ -54,7 +54,7 @@ CODES: dict[str, tuple[str, type[Exception]]] = {
     "GM053": ("Scan lengths differ", ValueError),
     "GM060": ("Index out of bounds at run time", IndexError),
     "GM061": ("Not a finite number at run time", FloatingPointError),
-    "GM062": ("An axis is empty at run time", ValueError),
+    "GM062": ("An axis is too short at run time", ValueError),
 }
 
 

@@ -95,10 +95,16 @@ def prod(
 
 def require_some(x: Tracer, over: Sequence[int]) -> None:
     """Let the call fail (GM062) if the symbolic axes `over` turn out empty; a choice needs one."""
-    bounds = current().trace.bounds
-    for size in [x.dims[i] for i in over]:
-        if sizes.compare(size, ">", 0, bounds) is None:
-            emit_op("require", (), {"size": size})
+    for axis in over:
+        require_least(x, axis, 1)
+
+
+def require_least(x: Tracer, axis: int, least: DimLike) -> bool:
+    """Let the call fail (GM062) if an axis turns out shorter; False where it is known to be."""
+    enough = sizes.compare(x.dims[axis] - least, ">", -1, current().trace.bounds)
+    if enough is None:
+        emit_op("require", (), {"size": x.dims[axis], "least": least})
+    return enough is not False
 
 
 def _extreme(monoid: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Tracer:

@@ -21,6 +21,7 @@ from graphmill.frontend.core import (
     promote_args,
 )
 from graphmill.frontend.describe import failure, name_of
+from graphmill.frontend.reductions import require_least
 from graphmill.frontend.shaping import reshaped
 from graphmill.frontend.sizes import compare
 from graphmill.frontend.state import current
@@ -208,7 +209,7 @@ def argsort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> 
 def partition(a: Any, kth: Any, axis: Any = -1, kind: Any = None) -> Tracer:
     """In order from the first place of kth to the last one."""
     x, along = _sorted_axis(a, axis)
-    places = [int(k) for k in np.ravel(kth)]
+    places = _places(x, along, kth)
     if x.element.is_complex or not places or min(places) < 0 <= max(places):
         return sort(a, axis)
     first, last = constant(np.int64(min(places))), constant(np.int64(max(places)))
@@ -220,7 +221,26 @@ def partition(a: Any, kth: Any, axis: Any = -1, kind: Any = None) -> Tracer:
 
 @implements(np.argpartition)
 def argpartition(a: Any, kth: Any, axis: Any = -1, kind: Any = None) -> Tracer:
-    return argsort(a, axis)
+    x, along = _sorted_axis(a, axis)
+    _places(x, along, kth)
+    return emit("argsort", x, axis=along, descending=False)
+
+
+def _places(x: Tracer, axis: int, kth: Any) -> list[int]:
+    """`kth=` as places that an axis has: GM025 now, or GM062 when the size is known."""
+    listed = kth if isinstance(kth, list | tuple) else np.ravel(kth)
+    places = [ax.number(k, "kth") for k in listed]
+    for place in places:
+        least = place + 1 if place >= 0 else -place
+        if not require_least(x, axis, least):
+            raise failure(
+                "GM025",
+                f"kth = {place} along {x.dims[axis]} elements",
+                [x],
+                why=f"the axis needs at least {least} for that place.",
+                hint="kth counts from 0, or from the end when negative.",
+            )
+    return places
 
 
 @implements(np.lexsort)

@@ -78,10 +78,11 @@ class Jit(Dispatcher):
         self._pending = threading.local()
         self._out_trees: dict[Any, Tree] = {}
         self._paths: dict[Tree, tuple[str, ...]] = {}  # of the leaves, where some are donated
+        at_once = functools.partial(recall.at_once, options=self.options, threads=threads)
         # an edit to the function, or to what it calls or reads by name, compiles again
         super().__init__(
             self._compile_flat,
-            watch=functools.partial(Watch, function, native.digest, packed.at_once),
+            watch=functools.partial(Watch, function, native.digest, at_once),
         )
 
     def _known_arguments(self) -> None:
@@ -184,8 +185,8 @@ class Jit(Dispatcher):
 
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
         with no_collections():
-            loaded, contents = self._compile_once(args, self.covers)
-            if not self.undisturbed():
+            loaded, contents, read = self._compile_once(args, self.covers)
+            if read and not self.undisturbed():
                 # an array that was read in place has been written to meanwhile: read copies instead
                 return self._compile_once(args, None)[0]
             packed.keep(loaded.artifact, contents)
@@ -193,8 +194,9 @@ class Jit(Dispatcher):
 
     def _compile_once(
         self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None
-    ) -> tuple[Loaded, Sequence[str]]:
-        """What to run, and what the sources of its constants hold where that is known."""
+    ) -> tuple[Loaded, Sequence[str], bool]:
+        """What to run, what the sources of its constants hold where that is known, and whether
+        arrays have been read since the watch knows what they hold."""
         tree, static, key = self._pending.call
         options, contents = self.options, Contents()
         if profiling.active() is not None:
@@ -205,7 +207,8 @@ class Jit(Dispatcher):
         answer = recall.find(asked) if asked is not None else None
         if answer is not None:
             self._out_trees[key] = answer.out_tree
-            return Loaded(answer.artifact, threads=self.threads), answer.contents
+            loaded = Loaded(answer.artifact, threads=self.threads)
+            return loaded, answer.contents, not packed.is_mapped(answer.artifact)
         could_draw = asked is not None and asked.portrait.could_draw
         with draws.watched(could_draw) as has_drawn:
             traced = self._trace(args, tree, static, stays)
@@ -224,7 +227,8 @@ class Jit(Dispatcher):
         if traced.variables:
             from graphmill.stages import load as load_compiled
 
-            return load_compiled(traced.function, traced.variables, options, self.threads), ()
+            loaded = load_compiled(traced.function, traced.variables, options, self.threads)
+            return loaded, (), True
         artifact, name = driver.compiled(traced.function, options, contents)
         # a trace that has changed what it depends on would do so again
         if asked and name and not has_drawn() and self.undisturbed():
@@ -232,7 +236,7 @@ class Jit(Dispatcher):
             if again is not None and again.key == asked.key:
                 recall.keep(asked, traced, name)
         held = [contents(array) for array in sources(traced.function)] if name is not None else ()
-        return Loaded(artifact, threads=self.threads), held
+        return Loaded(artifact, threads=self.threads), held, True
 
     def _question(
         self,

@@ -7,7 +7,7 @@ from graphmill.ir.graph import Location
 from graphmill.runtime.donation import DonationError
 from graphmill.runtime.executable import CheckError
 
-BOUNDS, EMPTY = 1, 3  # codes of checks in an error record
+BOUNDS, SHORT = 1, 3  # codes of checks in an error record
 
 
 def told(problem: CheckError | DonationError) -> Exception:
@@ -30,14 +30,25 @@ def check_failed(problem: CheckError) -> Exception:
             f"is read and a write is dropped. It is element {problem.index} of the index array.",
             hint="clip or mask the indices, or mend what computes them.",
         )  # fmt: skip
-    if problem.code == EMPTY:
+    if problem.code == SHORT:
+        return _short(place, problem.bound, problem.bad_index)
+    return error(
+        "GM061", f"element {problem.index} (in row-major order) is {problem.value}", location=place,
+        why="this is the first operation whose result holds a NaN or an infinity.",
+        hint="look at its operands: a division by 0, the log of a negative number, an overflow.",
+    )  # fmt: skip
+
+
+def _short(place: Location | None, size: int, least: int) -> Exception:
+    """An axis of `size` elements where something is chosen that takes `least`."""
+    if size == 0:
         return error(
             "GM062", "a choice among no elements", location=place,
             why="an empty axis has no largest or smallest element.",
             hint="pass initial= to np.max or np.min, or call only with sizes of at least 1.",
         )  # fmt: skip
     return error(
-        "GM061", f"element {problem.index} (in row-major order) is {problem.value}", location=place,
-        why="this is the first operation whose result holds a NaN or an infinity.",
-        hint="look at its operands: a division by 0, the log of a negative number, an overflow.",
+        "GM062", f"{size} elements where a place is asked for that takes {least}", location=place,
+        why="places along an axis of n elements run from -n to n - 1.",
+        hint=f"call only with sizes of at least {least}.",
     )  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphmill.codegen.artifact import Artifact
@@ -18,7 +17,7 @@ from graphmill.codegen.workers import Workers
 from graphmill.collector import no_collections
 from graphmill.ir.dtypes import bf16
 from graphmill.keys import Contents, cache_key, version
-from graphmill.packed import completed
+from graphmill.packed import at_once, completed
 from graphmill.passes.manager import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline
 from graphmill.recorders import Recorder, recorder
 from graphmill.records import record
@@ -98,14 +97,12 @@ def compiled(function: Function, options: Options, of: Contents) -> tuple[Artifa
     if store is None:
         return build(function, options), None
     arrays = sources(function)
-    with Workers(threads.num_threads()) as workers:
-        for array in arrays:
-            workers.start(partial(of, array))
+    of.read(arrays, at_once)
     key = cache_key(function, options, target(options, function), of)
     contents = [of(array) for array in arrays]
     found = store.artifact(key)
     if found is not None:
-        return completed(found, arrays, contents), key
+        return completed(found, lambda: arrays, contents), key
     artifact = build(function, options, contents)
     store.put(key, artifact.to_bytes())
     return artifact, key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from functools import cache
 from importlib.util import find_spec
@@ -15,16 +15,17 @@ import numpy as np
 
 from graphmill.runtime import native
 from graphmill.runtime.cache import key_of
+from graphmill.runtime.digests import MANY_BYTES, Batch
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
     from graphmill.driver import Options
     from graphmill.ir.graph import Function
+    from graphmill.runtime.contents import AtOnce
 
 FORMAT = "2"  # raise it when generated code changes its meaning
 COMPILERS = ("llvmlite", "torch_mlir", "mlir", "numpy")
 LAYERS = ("ir", "frontend", "passes", "codegen", "runtime", "graphmill")
-_MANY_BYTES = 1 << 16  # from here on the content of a constant is read at memory's speed
 
 
 class Contents:
@@ -40,9 +41,21 @@ class Contents:
             known = self._known[place] = array, content(array)
         return known[1]
 
-    def knows(self, array: np.ndarray[Any, Any]) -> bool:
-        """Whether it has been looked at."""
-        return _place(array) in self._known
+    def read(self, arrays: Iterable[np.ndarray[Any, Any]], at_once: AtOnce) -> None:
+        """Look at the large ones of these arrays, on several threads."""
+        large: dict[object, np.ndarray[Any, Any]] = {}
+        for array in arrays:
+            large_enough = array.nbytes >= MANY_BYTES and array.flags.c_contiguous
+            if large_enough and (place := _place(array)) not in self._known:
+                large[place] = array
+        fast = native.digest() if large else None
+        if fast is None:
+            return
+        some = sorted(large.values(), key=lambda array: -array.nbytes)
+        batch = Batch(fast, [(a.__array_interface__["data"][0], a.nbytes) for a in some])
+        at_once(batch.tasks())
+        for array, number in zip(some, batch.found(), strict=True):
+            self.know(array, number)
 
     def know(self, array: np.ndarray[Any, Any], number: int) -> None:
         """Take over a native digest of a contiguous array."""
@@ -66,7 +79,7 @@ def settings(options: Options, target: Target) -> tuple[str, ...]:
 
 def content(array: np.ndarray[Any, Any]) -> str:
     """A text that differs when the elements, dtype or shape of an array do."""
-    fast = native.digest() if array.nbytes >= _MANY_BYTES and array.flags.c_contiguous else None
+    fast = native.digest() if array.nbytes >= MANY_BYTES and array.flags.c_contiguous else None
     if fast is None:
         from graphmill.ir.literals import digest
 

@@ -10,9 +10,9 @@ import hashlib
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphmill.codegen.constants import ALIGN, BINARY, complete
 from graphmill.codegen.workers import Workers
@@ -21,9 +21,8 @@ from graphmill.runtime.cache import key_of
 from graphmill.runtime.threads import num_threads
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graphmill.codegen.artifact import Artifact, Constant
+    from graphmill.codegen.constants import Array
     from graphmill.runtime.shelf import Shelf
 
 FORMAT = "1"
@@ -35,16 +34,19 @@ _kept: set[str] = set()
 
 
 def completed(
-    artifact: Artifact, sources: Sequence[np.ndarray[Any, Any]], contents: Sequence[str]
+    artifact: Artifact, sources: Callable[[], Sequence[Array]], contents: Sequence[str]
 ) -> Artifact:
-    """The artifact with the data of all its constants; `contents` are what its sources hold."""
+    """The artifact with the data of all its constants; `contents` are what its sources hold.
+
+    Those are asked for only where they are packed.
+    """
     places, size = _places(artifact.constants)
     store = _shelf() if size >= LEAST else None
     found = None
     if store is not None:
         found = store.find(_key(artifact.constants, contents), size, at_once)
     if found is None:
-        return complete(artifact, sources, num_threads(), contents)
+        return complete(artifact, sources(), num_threads(), contents)
     constants = list(artifact.constants)
     for number, at in places.items():
         constant = constants[number]
@@ -62,9 +64,9 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     store = _shelf() if contents and size >= LEAST else None
     if store is None:
         return None
-    pieces = [(at, memoryview(artifact.constants[n].data or b"")) for n, at in places.items()]
-    if isinstance(pieces[0][1].obj, mmap.mmap):  # that is where they are from
+    if is_mapped(artifact):  # that is where they are from
         return None
+    pieces = [(at, memoryview(artifact.constants[n].data or b"")) for n, at in places.items()]
     form = repr([(c.steps, c.dtype, c.shape) for c in artifact.constants])
     if form in _kept:
         return None
@@ -87,11 +89,26 @@ def _shelf() -> Shelf | None:
     return shelf.default()
 
 
-def at_once(tasks: Sequence[Callable[[], object]]) -> None:
-    """Do tasks that leave the interpreter lock alone, on all threads."""
-    with Workers(min(num_threads(), len(tasks))) as workers:
+def is_mapped(artifact: Artifact) -> bool:
+    """Whether the constants that have a source are all from the shelf, and there are some."""
+    data = [memoryview(c.data or b"") for c in artifact.constants if c.source is not None]
+    return bool(data) and all(isinstance(one.obj, mmap.mmap) for one in data)
+
+
+def at_once(
+    tasks: Iterable[Callable[[], object]], meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Do tasks that leave the interpreter lock alone, on all threads.
+
+    `meanwhile` is done by this thread, once others are busy.
+    """
+    with Workers(num_threads()) as workers:
+        some = False
         for task in tasks:
             workers.start(task)
+            some = True
+        if some:
+            meanwhile()
 
 
 def _places(constants: Sequence[Constant]) -> tuple[dict[int, int], int]:

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphmill import driver, packed
 from graphmill.codegen.constants import sources
-from graphmill.codegen.workers import Workers
 from graphmill.frontend.trees import Tree
 from graphmill.ir.dtypes import dtype
 from graphmill.keys import Contents
-from graphmill.packed import completed
+from graphmill.keys import settings as key_settings
 from graphmill.records import record
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, threads
+from graphmill.runtime import knobs, native
 from graphmill.runtime.portrait import Portrait, Unclear
+from graphmill.runtime.threads import num_threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.artifact import Artifact
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-FORMAT = "1"
+FORMAT = "2"
 MAX_OWN = 1 << 20  # bytes of constants that are in no array of the function
 _HEAD = struct.Struct("<Q")
 
@@ -64,6 +64,20 @@ class Answer:
     contents: Sequence[str]
 
 
+def at_once(
+    tasks: Iterable[Callable[[], object]], options: driver.Options, threads: int | None
+) -> None:
+    """Do tasks on all threads, and get ready meanwhile what a start from the cache needs next."""
+
+    def meanwhile() -> None:
+        key_settings(options, driver.target(options))
+        if (threads or num_threads()) > 1:
+            native.pool()
+        native.poll()
+
+    packed.at_once(tasks, meanwhile)
+
+
 def question(
     function: Callable[..., Any],
     call: tuple[Tree, Mapping[str, Any], Sequence[str]],
@@ -87,23 +101,13 @@ def question(
         return None
     if portrait.arrays:
         watch(portrait.arrays)
-        _look_at(portrait.arrays, contents)
+        contents.read(portrait.arrays, packed.at_once)
     said = [contents(array) for array in portrait.arrays]
     signature = [repr((str(s.type), s.bounds, s.weak)) for s in specs]
     key = disk.key_of(
         "recall", FORMAT, portrait.text, "\n".join(said), "\n".join(signature), *settings
     )
     return Question(key, store, portrait, contents)
-
-
-def _look_at(arrays: Sequence[Array], contents: Contents) -> None:
-    """Have `contents` know the large ones, several at once."""
-    from graphmill.runtime.contents import MANY_BYTES
-
-    with Workers(threads.num_threads()) as workers:
-        for array in arrays:
-            if array.nbytes >= MANY_BYTES and not contents.knows(array):
-                workers.start(partial(contents, array))
 
 
 def _tree_values(tree: Tree) -> Iterator[Any]:
@@ -127,16 +131,19 @@ def find(asked: Question) -> Answer | None:
         (size,) = _HEAD.unpack_from(content)
         found = json.loads(content[_HEAD.size : _HEAD.size + size])
         own = memoryview(content)[_HEAD.size + size :]
-        arrays = [_source(place, asked.portrait.arrays, own) for place in found["sources"]]
+        places = found["sources"]
+        said = [str(place["holds"]) for place in places]
         tree = _tree(found["result"], asked.portrait.classes)
-        key = str(found["artifact"])
+        artifact = asked.store.artifact(str(found["artifact"]))
+        if artifact is None:
+            return None
+
+        def arrays() -> list[Array]:
+            return [_source(place, asked.portrait.arrays, own) for place in places]
+
+        return Answer(packed.completed(artifact, arrays, said), tree, said)
     except (ValueError, KeyError, TypeError, IndexError, struct.error):
         return None
-    artifact = asked.store.artifact(key)
-    if artifact is None:
-        return None
-    said = [asked.contents(array) for array in arrays]
-    return Answer(completed(artifact, arrays, said), tree, said)
 
 
 def keep(asked: Question, traced: Traced, artifact: str) -> None:
@@ -149,7 +156,8 @@ def keep(asked: Question, traced: Traced, artifact: str) -> None:
         result = _described(traced.out_tree, asked.portrait.classes)
         known = _Places(asked, traced.captured)
         for array in sources(traced.function):
-            places.append(known.place(array, sum(map(len, own))))
+            place = known.place(array, sum(map(len, own)))
+            places.append(place | {"holds": asked.contents(array)})
             if places[-1]["in"] is None:
                 own.append(array.tobytes())
         if sum(map(len, own)) > MAX_OWN:

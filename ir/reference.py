@@ -32,7 +32,7 @@ class CheckFailed(ArithmeticError):
     def __init__(self, op: Op, index: tuple[int, ...], value: Any) -> None:
         place = f"{op.loc}: " if op.loc else ""
         if op.name == "require":
-            what = "no element to choose: the axis is empty"
+            what = f"too few elements to choose from: {value}"
         else:
             kind = "index out of bounds" if op.attrs["kind"] == "bounds" else "not finite"
             what = f"{kind}: element {list(index)} is {value}"
@@ -218,8 +218,8 @@ class _Evaluator:
         return [x]
 
     def _require(self, op: Op, operands: list[Array]) -> Sequence[Array]:
-        size = evaluate(op.attrs["size"], self.sizes)
-        if size < 1:
+        size, least = (evaluate(op.attrs[name], self.sizes) for name in ("size", "least"))
+        if size < least:
             raise CheckFailed(op, (), size)
         return []
 

@@ -8,17 +8,19 @@ ones only the ends are, and the kernel tells whether the whole pages between wer
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from graphmill.runtime import pages
 from graphmill.runtime.cpython import HEAD, Pair, word
+from graphmill.runtime.digests import MANY_BYTES, Batch, Task
 
-# arrays from this size on are watched by their pages, and digested natively where that cannot be
-MANY_BYTES = 1 << 16
+if TYPE_CHECKING:
+    from graphmill.runtime.native import Digest
+
 # so many times in a row, each within so many seconds, pages may read as written to while the bytes
 # stay: then digests cost less
 _PATIENCE, _QUIET = 16, 1.0
@@ -28,7 +30,7 @@ _DATA, _NDIM, _SIZES, _STEPS, _DTYPE = 0, 1, 2, 3, 5
 
 Array = np.ndarray[Any, Any]
 Block = tuple[int, int, int]
-Digest = Callable[[int, int], int]
+AtOnce = Callable[[Iterable[Task]], None]
 
 
 class Form:
@@ -101,7 +103,8 @@ class _Seen(NamedTuple):
 class Bytes:
     """Memory that an array covers, and a digest of it: the native one where that is given."""
 
-    def __init__(self, array: Array, digest: Digest | None) -> None:
+    def __init__(self, array: Array, digest: Digest | None, later: bool = False) -> None:
+        """With `later` somebody else reads the bytes from now on, and calls `finish`."""
         self.owner, self.array = array, np.asarray(array)  # a subclass reshapes in its own way
         self.low, high = np.lib.array_utils.byte_bounds(array)
         self.size = high - self.low if array.size else 0
@@ -111,18 +114,57 @@ class Bytes:
         self.pages = pages.region(self.low, self.size, array) if watched else None
         self._watched = self.pages is not None
         self._false_alarms, self._last_alarm = 0, 0.0
-        self.digest, self._seen = self._look()
+        self.digest: int | bytes = 0
+        self._seen = self._begin(populate=False) if later else None
+        if not later:
+            self.digest, self._seen = self._look()
+
+    def finish(self, digest: int) -> None:
+        """Take over the digest of all bytes, read by now."""
+        if self._watched and (self._seen is None or not self._is_private()):
+            self.digest, self._seen = self._look()
+        else:
+            self.digest = digest
 
     @staticmethod
-    def of(array: Array, digest: Digest | None) -> Bytes:
-        """The same, or one that another watch has of that memory, if nobody has written since."""
-        place = np.lib.array_utils.byte_bounds(array)
-        known = _watched.get(place)
+    def known(array: Array, digest: Digest | None) -> Bytes | None:
+        """What another watch has of that memory, if nobody has written since."""
+        known = _watched.get(np.lib.array_utils.byte_bounds(array))
         if known is None or known.native is not digest or not known.unwritten():
-            known = Bytes(array, digest)
-            if known.pages is not None:
-                _watched[place] = known
+            return None
         return known
+
+    @staticmethod
+    def of_all(arrays: Sequence[Array], digest: Digest, at_once: AtOnce) -> list[Bytes]:
+        """One for each of these arrays, which `at_once` reads on several threads.
+
+        Their watch begins here, while others read already. The largest are to come first.
+        """
+        found: list[Bytes] = []
+        read: list[tuple[list[Bytes], Batch]] = []
+
+        def begin(some: Sequence[Array]) -> list[Task]:
+            new = []
+            for array in some:
+                one = Bytes.known(array, digest)
+                if one is None:
+                    one = Bytes(array, digest, later=True)
+                    new.append(one)
+                found.append(one)
+            read.append((new, Batch(digest, [(one.low, one.size) for one in new])))
+            return read[-1][1].tasks()
+
+        def tasks() -> Iterator[Task]:
+            yield from begin(arrays[:1])
+            yield from begin(arrays[1:])
+
+        at_once(tasks())
+        for new, batch in read:
+            for one, number in zip(new, batch.found(), strict=True):
+                one.finish(number)
+                if one.pages is not None:
+                    _watched[one.low, one.low + one.size] = one
+        return found
 
     def valid(self) -> bool:
         """Whether the bytes are what they were when this was made."""
@@ -158,16 +200,25 @@ class Bytes:
         """The digest now, and what later writes are noticed by, which began to watch before it."""
         # nearly always all pages are there
         for populate in (False, True) if self._watched else ():
-            assert self.pages is not None
-            epoch = self.pages.begin(populate)
-            if epoch is None:
+            seen = self._begin(populate)
+            if seen is None:
                 break
-            ends = self._ends(self.pages)
             digest = self._digest()
-            if self.pages.private():
-                return digest, _Seen(epoch, ends)
+            if self._is_private():
+                return digest, seen
         self._watched = False  # memory that others write to, too
         return self._digest(), None
+
+    def _begin(self, populate: bool) -> _Seen | None:
+        """Watch the pages from now on, if there are any and that can be."""
+        if not self._watched or self.pages is None:
+            return None
+        epoch = self.pages.begin(populate)
+        return None if epoch is None else _Seen(epoch, self._ends(self.pages))
+
+    def _is_private(self) -> bool:
+        """Whether all pages are untouched so far and nobody else's."""
+        return self.pages is not None and self.pages.private()
 
     def _count_alarm(self) -> None:
         """Leave the pages alone where they read as written to all the time."""

@@ -16,7 +16,7 @@ import functools
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +31,12 @@ from graphmill.runtime.cpython import (
     known_interpreter,
     name_loads,
 )
+from graphmill.runtime.digests import MANY_BYTES, Task
 from graphmill.runtime.forks import renewed
 
 if TYPE_CHECKING:
-    from graphmill.runtime.contents import Bytes, Digest, Form, Frozen, Memory
+    from graphmill.runtime.contents import AtOnce, Bytes, Form, Frozen, Memory
+    from graphmill.runtime.native import Digest
 
 # library code is taken as it is
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "graphmill", "ml_dtypes", "scipy")) - {
@@ -50,10 +52,8 @@ _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, types.Cod
 # functions by which code reads what it has the name of as a text
 _BY_TEXT = frozenset(("getattr", "hasattr", "globals", "vars", "attrgetter", "__dict__"))
 
-Task = Callable[[], object]
 
-
-def _in_turn(tasks: Sequence[Task]) -> None:
+def _in_turn(tasks: Iterable[Task]) -> None:
     for task in tasks:
         task()
 
@@ -65,11 +65,12 @@ class Watch:
         self,
         function: Any,
         digest: Callable[[], Digest | None] | None = None,
-        at_once: Callable[[Sequence[Task]], None] = _in_turn,
+        at_once: AtOnce = _in_turn,
     ) -> None:
         """`digest()` gives a function that digests memory fast, if there is any.
 
-        `at_once` does several tasks, each of which may leave the interpreter lock alone for long.
+        `at_once` does several tasks, each of which may leave the interpreter lock alone for long,
+        and begins with them before it takes further ones.
         """
         self._fast, self._at_once = digest or (lambda: None), at_once
         # where the walk begins: the function, and what `add_values` names
@@ -104,25 +105,34 @@ class Watch:
         if not new:
             return
         # only for functions that hold arrays
-        from graphmill.runtime.contents import MANY_BYTES, Bytes, Form, frozen
+        from graphmill.runtime.contents import Bytes, Form, frozen
 
-        found: dict[int, Bytes | Frozen | None] = {n: frozen(array) for n, array in new.items()}
-        many = [
-            number
-            for number, array in new.items()
-            if found[number] is None and array.nbytes >= MANY_BYTES and array.flags.forc
-        ]
+        found: dict[int, Bytes | Frozen] = {}
+        few: list[int] = []
+        many: list[int] = []
+        for number, array in new.items():
+            if (still := frozen(array)) is not None:
+                found[number] = still
+            else:
+                (many if array.nbytes >= MANY_BYTES and array.flags.forc else few).append(number)
         fast = self._fast() if many else None
 
-        def look_at(number: int) -> None:
-            found[number] = Bytes.of(new[number], fast)
+        def and_few(tasks: Iterable[Task]) -> Iterator[Task]:
+            yield from tasks
+            # while other threads are at the large ones
+            found.update({number: Bytes(new[number], None) for number in few})
 
-        many.sort(key=lambda number: -new[number].nbytes)
-        self._at_once([functools.partial(look_at, number) for number in many])
+        if fast is None:
+            few += many
+            self._at_once(and_few(()))
+        else:
+            many.sort(key=lambda number: -new[number].nbytes)
+            large = [new[number] for number in many]
+            read = Bytes.of_all(large, fast, lambda tasks: self._at_once(and_few(tasks)))
+            found.update(zip(many, read, strict=True))
         for number, array in new.items():
-            seen = found[number]
             self._forms[number] = Form(array)
-            self._arrays[number] = Bytes(array, None) if seen is None else seen
+            self._arrays[number] = found[number]
         self.version += 1
 
     def covers(self, array: np.ndarray[Any, Any]) -> bool:

@@ -231,9 +231,12 @@ class Digest:
     """The loaded digest of memory: `digest(address, bytes)` is a number."""
 
     def __init__(self, code: bytes) -> None:
-        self.address = _load_for_good(code, ("gm_digest",)).addresses["gm_digest"]
+        found = _load_for_good(code, ("gm_digest", "gm_digests")).addresses
+        self.address = found["gm_digest"]
         word = ctypes.c_int64
         self._function = ctypes.CFUNCTYPE(word, word, word)(self.address)
+        # of a batch's pieces (`digests.py`), without the interpreter lock until all are begun
+        self.many = ctypes.CFUNCTYPE(word, word)(found["gm_digests"])
 
     def __call__(self, address: int, size: int) -> int:
         return int(self._function(address, size))

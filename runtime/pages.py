@@ -114,7 +114,10 @@ class Tracker:
         for name in ("ioctl", "madvise"):
             getattr(self._libc, name).argtypes = [ctypes.c_size_t] * 2 + [ctypes.c_void_p]
         self._libc.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
-        self._regions: weakref.WeakSet[Region] = weakref.WeakSet()
+        # by first address and last
+        self._regions: weakref.WeakValueDictionary[tuple[int, int], Region] = (
+            weakref.WeakValueDictionary()
+        )
         # a page that a forked child finds zeroed: the descriptors are about its parent's memory
         self._page = mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._page.madvise(_MADV_WIPEONFORK)
@@ -147,13 +150,13 @@ class Tracker:
     def region(self, start: int, stop: int, owner: object) -> Region | None:
         """Whole pages to watch, the same object for the same pages; `owner` keeps them mapped."""
         with _lock:
-            for known in self._regions:
-                if (known.start, known.stop) == (start, stop):
-                    return known
+            known = self._regions.get((start, stop))
+            if known is not None:
+                return known
             if len(self._regions) >= _MAX_REGIONS:
                 return None
             made = Region(self, start, stop)
-            self._regions.add(made)
+            self._regions[start, stop] = made
             # no lock: a collection may come while this thread holds it
             end = weakref.finalize(made, self._release, start, stop, owner)
             end.atexit = False
@@ -161,8 +164,9 @@ class Tracker:
 
     def count_overlapping(self, region: Region) -> None:
         """Count an epoch for all regions with pages in common: they would miss what it saw."""
-        for other in list(self._regions):
-            if other.start < region.stop and region.start < other.stop:
+        start, stop = region.start, region.stop
+        for (low, high), other in list(self._regions.items()):
+            if low < stop and start < high:
                 other.count()
 
     def protect(self, start: int, stop: int, populate: bool) -> bool:

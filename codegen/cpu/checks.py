@@ -15,7 +15,7 @@ from graphmill.ir.dims import product
 from graphmill.ir.dtypes import bool_, f64, i64
 from graphmill.ir.graph import Op
 
-BOUNDS, NAN, EMPTY = 1, 2, 3  # codes in the error record
+BOUNDS, NAN, SHORT = 1, 2, 3  # codes in the error record
 
 
 @lowers("check")
@@ -47,15 +47,17 @@ def _check(host: Host, op: Op) -> None:
 
 @lowers("require")
 def _require(host: Host, op: Op) -> None:
-    """A comparison in the entry function. Kernels stay in bounds on empty axes, so they run on."""
+    """A comparison in the entry function. Kernels stay in bounds all the same, so they run on."""
     host.checked = True
     code = host.code
-    slots, size = host.context(ERROR), host.dim(op.attrs["size"])
+    slots = host.context(ERROR)
+    size, least = (host.dim(op.attrs[name]) for name in ("size", "least"))
     clean = code.compare("arith.cmpi", "eq", code.load(slots, "i64", 8), code.i64(0))
-    empty = code.compare("arith.cmpi", "slt", size, code.i64(1))
-    with code.when(code.binary("arith.andi", empty, clean)):
-        for slot, value in enumerate([EMPTY, host.location(op), 0, 0, 0, 0]):
-            code.store(code.i64(value), code.at(slots, slot, "i64"), 8)
+    short, zero = code.compare("arith.cmpi", "slt", size, least), code.i64(0)
+    with code.when(code.binary("arith.andi", short, clean)):
+        values = [code.i64(SHORT), code.i64(host.location(op)), zero, least, size, zero]
+        for slot, value in enumerate(values):
+            code.store(value, code.at(slots, slot, "i64"), 8)
 
 
 def _bad(

@@ -12,7 +12,7 @@ from graphmill.codegen.cpu.index import Index
 from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import outer_positions
 from graphmill.codegen.cpu.lowering import info_of, label
-from graphmill.codegen.cpu.partition import bits_of
+from graphmill.codegen.cpu.small_sort import bits_of
 from graphmill.ir.dims import product
 from graphmill.ir.graph import Op
 

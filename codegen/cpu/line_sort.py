@@ -19,7 +19,7 @@ from graphmill.codegen.cpu.kernel import Kernel, Storage
 from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import item_range, outer_positions
 from graphmill.codegen.cpu.lowering import info_of, label
-from graphmill.codegen.cpu.quicksort import SEGMENTS, WORDS, initial_state, quicksort
+from graphmill.codegen.cpu.quicksort import SEGMENTS, WORDS, most_levels, quicksort
 from graphmill.codegen.cpu.small_sort import masked_load, masked_store, most_rows, small_sort
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Op
@@ -44,7 +44,6 @@ class Line:
     outer: tuple[Index, ...]
     length: Val
     home: Val
-    spare: Val
     facts: Val
 
     def index(self, along: Index) -> Indices:
@@ -153,7 +152,7 @@ class _Sort:
         self.host.launch(kernel, Launch(items, work), info)
 
     def line(self, kernel: Kernel, number: Val, outer: tuple[Index, ...], scratch: Val,
-             spare: Val, facts: Val) -> Line:  # fmt: skip
+             facts: Val) -> Line:  # fmt: skip
         plan, code = self.plan, kernel.code
         home = scratch
         length = kernel.dim(plan.length)
@@ -162,17 +161,17 @@ class _Sort:
             first = code.mul(number, length)
             home = code.at(kernel.pointer(plan.direct.storage), first, plan.element)
         elements = Elements(kernel, {})
-        return Line(kernel, elements, plan.element, plan.axis, outer, length, home, spare, facts)
+        return Line(kernel, elements, plan.element, plan.axis, outer, length, home, facts)
 
     def sort(self, line: Line, steps: Steps, least: Val, table: Val) -> None:
         code, element = line.kernel.code, self.plan.element
         symbol = quicksort(self.host.unit, self.host.target, element)
-        state = initial_state(code, line.length)
+        levels = most_levels(code, line.length)
         ends = [
             code.op(f"llvm.ptrtoint {line.key(place)} : !llvm.ptr to i64", "i64")
             for place in steps.wanted(line)
         ]
-        code.call(symbol, [line.home, line.spare, line.length, state, *ends, least, table])
+        code.call(symbol, [line.home, line.length, levels, *ends, least, table])
 
 
 class _Alone(_Sort):
@@ -180,15 +179,14 @@ class _Alone(_Sort):
 
     def run(self) -> None:
         host, plan, kernel = self.host, self.plan, self.kernel()
-        each = self.keys + plan.bytes + FACTS
+        each = self.keys + FACTS
         host.lend(self.storage, host.scratch(lambda code, dim: (code.i64(0), dim(each))))
         scratch, steps, code = kernel.pointer(self.storage), plan.make(kernel), kernel.code
         own = code.at(scratch, code.mul(kernel.worker, kernel.dim(each)), "i8")
-        spare = code.at(own, kernel.dim(self.keys), "i8")
-        facts = code.at(spare, kernel.dim(plan.bytes), "i8")
+        facts = code.at(own, kernel.dim(self.keys), "i8")
         with code.loop(kernel.begin, kernel.end) as item:
             outer = outer_positions(kernel, item.i, plan.others)
-            line = self.line(kernel, item.i, outer, own, spare, facts)
+            line = self.line(kernel, item.i, outer, own, facts)
             end = kernel.size(plan.length)
             with line.elements.scope():
                 steps.prepare(line)
@@ -209,7 +207,7 @@ class _Alone(_Sort):
             symbol = small_sort(self.host.unit, target, self.plan.element, rows)
             line.kernel.code.call(symbol, [line.home, line.home, line.length])
         else:
-            self.sort(line, steps, line.kernel.code.i64(0), line.spare)
+            self.sort(line, steps, line.kernel.code.i64(0), line.facts)
 
 
 class _Divided(_Sort):
@@ -217,7 +215,7 @@ class _Divided(_Sort):
 
     def run(self) -> None:
         host, plan = self.host, self.plan
-        each = self.keys + plan.bytes + FACTS + 2 * TABLE
+        each = self.keys + FACTS + 2 * TABLE
         self.each = each
         total = each * plan.lines
         host.lend(self.storage, host.scratch(lambda code, dim: (dim(total), code.i64(0))))
@@ -237,10 +235,9 @@ class _Divided(_Sort):
         code = kernel.code
         offset = code.mul(number, kernel.dim(self.each))
         own = code.at(kernel.pointer(self.storage), offset, "i8")
-        spare = code.at(own, kernel.dim(self.keys), "i8")
-        facts = code.at(spare, kernel.dim(self.plan.bytes), "i8")
+        facts = code.at(own, kernel.dim(self.keys), "i8")
         table = code.at(facts, FACTS, "i8")
-        return self.line(kernel, number, outer, own, spare, facts), table
+        return self.line(kernel, number, outer, own, facts), table
 
     def _lines(self, name: str, step: Callable[[Line, Steps, Val], None]) -> None:
         """A kernel with a line for a work item."""
@@ -296,10 +293,10 @@ class _Divided(_Sort):
             found = code.load(table, "i64", 8)
             with code.when(code.compare("arith.cmpi", "slt", number, found)):
                 base = code.at(table, code.add(code.mul(number, WORDS), 1), "i64")
-                home, spare = (code.load(code.at(base, n, "i64"), "!llvm.ptr", 8) for n in (0, 1))
-                count, state = (code.load(code.at(base, n, "i64"), "i64", 8) for n in (2, 3))
+                home = code.load(base, "!llvm.ptr", 8)
+                count, levels = (code.load(code.at(base, n, "i64"), "i64", 8) for n in (1, 2))
                 symbol = quicksort(self.host.unit, self.host.target, self.plan.element)
                 all_ = code.i64(0), code.i64(-1)  # as unsigned addresses
                 rest = code.at(tables, TABLE, "i8")
-                code.call(symbol, [home, spare, count, state, *all_, least, rest])
+                code.call(symbol, [home, count, levels, *all_, least, rest])
         self.launch(kernel, self.plan.lines * SEGMENTS, 1)

@@ -19,8 +19,8 @@ from graphmill.codegen.cpu.keys import key_bits, key_of
 from graphmill.codegen.cpu.line_sort import Line, Plan, Steps, sort_lines
 from graphmill.codegen.cpu.loops import sweep
 from graphmill.codegen.cpu.memory import lane_numbers
-from graphmill.codegen.cpu.partition import bits_of
-from graphmill.codegen.cpu.quicksort import initial_state, quicksort
+from graphmill.codegen.cpu.quicksort import most_levels, quicksort
+from graphmill.codegen.cpu.small_sort import bits_of
 from graphmill.ir.graph import Op, Value
 
 MOST = 1 << 32  # elements of a line whose places have room in half a word
@@ -266,9 +266,8 @@ class _Wide(_Narrow):
         done = loop.results[1]
         with code.when(code.binary("arith.xori", done, code.const(True, "i1"))):
             symbol = quicksort(self.host.unit, self.host.target, "i64")
-            spare = code.at(line.spare, start, "i64")
             ends = [code.i64(0), code.i64(-1), code.i64(0)]
-            code.call(symbol, [home, spare, count, initial_state(code, count), *ends, line.facts])
+            code.call(symbol, [home, count, most_levels(code, count), *ends, line.facts])
         with code.loop(0, count) as back:
             address = code.at(home, back.i, "i64")
             place = code.binary("arith.andi", code.load(address, "i64", 8), mask)

@@ -1,50 +1,48 @@
 """Sorting integers in memory: quicksort by vectors, whose worst case is bounded.
 
-A segment of keys lies at its place (`home`) or still in spare memory. A partition writes what is
-below the pivot home and the rest to the spare memory: both are written behind what is read, so no
-key is moved twice (Blacher et al. 2022 partition in place; reading in order instead needs no
-decision which end to read next, and keeps the order of equal keys). Segments of a few vectors are
-sorted in registers (`small_sort`). When pivots from samples have been bad for long, they halve the
-range of the values instead, which ends after as many steps as a key has bits.
+A segment of keys is partitioned in its place. Segments of a few vectors are sorted in registers
+(`small_sort`, `merge_sort`). When pivots from samples have been bad for long, they halve the range
+of the values instead, which ends after as many steps as a key has bits.
 """
 
 from __future__ import annotations
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
+from graphmill.codegen.cpu.merge_sort import merge_sort
 from graphmill.codegen.cpu.partition import partition
 from graphmill.codegen.cpu.small_sort import most_rows, small_sort
 from graphmill.codegen.cpu.target import Target
 
-WORDS = 4  # of a segment: home, spare, count, twice the depth left plus whether it is in the spare
+WORDS = 3  # of a segment: home, count, how many levels of samples are left
 DEEPEST = 320  # segments that wait at a time: twice 64 levels of samples, 64 of halving, some more
 SEGMENTS = 64  # that one line is divided into for several threads
 
+Segment = tuple[Val, Val, Val]  # its words
+
 
 def quicksort(unit: Unit, target: Target, element: str) -> str:
-    """The symbol of `void (home, spare, count, state, first, last, least, table)`.
+    """The symbol of `void (home, count, levels, first, last, least, table)`.
 
-    Sorts `count` signed integers, at `home` or (odd `state`) in `spare`, to `home`; the spare
-    memory has room for as many. Only the keys that belong to addresses from `first` up to `last`
-    need be where they do; the others are before and behind them. Segments of fewer than `least`
-    keys are left, in `table`: how many were to be, and then the words of the first `SEGMENTS`. It
-    may be that of several calls at a time.
+    Sorts `count` signed integers at `home`. Only the keys that belong to addresses from `first` up
+    to `last` need be where they do; the others are before and behind them. Segments of fewer than
+    `least` keys are left, in `table`: how many were to be, and then the words of the first
+    `SEGMENTS`. It may be that of several calls at a time.
     """
     symbol = f"gm.quicksort_{element}x{target.lanes(int(element[1:]))}"
     if not unit.once(symbol):
         return symbol
-    numbers = ("count", "state", "first", "last", "least")
-    pointers = [("home", "!llvm.ptr"), ("spare", "!llvm.ptr")]
-    arguments = [*pointers, *((name, "i64") for name in numbers)]
+    numbers = ("count", "levels", "first", "last", "least")
+    arguments = [("home", "!llvm.ptr"), *((name, "i64") for name in numbers)]
     code = Code(unit, symbol, [*arguments, ("table", "!llvm.ptr")], traits=("noinline",))
     _Quicksort(code, target, element).run()
     code.finish()
     return symbol
 
 
-def initial_state(code: Code, count: Val) -> Val:
-    """The `state` of `count` keys at home: so many levels of samples that more are bad luck."""
+def most_levels(code: Code, count: Val) -> Val:
+    """So many levels of samples for `count` keys that more are bad luck."""
     levels = code.binary("arith.subi", code.i64(66), code.unary("math.ctlz", count))
-    return code.binary("arith.shli", levels, code.i64(2))
+    return code.binary("arith.shli", levels, code.i64(1))
 
 
 class _Quicksort:
@@ -53,14 +51,14 @@ class _Quicksort:
         self.size, self.lanes = int(element[1:]) // 8, target.lanes(int(element[1:]))
         self.kind, self.rows = vector(element, self.lanes), most_rows(target)
         self.few = self.rows * self.lanes
-        self.home, self.spare, self.count, self.state = code.args[:4]
-        self.first, self.last, self.least, self.table = code.args[4:]
+        self.home, self.count, self.levels = code.args[:3]
+        self.first, self.last, self.least, self.table = code.args[3:]
         self.stack = code.alloca("i64", WORDS * DEEPEST)
         self.sample = code.alloca(element, self.few)
 
     def run(self) -> None:
         code = self.code
-        self._put(self.stack, code.i64(0), (self.home, self.spare, self.count, self.state))
+        self._put(self.stack, code.i64(0), (self.home, self.count, self.levels))
         with code.while_loop([code.i64(1)]) as turn:
             code.test(turn, code.compare("arith.cmpi", "sgt", turn.carried[0], code.i64(0)))
             left = code.add(turn.carried[0], -1)
@@ -69,34 +67,29 @@ class _Quicksort:
 
     # ---- segments in memory
 
-    def _put(self, array: Val, place: Val, words: tuple[Val, Val, Val, Val]) -> None:
+    def _put(self, array: Val, place: Val, words: Segment) -> None:
         base = self.code.at(array, self.code.mul(place, WORDS), "i64")
         for number, word in enumerate(words):
             self.code.store(word, self.code.at(base, number, "i64"), 8)
 
-    def _take(self, place: Val) -> tuple[Val, Val, Val, Val]:
+    def _take(self, place: Val) -> Segment:
         code, base = self.code, self.code.at(self.stack, self.code.mul(place, WORDS), "i64")
-        home, spare = (code.load(code.at(base, n, "i64"), "!llvm.ptr", 8) for n in (0, 1))
-        count, state = (code.load(code.at(base, n, "i64"), "i64", 8) for n in (2, 3))
-        return home, spare, count, state
+        home = code.load(base, "!llvm.ptr", 8)
+        count, levels = (code.load(code.at(base, n, "i64"), "i64", 8) for n in (1, 2))
+        return home, count, levels
 
     # ---- one step
 
-    def _step(self, segment: tuple[Val, Val, Val, Val], waiting: Val) -> Val:
+    def _step(self, segment: Segment, waiting: Val) -> Val:
         """Sort or divide a segment; returns how many wait then."""
-        code, (home, spare, count, state) = self.code, segment
-        away = code.op(f"arith.trunci {state} : i64 to i1", "i1")
-        source = code.select(away, spare, home)
-        few = code.compare("arith.cmpi", "sle", count, code.i64(self.few))
-        out = self._unwanted(home, count)
-        with code.when(code.binary("arith.andi", out, away)):
-            self._bring(source, home, count)
-        kept = code.binary("arith.ori", out, self._kept(segment))
+        code, (home, count, _) = self.code, segment
+        few = code.compare("arith.cmpi", "sle", count, code.i64(2 * self.few))
+        kept = code.binary("arith.ori", self._unwanted(home, count), self._kept(segment))
         with code.when(code.binary("arith.andi", few, self._not(kept))):
-            self._small(source, home, count)
+            self._small(home, count)
         done = code.binary("arith.ori", few, kept)
         with code.choose(self._not(done), [waiting]) as divided:
-            divided.next = [self._divide(source, segment, waiting)]
+            divided.next = [self._divide(segment, waiting)]
         return divided.results[0]
 
     def _not(self, condition: Val) -> Val:
@@ -110,15 +103,9 @@ class _Quicksort:
         before = code.compare("arith.cmpi", "ule", end, self.first)
         return code.binary("arith.ori", before, code.compare("arith.cmpi", "uge", start, self.last))
 
-    def _bring(self, source: Val, home: Val, count: Val) -> None:
-        code = self.code
-        with code.loop(0, count) as loop:
-            key = code.load(code.at(source, loop.i, self.element), self.element, self.size)
-            code.store(key, code.at(home, loop.i, self.element), self.size)
-
-    def _kept(self, segment: tuple[Val, Val, Val, Val]) -> Val:
+    def _kept(self, segment: Segment) -> Val:
         """Whether the segment is left to others; then it is in the table."""
-        code, count = self.code, segment[2]
+        code, count = self.code, segment[1]
         small = code.compare("arith.cmpi", "slt", count, self.least)
         with code.choose(small, [small]) as this:
             number = code.op(
@@ -130,62 +117,59 @@ class _Quicksort:
             this.next = [room]
         return this.results[0]
 
-    def _small(self, source: Val, home: Val, count: Val) -> None:
-        code, half = self.code, self.few // 2
-        fits = code.compare("arith.cmpi", "sle", count, code.i64(half))
-        for rows, scope in ((self.rows // 2, code.when(fits)), (self.rows, code.otherwise())):
-            with scope:
-                symbol = small_sort(code.unit, self.target, self.element, rows)
-                code.call(symbol, [source, home, count])
+    def _small(self, home: Val, count: Val) -> None:
+        code, unit, target, element = self.code, self.code.unit, self.target, self.element
+        half, whole = (code.compare("arith.cmpi", "sle", count, code.i64(n))
+                       for n in (self.few // 2, self.few))  # fmt: skip
+        with code.when(half):
+            symbol = small_sort(unit, target, element, self.rows // 2)
+            code.call(symbol, [home, home, count])
+        with code.otherwise():
+            with code.when(whole):
+                symbol = small_sort(unit, target, element, self.rows)
+                code.call(symbol, [home, home, count])
+            with code.otherwise():
+                code.call(merge_sort(unit, target, element), [home, count])
 
-    def _divide(self, source: Val, segment: tuple[Val, Val, Val, Val], waiting: Val) -> Val:
-        code, (home, spare, count, state) = self.code, segment
-        pivot = self._pivot(source, count, state)
-        symbol = partition(code.unit, self.target, self.element)
-        below = code.call(symbol, [source, home, spare, count, pivot], "i64")
-        assert below is not None
+    def _divide(self, segment: Segment, waiting: Val) -> Val:
+        code, (home, count, levels) = self.code, segment
+        pivot = self._pivot(home, count, levels)
+        below = self._partition(home, count, pivot)
         none = code.compare("arith.cmpi", "eq", below, code.i64(0))
         with code.choose(none, [below]) as equal:
-            equal.next = [self._equal(home, spare, count, pivot)]
+            equal.next = [self._equal(home, count, pivot)]
         (split,) = equal.results
-        less = code.add(state, -2)
-        others = code.binary("arith.subi", count, split)
-        state_away = code.binary("arith.ori", less, code.i64(1))
-        state_home = code.binary("arith.andi", less, code.i64(-2))
-        upper = (code.at(home, split, self.element), spare, others, state_away)
-        lower = (home, code.at(spare, others, self.element), split, state_home)
+        less, others = code.add(levels, -1), code.binary("arith.subi", count, split)
         some = code.compare("arith.cmpi", "sgt", others, code.i64(0))
         with code.choose(some, [waiting]) as pushed:
-            self._put(self.stack, waiting, upper)
+            self._put(self.stack, waiting, (code.at(home, split, self.element), others, less))
             pushed.next = [code.add(waiting, 1)]
         with code.choose(self._not(none), pushed.results) as both:
-            self._put(self.stack, pushed.results[0], lower)
+            self._put(self.stack, pushed.results[0], (home, split, less))
             both.next = [code.add(pushed.results[0], 1)]
         return both.results[0]
 
-    def _equal(self, home: Val, spare: Val, count: Val, pivot: Val) -> Val:
-        """All keys are in the spare memory, the pivot the least: bring those equal to it home."""
+    def _partition(self, home: Val, count: Val, pivot: Val) -> Val:
+        symbol = partition(self.code.unit, self.target, self.element)
+        below = self.code.call(symbol, [home, count, pivot], "i64")
+        assert below is not None
+        return below
+
+    def _equal(self, home: Val, count: Val, pivot: Val) -> Val:
+        """The pivot is the least key: bring those equal to it to the front, and count them."""
         code = self.code
         largest = code.const((1 << 8 * self.size - 1) - 1, self.element)
-        last = code.compare("arith.cmpi", "eq", pivot, largest)
-        with code.choose(last, [code.i64(0)]) as found:
-            with code.loop(0, count) as loop:
-                code.store(pivot, code.at(home, loop.i, self.element), self.size)
-            found.next = [count]
-        more = self._not(last)
-        with code.choose(more, found.results) as this:
-            symbol = partition(code.unit, self.target, self.element)
+        more = code.compare("arith.cmpi", "ne", pivot, largest)
+        with code.choose(more, [count]) as this:  # none is larger than the largest
             above = code.binary("arith.addi", pivot, code.const(1, self.element))
-            below = code.call(symbol, [spare, home, spare, count, above], "i64")
-            assert below is not None
-            this.next = [below]
+            this.next = [self._partition(home, count, above)]
         return this.results[0]
 
     # ---- pivots
 
-    def _pivot(self, source: Val, count: Val, state: Val) -> Val:
+    def _pivot(self, source: Val, count: Val, levels: Val) -> Val:
         code = self.code
-        lucky = code.compare("arith.cmpi", "sgt", state, code.i64(1))
+        lucky = code.compare("arith.cmpi", "sgt", levels, code.i64(0))
         zero = code.const(0, self.element)
         with code.choose(lucky, [zero]) as sampled:
             many = code.compare("arith.cmpi", "sgt", count, code.i64(16 * self.few))

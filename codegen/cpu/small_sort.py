@@ -29,89 +29,59 @@ def small_sort(unit: Unit, target: Target, element: str, rows: int) -> str:
     code = Code(unit, symbol, arguments, traits=("noinline",))
     source, target_, count = code.args
     kind = vector(element, lanes)
-    masks = [_inside(code, count, row, kind) for row in range(rows)]
+    masks = [inside_row(code, count, row, kind) for row in range(rows)]
     beyond = code.const((1 << int(element[1:]) - 1) - 1, kind)
     values = [
         masked_load(code, code.at(source, row * lanes, element), mask, beyond)
         for row, mask in enumerate(masks)
     ]
-    for row, (value, mask) in enumerate(zip(sorted_rows(code, target, values), masks, strict=True)):
+    for row, (value, mask) in enumerate(zip(sorted_rows(code, values), masks, strict=True)):
         masked_store(code, value, code.at(target_, row * lanes, element), mask)
     code.finish()
     return symbol
 
 
-def sorted_rows(code: Code, target: Target, rows: list[Val]) -> list[Val]:
-    """The keys of a power of two of vectors in order, row after row.
-
-    The merges are loops, which LLVM must not unroll: many hundred lines of it take long to compile.
-    """
-    count, kind = len(rows), rows[0].type
-    rows = list(rows)
-    for low, high in _odd_even(count):
-        rows[low], rows[high] = _ordered(code, rows[low], rows[high])
-    permute = Permutation(code, target, kind)
-    levels = _hidden(code, code.i64(rows[0].lanes.bit_length() - 1))
-    with code.loop(0, levels, 1, rows) as level:
-        half = code.binary("arith.shli", code.i64(1), level.i)
-        mirrored = permute.partners(code.add(code.mul(half, 2), -1))
-        start = _merged(code, permute, level.carried, level.carried[::-1], mirrored, half)
-        with code.loop(0, level.i, 1, start) as step:
-            distance = code.binary("arith.shrui", half, code.add(step.i, 1))
-            apart = permute.partners(distance)
-            step.next = _merged(code, permute, step.carried, step.carried, apart, distance)
-        level.next = _down(code, step.results)
-    rows = level.results
-    for _ in range(count.bit_length() - 1):
+def sorted_rows(code: Code, rows: list[Val]) -> list[Val]:
+    """The keys of a power of two of vectors in order, row after row."""
+    rows, half = list(rows), 1
+    for low, high in _odd_even(len(rows)):
+        rows[low], rows[high] = ordered(code, rows[low], rows[high])
+    while half < rows[0].lanes:
+        rows = sorted_columns(code, _merged(code, rows, half))
+        half *= 2
+    for _ in range(len(rows).bit_length() - 1):
         rows = _rotated(code, rows)
     return rows
 
 
-class Permutation:
-    """Lanes moved by an order that is known when the code runs."""
+class _Pair:
+    """Two vectors that exchange lanes, so that those to be compared face each other.
 
-    def __init__(self, code: Code, target: Target, kind: str) -> None:
-        self.code, self.kind = code, kind
-        like = Val("", kind)
-        size, bits = int(like.element[1:]) // 8, target.vector_bits
-        unit = {512: size, 256: 4}.get(bits, 1)  # bytes that are moved as one
-        self.parts, self.lanes = size // unit, like.lanes
-        self.order = vector(f"i{8 * unit}", like.lanes * self.parts)
-        self.name = {
-            (512, 4): "x86.avx512.permvar.si.512", (512, 8): "x86.avx512.permvar.di.512",
-            (256, 4): "x86.avx2.permd",
-        }.get((bits, unit))  # fmt: skip
-        if self.name is None:
-            self.name = "x86.ssse3.pshuf.b.128" if target.is_x86 else "aarch64.neon.tbl1.v16i8"
+    A lane is known by its number, as it was at first, the second vector's after the first's.
+    """
 
-    def partners(self, distance: Val) -> Val:
-        """The order that swaps each lane with the one whose number differs in the given bits."""
-        code, element = self.code, Val("", self.order).element
-        moved = code.mul(distance, self.parts)
-        if element != "i64":
-            moved = code.op(f"arith.trunci {moved} : i64 to {element}", element)
-        lanes = Val("", self.order).lanes
-        numbers = code.const_lanes(range(lanes), self.order)
-        return code.binary("arith.xori", numbers, code.splat(moved, lanes))
+    def __init__(self, code: Code, a: Val, b: Val) -> None:
+        self.code, self.vectors, self.lanes = code, (a, b), a.lanes
+        self.numbers = list(range(2 * a.lanes))
 
-    def __call__(self, value: Val, order: Val) -> Val:
-        code, kind = self.code, self.order
-        if kind != self.kind:
-            value = code.op(f"llvm.bitcast {value} : {self.kind} to {kind}", kind)
-        moved = code.op(
-            f'llvm.call_intrinsic "llvm.{self.name}"({value}, {order}) : ({kind}, {kind}) -> '
-            f"{kind}",
-            kind,
-        )
-        if kind != self.kind:
-            moved = code.op(f"llvm.bitcast {moved} : {kind} to {self.kind}", self.kind)
-        return moved
+    def arrange(self, numbers: list[int]) -> tuple[Val, Val]:
+        """Move lanes to where `numbers` say."""
+        places = {number: place for place, number in enumerate(self.numbers)}
+        order, lanes = [places[number] for number in numbers], self.lanes
+        if numbers != self.numbers:
+            a, b = self.vectors
+            first, second = (shuffle(self.code, a, b, o) for o in (order[:lanes], order[lanes:]))
+            self.vectors, self.numbers = (first, second), numbers
+        return self.vectors
 
+    def compare(self, bit: int, flipped: int) -> None:
+        """Lanes without the bit keep the smaller of their own and that with `flipped` bits."""
+        low = [number for number in range(2 * self.lanes) if not number & bit]
+        a, b = self.arrange(low + [number ^ flipped for number in low])
+        self.vectors = ordered(self.code, a, b)
 
-def _hidden(code: Code, value: Val) -> Val:
-    """A value as LLVM cannot know it."""
-    kind = value.type
-    return code.op(f'llvm.inline_asm "", "=r,0" {value} : ({kind}) -> {kind}', kind)
+    def restored(self) -> tuple[Val, Val]:
+        return self.arrange(list(range(2 * self.lanes)))
 
 
 def masked_load(code: Code, address: Val, mask: Val, other: Val) -> Val:
@@ -140,7 +110,8 @@ def first_lanes(code: Code, count: Val, lanes: int) -> Val:
     return code.compare("arith.cmpi", "slt", numbers, wanted)
 
 
-def _inside(code: Code, count: Val, row: int, kind: str) -> Val:
+def inside_row(code: Code, count: Val, row: int, kind: str) -> Val:
+    """i1 per lane: whether `count` keys reach as far as to that lane of a row."""
     lanes = Val("", kind).lanes
     return first_lanes(code, code.add(count, -row * lanes), lanes)
 
@@ -161,30 +132,57 @@ def _odd_even(count: int) -> list[tuple[int, int]]:
     return found
 
 
-def _ordered(code: Code, a: Val, b: Val) -> tuple[Val, Val]:
-    return code.binary("arith.minsi", a, b), code.binary("arith.maxsi", a, b)
+def ordered(code: Code, a: Val, b: Val) -> tuple[Val, Val]:
+    """The smaller and the larger of each pair of lanes.
+
+    AVX-512 has one unit for minima and maxima of 64 bits, but several for comparing and choosing;
+    LLVM, which would make minima of that, does not see where the mask comes from.
+    """
+    if a.type != "vector<8xi64>":
+        return code.binary("arith.minsi", a, b), code.binary("arith.maxsi", a, b)
+    bits, asm = bits_of(code, code.compare("arith.cmpi", "slt", a, b)), 'llvm.inline_asm ""'
+    bits = code.op(f'{asm}, "=^Yk,0" {bits} : (i8) -> i8', "i8")
+    less = code.op(f"llvm.bitcast {bits} : i8 to vector<8xi1>", "vector<8xi1>")
+    return code.select(less, a, b), code.select(less, b, a)
 
 
-def _merged(
-    code: Code, permute: Permutation, rows: list[Val], partners: list[Val], order: Val, bit: Val
-) -> list[Val]:
-    """Each lane and its partner's: lanes without the bit in their number keep the smaller key."""
-    lanes, kind = rows[0].lanes, vector("i32", rows[0].lanes)
-    numbers = code.const_lanes(range(lanes), kind)
-    wanted = code.splat(code.op(f"arith.trunci {bit} : i64 to i32", "i32"), lanes)
-    own = code.binary("arith.andi", numbers, wanted)
-    lower = code.compare("arith.cmpi", "eq", own, code.const(0, kind))
-    others = [permute(row, order) for row in partners]
-    pairs = [_ordered(code, row, other) for row, other in zip(rows, others, strict=True)]
-    return [code.select(lower, least, most) for least, most in pairs]
+def bits_of(code: Code, mask: Val) -> Val:
+    """A mask as an integer of as many bits as it has lanes."""
+    return code.op(f"llvm.bitcast {mask} : {mask.type} to i{mask.lanes}", f"i{mask.lanes}")
 
 
-def _down(code: Code, rows: list[Val]) -> list[Val]:
+def _merged(code: Code, rows: list[Val], half: int) -> list[Val]:
+    """Begin to merge columns `half` apart and their neighbours: what is left is within columns."""
+    rows, count = list(rows), len(rows)
+    for row in range((count + 1) // 2):
+        pair = _Pair(code, rows[row], rows[count - 1 - row])
+        pair.compare(half, pair.lanes + 2 * half - 1)  # the other row
+        distance = half // 2
+        while distance:
+            pair.compare(distance, distance)
+            distance //= 2
+        rows[row], rows[count - 1 - row] = pair.restored()
+    return rows
+
+
+def sorted_lanes(code: Code, rows: list[Val]) -> list[Val]:
+    """Put every row in order, which rises and then falls, or the other way round."""
+    made: list[Val] = []
+    for a, b in zip(rows[::2], rows[1::2], strict=True):
+        pair, distance = _Pair(code, a, b), a.lanes // 2
+        while distance:
+            pair.compare(distance, distance)
+            distance //= 2
+        made += pair.restored()
+    return made
+
+
+def sorted_columns(code: Code, rows: list[Val]) -> list[Val]:
     """Merge every column, whose keys rise and then fall, or the other way round."""
     rows, distance = list(rows), len(rows) // 2
     while distance:
         for low in (row for row in range(len(rows)) if not row & distance):
-            rows[low], rows[low + distance] = _ordered(code, rows[low], rows[low + distance])
+            rows[low], rows[low + distance] = ordered(code, rows[low], rows[low + distance])
         distance //= 2
     return rows
 

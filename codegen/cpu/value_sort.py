@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphmill.codegen.cpu.column_sort import sort_across, sorts_columns
+from graphmill.codegen.cpu.counting_sort import counts_values, sort_by_counting
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index
@@ -20,6 +21,9 @@ def sort_values(host: Host, op: Op) -> None:
     (output,), operand = host.place(op), op.operands[0]
     if sorts_columns(op):
         sort_across(host, op, output)
+        return
+    if counts_values(op):
+        sort_by_counting(host, op, output)
         return
     shape, axis, dtype = operand.shape, op.attrs["axis"], operand.tensor.dtype
     element = f"i{key_bits(dtype)}"

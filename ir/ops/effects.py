@@ -89,8 +89,8 @@ def _infer_require(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
 REQUIRE = register(
     OpDef(
         "require", "effects", (),
-        "At run time `size` must not be 0: a choice among no elements, such as argmax along an "
-        "empty axis, is reported with the op's location and stops the call",
-        _infer_require, None, attrs={"size": "dim"}, effect="checks",
+        "At run time `size` must be `least` or more: a choice among too few elements, such as "
+        "argmax along an empty axis, is reported with the op's location and stops the call",
+        _infer_require, None, attrs={"size": "dim", "least": "dim"}, effect="checks",
     )
 )  # fmt: skip

@@ -78,7 +78,10 @@ class Kernels:
         import llvmlite.binding as binding
 
         text = mlir.lower(self.unit.text())
-        self.compiled = llvm.compile_ir(text, self.target, keep_text=self.keep_text)
+        # as entries and what they share are: copies of the loops, which unrolling makes, are alike
+        self.compiled = llvm.compile_ir(
+            text, self.target, kind="straight", keep_text=self.keep_text
+        )
         machine = llvm_machine(self.target)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self.engine.add_object_file(binding.ObjectFileRef.from_data(self.compiled.object))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -56,6 +57,46 @@ def test_other_vectors(target):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "f2", "bfloat16"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_few_values(dtype, descending):
+    """Lines sorted by counting: of all lengths around a vector, equal, across, long."""
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    rng = np.random.default_rng(7)
+    f = gm.jit(
+        lambda x, y, z: [gm.numpy.sort(v, axis=0, descending=descending) for v in (x, y, z)]
+        + [gm.numpy.sort(x[::-1][:, :2], axis=0, descending=descending)], threads=2,
+    )  # fmt: skip
+    sizes = (16390, 3), (20011,), (65, 5)
+    drawn = [rng.integers(-(2**15), 2**15, size).astype("i2") for size in sizes]
+    xs = [x.view(kind) if x.dtype.itemsize == np.dtype(kind).itemsize else x.astype(kind)
+          for x in drawn]  # fmt: skip
+    xs[0][:, 1] = xs[0][0, 0]
+    for got, x in zip(f(*xs), [*xs, xs[0][:, :2]], strict=True):
+        wide = x.astype("f4")
+        want = np.sort(wide, axis=0)
+        if descending:
+            want = -np.sort(-wide, axis=0)
+        assert got.dtype == x.dtype
+        np.testing.assert_array_equal(got.astype("f4"), want)
+        if x.ndim == 1:
+            negative = np.signbit(got.astype("f4")[got == 0])
+            np.testing.assert_array_equal(negative, np.sort(negative)[:: 1 if descending else -1])
+
+
+def test_counting_any_length_for_other_vectors():
+    f = gm.jit(lambda x: np.sort(x, axis=-1), dynamic={"x": ("rows", "n")}, threads=2)
+    x = np.random.default_rng(8).integers(-128, 128, (3, 1000)).astype("i1")
+    for rows, size in ((3, 1000), (2, 0), (0, 3), (1, 1), (3, 63), (3, 65)):
+        part = np.ascontiguousarray(x[:rows, :size])
+        np.testing.assert_array_equal(f(part), np.sort(part, axis=-1))
+    for target in ("x86-64-v2", "x86-64-v3"):
+        options = Options(target=target)
+        planned = driver.optimise(gm.jit(lambda x: np.sort(x)).trace(x).function, options)
+        (got,) = Executable(driver.emit(planned, options), threads=2).run(x)
+        np.testing.assert_array_equal(got, np.sort(x))
+
+
 def hard(dtype: str, size: int) -> dict[str, np.ndarray]:
     """Orders that are hard for sorting by pivots, and keys whose high bits are equal."""
     rng = np.random.default_rng(1)
@@ -87,7 +128,7 @@ def test_hard_orders(dtype, size):
 @pytest.mark.parametrize("dtype", ["i4", "f8"])
 def test_bad_pivots(dtype, monkeypatch):
     """What follows when samples have given bad pivots for long: the range of values is halved."""
-    monkeypatch.setattr(line_sort, "initial_state", lambda code, count: code.i64(0))
+    monkeypatch.setattr(line_sort, "most_levels", lambda code, count: code.i64(0))
     with knobs.scope(cache=False):
         sort = gm.jit(lambda x: np.sort(x))
         for name, values in hard(dtype, 3000).items():
@@ -147,6 +188,25 @@ def test_partition(dtype):
             assert got[middle] == want[middle]
             assert (got[:middle] <= got[middle]).all() and (got[middle:] >= got[middle]).all()
             np.testing.assert_array_equal(np.sort(got), want)
+
+
+@pytest.mark.parametrize("choose", [np.partition, np.argpartition])
+@pytest.mark.parametrize("place", [5, -6, [0, 5]])
+def test_places_that_an_axis_lacks(choose, place):
+    """As NumPy: known sizes while tracing, others at run time."""
+    x = np.arange(10.0).reshape(2, 5)
+    with pytest.raises(ValueError):
+        choose(x, place)
+    with pytest.raises(ValueError, match=r"GM025.*kth = .*along 5 elements"):
+        gm.jit(lambda x: choose(x, place))(x)
+    f = gm.jit(lambda x: choose(x, place), dynamic={"x": (None, "n")})
+    with pytest.raises(ValueError, match=r"GM062.*5 elements where a place .* takes 6"):
+        f(x)
+    longer = np.concatenate([x, x], 1)
+    for _ in range(2):
+        assert f(longer).shape == longer.shape
+    with pytest.raises(ValueError, match="GM062"):
+        f(x[:, :0])
 
 
 def test_median_of_long_lines():

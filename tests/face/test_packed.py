@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphmill as gm
-from graphmill import knobs, packed
+from graphmill import knobs, packed, recall
 from graphmill.runtime import cache, shelf
 from graphmill.runtime.cache import CacheWarning
 
@@ -175,3 +175,25 @@ def test_damaged_weights_are_packed_again(tmp_path, recwarn):
             file.write(b"\xff" * 64)
         with pytest.warns(CacheWarning, match="damaged"):
             assert np.array_equal(gm.jit(layer)(x), wanted)
+
+
+def test_copies_of_weights_are_not_made_again_to_be_mapped(tmp_path, monkeypatch):
+    w = np.random.default_rng(0).standard_normal((1100, 1500), dtype=np.float32)
+    x = np.ones((5, 1500), np.float32)
+    packed._kept.clear()
+
+    def layer(x):
+        return x @ w.T
+
+    with knobs.scope(cache_dir=tmp_path / "cache"):
+        wanted = gm.jit(layer)(x)
+        finish()
+        made = []
+        monkeypatch.setattr(recall, "_source", lambda *place: made.append(place))
+        again = gm.jit(layer)
+        assert np.array_equal(again(x), wanted) and not made
+        assert packed.is_mapped(again.executables[0].artifact)
+        w[3, 4] += 1  # seen, for the watch began before the weights were read
+        monkeypatch.undo()
+        assert np.allclose(again(x), x @ w.T, atol=1e-2)
+        assert not packed.is_mapped(again.executables[0].artifact)

@@ -342,7 +342,7 @@ def _check() -> Iterator[Case]:
 
 def _require() -> Iterator[Case]:
     for size in (3, Dim.of("n") + 1):
-        yield [tensor(f32, "n")], {"size": size}, ()
+        yield [tensor(f32, "n")], {"size": size, "least": size - 2}, ()
 
 
 def _dim_value() -> Iterator[Case]:

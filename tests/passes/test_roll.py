@@ -266,5 +266,5 @@ def test_random_loops(seed):
 def test_random_loops_are_loops():
     """Else the test above would test nothing."""
     args = [some(13) + k for k in range(3)]
-    found = [rolled(random_loop(seed), *args) for seed in range(40)]
-    assert sum(any(op.name == "scan" for op in made.ops) for made in found) > 20
+    found = [rolled(random_loop(seed), *args) for seed in range(0, 40, 4)]
+    assert sum(any(op.name == "scan" for op in made.ops) for made in found) > 5

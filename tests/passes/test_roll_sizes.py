@@ -7,7 +7,7 @@ import graphmill as gm
 from graphmill.passes.manager import run_pipeline
 from graphmill.runtime import knobs
 
-N = 18
+N = 14
 
 
 def some(*shape):
@@ -100,7 +100,7 @@ def blocks(a):
 
 def outer_parts(x):
     """Sizes of middle turns are largest."""
-    for i in range(1, 40):
+    for i in range(1, 24):
         part = np.outer(x[:i], x[i:])
         x = x * 0.9 + np.tanh(part).sum() * 1e-3
     return x
@@ -109,16 +109,16 @@ def outer_parts(x):
 @pytest.mark.parametrize(
     ("f", "args"),
     [
-        (trisolv, (definite(40), some(40), some(40))),
-        (backwards, (definite(40), some(40), some(40))),
+        (trisolv, (definite(24), some(24), some(24))),
+        (backwards, (definite(24), some(24), some(24))),
         (cholesky, (definite(N),)),
         (lu, (definite(N),)),
-        (durbin, (some(40),)),
-        (gramschmidt, (some(20, N),)),
-        (trmm, (some(N, N), some(N, 12))),
-        (syrk, (some(N, N), some(N, 12))),
-        (blocks, (some(40, 40) * 0.1,)),
-        (outer_parts, (some(40),)),
+        (durbin, (some(24),)),
+        (gramschmidt, (some(20, 18),)),
+        (trmm, (some(18, 18), some(18, 12))),
+        (syrk, (some(N, N), some(N, 9))),
+        (blocks, (some(24, 24) * 0.1,)),
+        (outer_parts, (some(24),)),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
@@ -167,7 +167,7 @@ def test_the_text_of_loops_with_dims_reads_back():
 
 def test_dots_of_parts_read_them_where_they_lie():
     """One kernel a turn computes an unknown, without copies of what it reads."""
-    planned = gm.jit(trisolv).lower(definite(40), some(40), some(40)).planned
+    planned = gm.jit(trisolv).lower(definite(24), some(24), some(24)).planned
     (scan,) = (op for op in planned.ops if op.name == "scan")
     names = [op.name for op in scan.regions[0].block.ops]
     assert names.count("fusion") == 1 and "slice" not in names, scan
