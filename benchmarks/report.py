@@ -66,7 +66,8 @@ def families(rows: Rows) -> Iterator[tuple[str, Rows]]:
 def summary(rows: Rows) -> list[str]:
     """Per family: how often Graphmill is the fastest, and by how much on (geometric) average."""
     lines = []
-    for family, found in (*families(rows), ("all", rows)):
+    suite = {name: row for name, row in rows.items() if WORKLOADS[name].of_npbench}
+    for family, found in (*families(rows), ("all of NPBench", suite), ("all", rows)):
         ratios = [r for row in found.values() if (r := ratio(row))]
         if not ratios:
             continue

@@ -32,7 +32,7 @@ class Workload:
     least work that the mathematics needs (every input read once, the result written once).
     `options` are Graphmill's for this workload, those of `gm.jit`: what a user has to ask for.
     Tags: `cold` (first results in fresh processes are timed, too), `memory` (their memory is
-    measured), `model` (a whole network).
+    measured), `model` (a whole network), `npbench` (one of NPBench's kernels, too).
     """
 
     name: str
@@ -46,6 +46,11 @@ class Workload:
     mean_error: bool = False
     tags: frozenset[str] = field(default_factory=frozenset)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def of_npbench(self) -> bool:
+        """Whether it is one of NPBench's kernels, in whatever family it stands."""
+        return self.name.startswith("npb_") or "npbench" in self.tags
 
     def variant(self, *names: str) -> Code | None:
         """The first of the named ways of writing this workload that exists."""

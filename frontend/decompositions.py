@@ -29,7 +29,10 @@ from graphmill.frontend.joining import concatenate
 from graphmill.frontend.selecting import take, take_along_axis, where
 from graphmill.frontend.shaping import iota, reshaped, sliced, swapaxes
 from graphmill.frontend.sizes import of
-from graphmill.ir.dtypes import f64
+from graphmill.ir.dtypes import f64, i64
+
+PANEL = 64  # columns of a factor between two matrix products, at least
+PANELS = 6  # at most: each has kernels of its own
 
 
 class Determinant(NamedTuple):
@@ -139,6 +142,49 @@ def slogdet(a: Any) -> Determinant:
         return Determinant(signs * sign, np.sum(np.log(np.abs(pivots)), axis=last))
 
 
+def _factored(a: Any) -> Any:
+    """L of one real matrix below the diagonal, panel by panel, row by row: sums of products of what
+    is left of a panel are a matrix product. What is above the diagonal is neither read nor changed.
+    """
+    rows = a.dims[-1]
+    if not isinstance(rows, int) or rows <= 2 * PANEL:
+        return _panel(a, 0, of(rows), of(rows))
+    width = max(PANEL, -(-rows // PANELS))
+    for start in range(0, rows, width):
+        end = min(start + width, rows)
+        if start:
+            left = a[start:, :start]
+            a = _stored(a, start, a[start:, start:end] - left @ left[: end - start].T)
+        a = _panel(a, start, end, rows)
+    return a
+
+
+def _stored(a: Any, start: int, part: Any) -> Any:
+    at = [as_tracer(start, i64)] * 2
+    return emit("dynamic_update_slice", a, part, *at)
+
+
+def _panel(a: Any, start: int, end: Any, rows: Any) -> Any:
+    """The columns from `start` to `end` of the factor, once what is left of them is taken off."""
+
+    def column(i: Any) -> Any:
+        def step(j: Any, a: Any) -> Any:
+            a[i, j] = (a[i, j] - (a[i, start:j] * a[j, start:j]).sum()) / a[j, j]
+            return a
+
+        return step
+
+    def diagonal(i: Any, a: Any) -> Any:
+        a = control.fori_loop(start, i, column(i), a)
+        a[i, i] = np.sqrt(a[i, i] - (a[i, start:i] * a[i, start:i]).sum())
+        return a
+
+    def below(i: Any, a: Any) -> Any:
+        return control.fori_loop(start, end, column(i), a)
+
+    return control.fori_loop(end, rows, below, control.fori_loop(start, end, diagonal, a))
+
+
 @implements(np.linalg.cholesky)
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     """L with L @ conj(L.T) = a, column by column; NaN where a is not positive definite."""
@@ -157,5 +203,8 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
     with scope("cholesky"):
         start = broadcast_to(as_tracer(0, x.element), x.dims)
-        _, factor = control.fori_loop(0, of(rows), step, (x, start))
+        if lead or x.element.is_complex or rows == 0:
+            _, factor = control.fori_loop(0, of(rows), step, (x, start))
+        else:
+            factor = where(reshaped(at, (rows, 1)) >= at, _factored(x), start)
         return np.conjugate(swapaxes(factor, -1, -2)) if upper else factor

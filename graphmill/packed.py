@@ -5,6 +5,7 @@ What is large is put on the shelf, in the background, by the first process that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import mmap
@@ -23,14 +24,17 @@ from graphmill.runtime.threads import num_threads
 if TYPE_CHECKING:
     from graphmill.codegen.artifact import Artifact, Constant
     from graphmill.codegen.constants import Array
+    from graphmill.runtime.blocks import Writing
     from graphmill.runtime.shelf import Shelf
 
 FORMAT = "1"
 LEAST = 4 << 20  # bytes that packing takes milliseconds for
 _LOW_PRIORITY = 10
+_PATIENCE = 2.0  # seconds that the process's end is put off for, at most
 
 # forms of what this process has put on the shelf: of weights that change, the first alone
 _kept: set[str] = set()
+_at_work: dict[threading.Thread, Writing] = {}
 
 
 def completed(
@@ -55,7 +59,7 @@ def completed(
 
 
 def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None:
-    """Put the packed constants on the shelf, in a thread that the process waits for at its end.
+    """Put the packed constants on the shelf, in a thread that the process helps at its end.
 
     `contents` are what the artifact's sources held while it was made, and hold now; empty where
     that is not known.
@@ -71,14 +75,20 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     if form in _kept:
         return None
     _kept.add(form)
-    key = _key(artifact.constants, contents)
+    from graphmill.runtime.blocks import Writing
+
+    key, writing = _key(artifact.constants, contents), Writing(size, pieces)
 
     def write() -> None:
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
-        store.keep(key, size, pieces)
+        try:
+            store.keep(key, size, writing)
+        finally:
+            _at_work.pop(threading.current_thread(), None)
 
-    thread = threading.Thread(target=write, name="graphmill weights")
+    thread = threading.Thread(target=write, name="graphmill weights", daemon=True)
+    _at_work[thread] = writing
     thread.start()
     return thread
 
@@ -87,6 +97,15 @@ def _shelf() -> Shelf | None:
     from graphmill.runtime import shelf
 
     return shelf.default()
+
+
+@atexit.register
+def _finish() -> None:
+    """At the process's end: write with threads that others may keep from their work."""
+    for thread, writing in list(_at_work.items()):
+        if thread.is_alive():  # not in a forked child
+            writing.help(_PATIENCE)
+            thread.join(_PATIENCE)
 
 
 def is_mapped(artifact: Artifact) -> bool:

@@ -1,16 +1,21 @@
 """Fusion of what is written into part of an array with the writing.
 
 `b[1:-1] = f(a)` is a `dynamic_update_slice` of `f(a)` into `b`. As one `update` fusion it computes
-each element where it goes, and the window's values never lie in memory of their own.
+each element where it goes, and the window's values never lie in memory of their own. A window of
+one element may be the result of a reduction, too: `a[i, j] -= a[i, :j] @ a[j, :j]`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphmill.ir.graph import Block, Op, Region, Value, clone_op
 from graphmill.ir.ops.base import lookup
 from graphmill.passes.fusion_graph import node_kind
-from graphmill.passes.inplace import writes_in_place
+from graphmill.passes.inplace import is_single, writes_in_place
 from graphmill.passes.statistics import count
+
+LONG = 1 << 16  # elements of a reduction that several threads share
 
 
 def absorb_updates(block: Block) -> None:
@@ -20,7 +25,7 @@ def absorb_updates(block: Block) -> None:
     that it may run in place.
     """
     for update in [op for op in block.ops if op.name == "dynamic_update_slice"]:
-        maker = update.operands[1].op
+        maker = _maker(update)
         if maker is None or maker.block is not block or not _can_move(maker, update, block):
             continue
         region, operands = _joined(maker, update)
@@ -34,9 +39,20 @@ def absorb_updates(block: Block) -> None:
         fusion.result.name = update.result.name
         block.insert_before(update, fusion)
         update.result.replace_uses(fusion.result)
+        view = update.operands[1].op
         update.erase()
+        if view is not None and view is not maker:
+            view.erase()
         maker.erase()
         count("update kernels")
+
+
+def _maker(update: Op) -> Op | None:
+    """What computes the window; a reshape of one element is looked through."""
+    op = update.operands[1].op
+    if op is not None and op.name == "reshape" and len(op.result.uses) == 1 and is_single(update):
+        return op.operands[0].op
+    return op
 
 
 def _can_move(maker: Op, update: Op, block: Block) -> bool:
@@ -46,15 +62,22 @@ def _can_move(maker: Op, update: Op, block: Block) -> bool:
     """
     if maker.name == "fusion":
         inside = maker.regions[0].block.ops
-        known = maker.attrs["kind"] == "loop"
+        kind = maker.attrs["kind"]
     else:
-        inside, known = [maker], node_kind(maker) == "map"
+        inside, kind = [maker], node_kind(maker)
+    known = kind in ("loop", "map") or (kind == "reduce" and _is_short(update, inside))
     if not known or len(maker.results) != 1 or len(maker.result.uses) != 1:
         return False
     if any(op.name == "transpose" for op in inside):  # those run tile by tile
         return False
     between = block.ops[block.ops.index(maker) + 1 : block.ops.index(update)]
     return not any(set(_overwritten(op)) & set(maker.operands) for op in between)
+
+
+def _is_short(update: Op, inside: Sequence[Op]) -> bool:
+    """Whether a reduction gives the only element, and is not worth several threads."""
+    sizes = [op.operands[0].tensor.size for op in inside if op.name == "reduce"]
+    return is_single(update) and all(n < LONG for n in sizes if isinstance(n, int))
 
 
 def _overwritten(op: Op) -> list[Value]:
@@ -91,6 +114,9 @@ def _joined(maker: Op, update: Op) -> tuple[Region, list[Value]]:
         mapping[maker.result] = mapping[inner.yielded[0]]
     else:
         block.append(clone_op(maker, mapping))
+    view = update.operands[1].op
+    if view is not None and view is not maker:
+        block.append(clone_op(view, mapping))
     for operand in (update.operands[0], *update.operands[2:]):
         take(operand)
     written = block.append(clone_op(update, mapping))

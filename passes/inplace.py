@@ -66,16 +66,24 @@ def written(block: Block) -> Op:
 
 def writes_in_place(block: Block) -> bool:
     """Whether an `update` fusion needs no other element of what it writes into than the one
-    it overwrites: it reads nothing of that array, or the same window of it."""
+    it overwrites: it reads nothing of that array, or the same window of it, or it writes one
+    element, before which all is read."""
     update = written(block)
     array = update.operands[0]
     if array.op is not None or array in update.operands[1:]:
         return False
+    if is_single(update):
+        return True
     return all(
         user is update
         or (user.name == "slice" and _is_window(user, update) and _read_in_place(user.result))
         for user in array.users
     )
+
+
+def is_single(update: Op) -> bool:
+    """Whether an update writes one element."""
+    return all(size == 1 for size in update.operands[1].shape)
 
 
 def _is_window(part: Op, update: Op) -> bool:

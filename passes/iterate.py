@@ -2,10 +2,13 @@
 
 `for _ in range(n): z = z * z + c` reads and writes whole arrays n times. Where element i of what a
 turn carries needs only element i of what it was given, a kernel takes a few elements, keeps them
-in registers for all n turns and stores them once.
+in registers for all n turns and stores them once. A loop that carries numbers alone may also give
+one number a turn, such as a recurrence along an axis.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Region, Value, clone_op
@@ -56,20 +59,16 @@ def _stay_apart(scan: Op) -> bool:
     """
     carry, xs, body = scan.attrs["carry"], scan.attrs["xs"], scan.regions[0].block
     carried = [v.type for v in scan.operands[:carry]]
-    if (
-        len(scan.results) != carry
-        or len(body.ops) > MOST_OPS
-        or not carried
-        or "turn" in scan.attrs
-    ):
+    if len(body.ops) > MOST_OPS or not carried or "turn" in scan.attrs:
         return False
     if not all(isinstance(t, TensorType) and not _is_half(t) for t in carried):
         return False
-    shapes = {tuple(v.shape) for v in scan.results if v.uses}
-    if len(shapes) != 1 or () in shapes:
+    shapes = {tuple(v.shape) for v in body.yielded[:carry]}
+    numbers, shape = shapes == {()}, max(shapes, key=len)
+    used = {tuple(v.shape) for v in scan.results[:carry] if v.uses}
+    if not shapes <= {(), shape} or not (numbers or used == {shape}):
         return False
-    (shape,) = shapes
-    if not all(tuple(v.shape) in ((), shape) for v in scan.operands[:carry]):
+    if any(v.shape for v in body.yielded[carry:]) or (len(scan.results) > carry and not numbers):
         return False
     if any(v.shape[1:] for v in scan.operands[carry : carry + xs]):
         return False
@@ -78,22 +77,24 @@ def _stay_apart(scan: Op) -> bool:
         if op.definition.fusion not in ("elementwise", "index") or op.regions:
             return False
         if any(v in moving for v in op.operands):
-            if not _is_apart(op, shape):
+            if not _is_apart(op, shape, moving):
                 return False
             moving.add(op.result)
-    return True
+    return any(v.uses for v in scan.results)
 
 
 def _is_half(type: TensorType) -> bool:
     return type.dtype.is_float and type.dtype.bits < 32
 
 
-def _is_apart(op: Op, shape: Shape) -> bool:
+def _is_apart(op: Op, shape: Shape, moving: Collection[Value]) -> bool:
     """Whether element i of an op's result needs element i of its operands, or numbers, alone."""
     if tuple(op.result.shape) not in ((), shape):
         return False
     if op.definition.fusion == "elementwise":
         return True
+    if op.name == "gather":  # at a place that is a number
+        return not op.result.shape and op.operands[0] not in moving
     return op.name == "broadcast" and not op.operands[0].shape
 
 

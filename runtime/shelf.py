@@ -3,8 +3,9 @@
 A file holds constants as kernels read them, under a key of their contents and form. It lies beside
 a small entry of a `Cache` with digests of its blocks, which is written last and tells when it was
 used. A reader compares the digests, but for a file that has been compared since the machine
-started, and that nobody has written to since as its inode tells. A file that is not in memory is
-left alone, and fetched for the next process: packing is quicker than a slow disk.
+started and has been in memory since, and that nobody has written to as its inode tells. A file that
+is not in memory is left alone, and fetched for the next process: packing is quicker than a slow
+disk.
 """
 
 from __future__ import annotations
@@ -19,26 +20,24 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, native
+from graphmill.runtime import knobs
+from graphmill.runtime.blocks import BLOCK, StoppedError, Writing, address, digest
 from graphmill.runtime.cache import Cache, CacheWarning
 
 _SUFFIX = ".gmw"
-_BLOCK = 8 << 20
 _ENTRY_LIMIT = 1 << 62  # of entries there are as many as files
 # a file takes at most this part of what is free on its disk
 _SHARE_OF_FREE = 8
 # a file of which less is in memory is fetched, not waited for
 _RESIDENT = 0.9
 _SAMPLES = 128
+_POPULATE_READ = 22
 
 Tasks = Sequence[Callable[[], object]]
-# bytes that stand from a place on
-Piece = tuple[int, memoryview]
 
 
 class Shelf:
@@ -69,7 +68,8 @@ class Shelf:
             return None
         found = memoryview(mapped)
         if _resident(found) < _RESIDENT:
-            threading.Thread(target=mapped.madvise, args=(mmap.MADV_WILLNEED,), daemon=True).start()
+            self._note(key, blocks, None)  # what comes from the disk anew is to be compared
+            threading.Thread(target=_fetch, args=(found,), daemon=True).start()
             return None
         if seen is None or compared != seen:
             if blocks != _digests(found, at_once):
@@ -78,8 +78,14 @@ class Shelf:
             self._note(key, blocks, seen)
         return found
 
-    def keep(self, key: str, size: int, pieces: Sequence[Piece]) -> bool:
+    def keep(self, key: str, size: int, writing: Writing) -> bool:
         """Write bytes under a key and say so, unless the disk is short or somebody is at it."""
+        try:
+            return self._keep(key, size, writing)
+        finally:
+            writing.end()
+
+    def _keep(self, key: str, size: int, writing: Writing) -> bool:
         if size > self.limit or not self._entries.ready(create=True) or not self._writable():
             return False
         path = self._path(key)
@@ -95,14 +101,14 @@ class Shelf:
                 if not _locked(number, unfinished):
                     return False
                 try:
-                    blocks = _write(number, size, pieces)
+                    blocks = writing.write(number)
                     os.fchmod(number, 0o400)
                     os.replace(unfinished, path)
                 except BaseException:
                     unfinished.unlink(missing_ok=True)
                     raise
                 self._note(key, blocks, _identity(number))
-        except FileNotFoundError:  # somebody has deleted the folder
+        except (FileNotFoundError, StoppedError):  # somebody has deleted the folder; no time
             return False
         except OSError as error:
             warnings.warn(f"packed weights not written: {error}", CacheWarning, stacklevel=2)
@@ -174,64 +180,41 @@ def _locked(file: int, path: Path) -> bool:
         return False
 
 
-def _write(file: int, size: int, pieces: Sequence[Piece]) -> list[int]:
-    """Fill a file with the pieces and zeros between, by whole blocks; their digests.
-
-    Where file systems keep large pages, they are those of what is written at once.
-    """
-    os.ftruncate(file, 0)
-    block, digests = np.empty(_BLOCK, np.uint8), []
-    for start in range(0, size, _BLOCK):
-        part = block[: min(_BLOCK, size - start)]
-        part[:] = 0
-        for at, data in pieces:
-            low, high = max(at, start), min(at + data.nbytes, start + part.size)
-            if low < high:
-                part[low - start : high - start] = np.frombuffer(data, np.uint8)[
-                    low - at : high - at
-                ]
-        digests.append(_digest(part))
-        done = 0
-        while done < part.size:
-            done += os.pwrite(file, part[done:].data, start + done)
-    return digests
-
-
 def _digests(found: memoryview, at_once: Callable[[Tasks], None]) -> list[int]:
     whole = np.frombuffer(found, np.uint8)
-    parts = [whole[start : start + _BLOCK] for start in range(0, whole.size, _BLOCK)]
+    parts = [whole[start : start + BLOCK] for start in range(0, whole.size, BLOCK)]
     digests = [0] * len(parts)
 
     def look_at(number: int) -> None:
-        digests[number] = _digest(parts[number])
+        digests[number] = digest(parts[number])
 
     at_once([partial(look_at, number) for number in range(len(parts))])
     return digests
 
 
-def _digest(part: np.ndarray[Any, Any]) -> int:
-    fast = native.digest()
-    if fast is not None:
-        return fast(_address(part), part.size)
-    import hashlib
+def _fetch(found: memoryview) -> None:
+    """Bring mapped memory in from the disk, on huge pages where the file system has them.
 
-    return int.from_bytes(hashlib.blake2b(part.data, digest_size=8).digest(), "little")
-
-
-def _address(array: np.ndarray[Any, Any]) -> int:
-    return int(array.__array_interface__["data"][0])
+    Not by `mmap.madvise`, which keeps the interpreter lock.
+    """
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+    start = address(np.frombuffer(found, np.uint8))
+    advise(start, len(found), mmap.MADV_HUGEPAGE)
+    if advise(start, len(found), _POPULATE_READ) != 0:  # before Linux 5.14
+        advise(start, len(found), mmap.MADV_WILLNEED)
 
 
 def _resident(found: memoryview) -> float:
     """The share of mapped memory that can be read without the disk, by a few pages of it."""
     ask = ctypes.CDLL(None).mincore
     ask.argtypes = [ctypes.c_size_t] * 3
-    start, answer = _address(np.frombuffer(found, np.uint8)), np.ones(1, np.uint8)
+    start, answer = address(np.frombuffer(found, np.uint8)), np.ones(1, np.uint8)
     pages = len(found) // mmap.PAGESIZE
     places = range(0, pages, -(-pages // _SAMPLES))
     there = 0
     for place in places:
-        ask(start + place * mmap.PAGESIZE, 1, _address(answer))
+        ask(start + place * mmap.PAGESIZE, 1, address(answer))
         there += int(answer[0]) & 1
     return there / len(places)
 

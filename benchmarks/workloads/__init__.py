@@ -9,6 +9,8 @@ from benchmarks.workloads import (
     loops,
     memory,
     npbench,
+    products,
+    recurrences,
     rows,
     sorting,
     sweeps,
@@ -27,7 +29,13 @@ FAMILIES: dict[str, tuple[Workload, ...]] = {
     "convolution": convolution.WORKLOADS,
     "attention": attention.WORKLOADS,
     "loops": loops.WORKLOADS,
-    "npbench": (*npbench.WORKLOADS, *sweeps.WORKLOADS, *triangles.WORKLOADS),
+    "npbench": (
+        *npbench.WORKLOADS,
+        *sweeps.WORKLOADS,
+        *triangles.WORKLOADS,
+        *recurrences.WORKLOADS,
+        *products.WORKLOADS,
+    ),
     "models": (*vision.WORKLOADS, *transformers.WORKLOADS, *training.WORKLOADS),
 }
 WORKLOADS: dict[str, Workload] = {

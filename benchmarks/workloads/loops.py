@@ -374,6 +374,7 @@ WORKLOADS = (
         flops=10.0 * SIDE * SIDE * STEPS,
         bytes=16.0 * SIDE * SIDE * STEPS,
         tolerance=1e-4,
+        tags=frozenset({"npbench"}),
     ),
     Workload(
         "heat_3d",
@@ -390,6 +391,7 @@ WORKLOADS = (
         flops=30.0 * EDGE**3 * HEAT_STEPS,
         bytes=16.0 * EDGE**3 * HEAT_STEPS,
         tolerance=1e-4,
+        tags=frozenset({"npbench"}),
     ),
     Workload(
         "nbody",
@@ -406,6 +408,7 @@ WORKLOADS = (
         flops=20.0 * BODIES**2 * LEAPS,
         bytes=28.0 * BODIES,
         tolerance=1e-4,
+        tags=frozenset({"npbench"}),
     ),
     Workload(
         "mandelbrot",
@@ -422,6 +425,7 @@ WORKLOADS = (
         flops=10.0 * PIXELS * PIXELS * LIMIT,
         bytes=12.0 * PIXELS * PIXELS,
         tolerance=2e-2,
+        tags=frozenset({"npbench"}),
         mean_error=True,
     ),
 )

@@ -22,6 +22,51 @@ def k3mm(xp: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     return (a @ b) @ (c @ d)
 
 
+def k2mm(xp: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    return 1.5 * a @ b @ c + 1.2 * d
+
+
+def bicg(xp: Any, a: Any, p: Any, r: Any) -> Any:
+    return xp.concatenate((r @ a, a @ p))
+
+
+def mvt(xp: Any, x1: Any, x2: Any, y1: Any, y2: Any, a: Any) -> Any:
+    return xp.stack((x1 + a @ y1, x2 + y2 @ a))
+
+
+def cholesky2(xp: Any, a: Any) -> Any:
+    """Of the matrix with its largest sums of rows on the diagonal, which is definite."""
+    a = a + a.T + xp.eye(a.shape[0]) * (2.0 * a.shape[0])
+    return xp.linalg.cholesky(a) + xp.triu(a, k=1)
+
+
+def contour_integral(xp: Any, ham: Any, points: Any, y: Any) -> Any:
+    """Sums of solutions of (zH₀ + H₁ + H₂/z) x = y over points of a contour."""
+    first = xp.zeros(y.shape, dtype=np.complex128)
+    second = xp.zeros(y.shape, dtype=np.complex128)
+    for n in range(points.shape[0]):
+        z = points[n] + 1j * (1.0 - points[n])
+        x = xp.linalg.solve(z * ham[0] + ham[1] + ham[2] / z, y + 0j)
+        first = first + x
+        second = second + z * x
+    return xp.stack((first.real, first.imag, second.real, second.imag))
+
+
+def stockham_fft(xp: Any, real: Any, imag: Any) -> Any:
+    """A Fourier transform of 4⁶ points, six steps of radix 4."""
+    radix, steps = 4, 6
+    places = np.arange(radix)
+    transform = np.exp(-2j * np.pi * places[:, None] * places / radix)
+    y = real + 1j * imag
+    for i in range(steps):
+        done, left = radix**i, radix ** (steps - i - 1)
+        turned = xp.transpose(xp.reshape(y, (done, radix, left)), (1, 0, 2))
+        twiddles = np.exp(-2j * np.pi * places[:, None] * np.arange(done) / (done * radix))
+        y = transform @ xp.reshape(turned * twiddles[:, :, None], (radix, -1))
+    y = xp.reshape(y, real.shape)
+    return xp.stack((y.real, y.imag))
+
+
 def atax(xp: Any, a: Any, x: Any) -> Any:
     return (a @ x) @ a
 
@@ -254,6 +299,24 @@ WORKLOADS = (
     workload(
         k3mm, "(AB)(CD)", "a 320,350; b 350,380; c 380,400; d 400,420",
         2.0 * (320 * 350 * 380 + 380 * 400 * 420 + 320 * 380 * 420),
+    ),
+    workload(
+        k2mm, "αABC + βD", "a 320,350; b 350,380; c 380,400; d 320,400",
+        2.0 * (320 * 350 * 380 + 320 * 380 * 400),
+    ),
+    workload(bicg, "rA and Ap", "a 1200,1400; p 1400; r 1200", 4.0 * 1200 * 1400, torch=False),
+    workload(
+        mvt, "x₁ + Ay₁ and x₂ + y₂A", "x1 1300; x2 1300; y1 1300; y2 1300; a 1300,1300",
+        4.0 * 1300**2, torch=False,
+    ),
+    workload(cholesky2, "Cholesky by the library, 300²", "a 300,300", 300**3 / 3, torch=False),
+    workload(
+        contour_integral, "systems of 60 complex equations at 16 points",
+        "ham 3,60,60; points 16; y 60,40", 8.0 * 16 * 60**2 * (20 + 2 * 40), torch=False,
+    ),
+    workload(
+        stockham_fft, "a Fourier transform of 4,096 points", "real 4096; imag 4096",
+        5.0 * 4096 * 12, torch=False,
     ),
     workload(atax, "(Ax)A", "a 1200,1400; x 1400", 4.0 * 1200 * 1400),
     workload(gesummv, "αAx + βBx", "a 1300,1300; b 1300,1300; x 1300", 4.0 * 1300**2),

@@ -201,7 +201,7 @@ WORKLOADS = (
         "softmax of rows",
         {"array": softmax, "torch": softmax_torch, "numba": softmax_numba},
         flops=12.0 * SIZE,
-        tags=frozenset({"memory"}),
+        tags=frozenset({"memory", "npbench"}),
     ),
     rows(
         "layer_norm",

@@ -281,6 +281,7 @@ class Borrowed:
     def __init__(self, host: Host, code: Code, lanes: int, known: dict[DimLike, Val]) -> None:
         self.unit, self.target, self.code = host.unit, host.target, code
         self.lanes, self.known = lanes, known
+        self.turns = None  # equal functions are written once, wherever their operands come from
 
     def dim(self, dim: DimLike) -> Val:
         return emit_dim(self.code, dim, self.known)

@@ -30,9 +30,10 @@ from graphmill.codegen.cpu.index import (
     zero,
 )
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
+from graphmill.codegen.cpu.ranges import is_inside
 from graphmill.codegen.cpu.segments import OUTSIDE
 from graphmill.ir.dims import DimLike
-from graphmill.ir.dtypes import DType, i64
+from graphmill.ir.dtypes import i64
 from graphmill.ir.graph import Op, Value
 
 Override = Callable[[Indices, "Val | None"], Elem]
@@ -74,6 +75,15 @@ class Elements:
         finally:
             self._memo.pop()
             self.tail = before
+
+    @contextmanager
+    def narrow(self, lanes: int) -> Iterator[None]:
+        """Let vectors have `lanes` inside."""
+        before, self.lanes = self.lanes, lanes
+        try:
+            yield
+        finally:
+            self.lanes = before
 
     def at(self, value: Value, index: Indices, guard: Val | None = None) -> Elem:
         """The element(s) of `value` at `index`: a scalar when uniform, else one per lane.
@@ -185,7 +195,9 @@ class Elements:
 
     def address(self, source: Source, index: Indices) -> Val:
         """Where the first lane's element lies."""
-        return self.code.at(source.pointer, self.offset(source, index), memory_type(source.dtype))
+        offset = self.offset(source, index)
+        offset = self.code.mul(offset, 2) if source.dtype.is_complex else offset
+        return self.code.at(source.pointer, offset, memory_type(source.dtype))
 
     def _mask(self, guard: Val | None) -> Val | None:
         mask = both(self.code, self.tail, guard)
@@ -228,23 +240,30 @@ class Elements:
         """A dim's size: an int where it is known."""
         return self.kernel.size(dim)
 
-    def wrapped(self, index: Elem, dtype: DType, size: DimLike, room: Val | int = 1) -> Index:
-        """An index value made a safe position: negatives count from the end, then clamped.
+    def wrapped(
+        self, value: Value, index: Indices, size: DimLike, room: DimLike = 1,
+        guard: Val | None = None,
+    ) -> Index:  # fmt: skip
+        """An index made a safe position: negatives count from the end, then clamped.
 
         `room` is the number of elements that follow from the position on (a window's size).
         """
-        code = self.code
-        assert isinstance(index, Val)
-        wide = scalar.cast(code, index, dtype, i64)
+        code, dtype = self.code, value.tensor.dtype
+        found = self.at(value, index, guard)
+        assert isinstance(found, Val)
+        wide = scalar.cast(code, found, dtype, i64)
         assert isinstance(wide, Val)
         lanes = wide.lanes
+        turns = self.kernel.turns
+        if turns is not None and is_inside(value, size - room, turns):
+            return Index(wide, None if lanes else 0)
         n = self.dim(size)
         extent = code.splat(code.i64(n) if isinstance(n, int) else n, lanes)
         least = code.const(0, wide.type)
         if dtype.kind == "i":
             negative = code.compare("arith.cmpi", "slt", wide, least)
             wide = code.select(negative, code.add(wide, extent), wide)
-        span = code.splat(code.i64(room) if isinstance(room, int) else room, lanes)
+        span = code.splat(_word(code, self.dim(room)), lanes)
         last = code.binary("arith.subi", extent, span)
         wide = code.binary("arith.minsi", wide, last)
         wide = code.binary("arith.maxsi", wide, least)
@@ -384,7 +403,7 @@ def _gather(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     lead = len(arrays[0].shape)
     rest = iter(index[lead:])
     positions = {
-        axis: e.wrapped(e.at(array, index[:lead], guard), array.tensor.dtype, operand.shape[axis])
+        axis: e.wrapped(array, index[:lead], operand.shape[axis], guard=guard)
         for axis, array in zip(axes, arrays, strict=True)
     }
     at = tuple(
@@ -420,7 +439,7 @@ def _dynamic_slice(e: Elements, op: Op, index: Indices, guard: Val | None) -> El
     operand, *starts = op.operands
     at = []
     for i, start, size, dim in zip(index, starts, op.attrs["sizes"], operand.shape, strict=True):
-        first = e.wrapped(e.at(start, ()), start.tensor.dtype, dim, e.dim(size))
+        first = e.wrapped(start, (), dim, size)
         at.append(shifted(e.code, i, first.base))
     needs = list(zip(operand.shape, op.attrs["sizes"], strict=True))
     return _where_room(e, operand, tuple(at), guard, needs)

@@ -145,7 +145,7 @@ class Code:
         self._signature = [f"%{arg}: {kind}" for arg, kind in args]
         self._result = result
         self._linkage = "internal " if internal else ""
-        self._traits = ("nounwind", *traits)  # LLVM's function attributes
+        self.traits = ("nounwind", *traits)  # LLVM's function attributes
         self._constants: dict[tuple[str, str], Val] = {}
         self._integers: dict[int, Val] = {}  # those of type i64, found without their text
         self.head: list[str] = []
@@ -488,7 +488,7 @@ class Code:
         self.line(f"llvm.return {value} : {value.type}" if value else "llvm.return")
         arrow = f" -> {self._result}" if self._result else ""
         head = f"  llvm.func {self._linkage}@{self.name}({', '.join(self._signature)}){arrow}"
-        traits = ", ".join(f'"{trait}"' for trait in self._traits)
+        traits = ", ".join(f'"{trait}"' for trait in self.traits)
         head += f" attributes {{passthrough = [{traits}]}} {{"
         if self.unit.places is not None:
             self.unit.places.use(self.name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, Constant, DimSpec
 from graphmill.codegen.constants import Array, apply, fill, renumbered
-from graphmill.codegen.cpu import llvm, mlir
+from graphmill.codegen.cpu import kernel, llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
@@ -121,6 +121,8 @@ def write(function: Function, target: Target, profiled: bool, located: bool = Fa
     emit_block(host, function.block)
     host.starts.append(entry.length)
     status = host.status()
+    if host.loops:  # LLVM puts a kernel that is called in one place only where it is called
+        entry.traits += kernel.TRAITS
     if not located and entry.length >= LONG_ENTRY:
         from graphmill.codegen.cpu.alike import share_alike
 

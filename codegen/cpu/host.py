@@ -97,6 +97,7 @@ class Host:
     arena_bytes: DimLike = 0
     needs: list[Need] = field(default_factory=list)
     turns: dict[str, DimLike] = field(default_factory=dict)  # dims of loops around: the last turn
+    last_turns: dict[str, DimLike] = field(default_factory=dict)  # the same, as it depends on them
     redirected: dict[Value, Buffer] = field(default_factory=dict)
     _values: dict[Hashable, Val] = field(default_factory=dict)
     _dims: dict[DimLike, Val] = field(default_factory=dict)
@@ -178,8 +179,9 @@ class Host:
             return
         self._dims[Dim.of(turn)] = number
         self.turns[turn] = maximum(self.most(length) - 1, 0)
+        self.last_turns[turn] = length - 1
         yield
-        del self._dims[Dim.of(turn)], self.turns[turn]
+        del self._dims[Dim.of(turn)], self.turns[turn], self.last_turns[turn]
 
     def value(self, key: Hashable) -> Val:
         """An i64 that kernels ask for by key."""
@@ -332,7 +334,7 @@ class Host:
     def kernel(self, label: str, choices: Choices = UNMEASURED) -> Kernel:
         """Begin a kernel; its symbol tells the function, a number and what it does."""
         name = f"{entry_symbol(self.function)}_k{len(self.kernels)}_{label}"
-        return Kernel(self.unit, self.target, name, choices)
+        return Kernel(self.unit, self.target, name, choices, dict(self.last_turns))
 
     def source(self, kernel: Kernel, value: Value, buffer: Buffer | None = None) -> Source:
         """A value's array as the kernel sees it."""

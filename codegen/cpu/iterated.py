@@ -15,10 +15,10 @@ from graphmill.codegen.cpu.host import CONTEXT, POLL, STOPPED, Host
 from graphmill.codegen.cpu.index import Index, Indices
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
-from graphmill.codegen.cpu.loops import item_range, row_blocks, split_lanes, whole_turns
+from graphmill.codegen.cpu.loops import item_range, row_blocks, split_lanes, sweep, whole_turns
 from graphmill.codegen.cpu.lowering import body_of, choices_of, info_of, label
 from graphmill.codegen.cpu.memory import tail_mask
-from graphmill.codegen.cpu.stages import pack, unpack
+from graphmill.codegen.cpu.stages import Accumulator, pack, unpack
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value
 
@@ -42,6 +42,10 @@ def emit_iterated(host: Host, op: Op) -> None:
         for arg, operand in zip(block.args, op.operands, strict=True)
     }
     targets = [host.source(kernel, v, b) for v, b in zip(op.results, outputs, strict=True)]
+    if not any(v.shape for v in scan.operands[: scan.attrs["carry"]]):
+        _emit_numbers(Elements(kernel, sources), scan, block, targets)
+        _launch(host, op, kernel, Launch(1, 1))
+        return
     if _is_flat(block, scan, shape):
         size = product(shape)
         sources = {v: _flat(s, size) if s.shape else s for v, s in sources.items()}
@@ -63,10 +67,35 @@ def emit_iterated(host: Host, op: Op) -> None:
     length = scan.attrs["length"]
     work = flops_per_element(scan.regions[0].block.ops) * (length if isinstance(length, int) else 8)
     width = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
+    _launch(host, op, kernel, Launch(product((*shape[:-1], blocks)), grain(width * work)))
+
+
+def _launch(host: Host, op: Op, kernel: Kernel, launch: Launch) -> None:
     address = host.code.op(f"llvm.ptrtoint {host.ctx} : !llvm.ptr to i64", "i64")
     host.provide(CONTEXT, address)
-    launch = Launch(product((*shape[:-1], blocks)), grain(width * work))
-    host.launch(kernel, launch, info_of(op, kernel.name, True))
+    host.launch(kernel, launch, info_of(op, kernel.name, launch.items != 1))
+
+
+def _emit_numbers(elements: Elements, scan: Op, block: Block, targets: Sequence[Source]) -> None:
+    """A loop that carries numbers: they stay in registers, and what a turn gives is stored."""
+    stored = dict(zip(block.yielded, targets, strict=True))
+    carry = scan.attrs["carry"]
+    turns = _Turns(elements, scan, 0)
+    gathered = _gathered(scan)
+    if gathered is not None:
+        results = turns.side_by_side(gathered)
+        for value, target in stored.items():
+            elements.store(target, (), results[value.index])
+        return
+    turns.stacked = [
+        (value, stored[result])
+        for value, result in zip(turns.yielded[carry:], scan.results[carry:], strict=True)
+        if result in stored
+    ]
+    (found,) = turns.run([()])
+    for value, target in stored.items():
+        if value.index < carry:
+            elements.store(target, (), found[value.index])
 
 
 def _sweep(
@@ -102,7 +131,8 @@ class _Turns:
         self.pairs = pairs
         taken = list(zip(body.args, scan.operands, strict=True))
         self.slices, self.captured = taken[carry : carry + xs], taken[carry + xs :]
-        self.rank = rank
+        self.yielded, self.rank = body.yielded, rank
+        self.stacked: list[tuple[Value, Source]] = []  # what a turn gives besides, and where to
         self.rests = not self.slices and not self.numbers and _rests(scan)
         for arg, operand in self.captured:
             elements.overrides[arg] = _elsewhere(elements, operand)
@@ -137,6 +167,30 @@ class _Turns:
         rows = iter(found[len(self.numbers) :])
         return [numbers | {n: next(rows) for n in self.arrays} for _ in where]
 
+    def side_by_side(self, gathered: Sequence[Accumulator]) -> list[Elem]:
+        """What the loop carries in the end where it gathers what turns find: a lane for each."""
+        elements, code = self.elements, self.elements.code
+        kernel, lanes = elements.kernel, elements.lanes
+
+        def turn(position: Index, carried: Sequence[Val]) -> list[Val]:
+            for arg, operand in self.slices:
+                elements.overrides[arg] = fixed(elements.at(operand, (position,)))
+            for (arg, _, _), state in zip(self.pairs, carried, strict=True):
+                elements.overrides[arg] = fixed(state)
+            after = [pack(elements.vector(value, ()))[0] for _, _, value in self.pairs]
+            if elements.tail is None:
+                return after
+            pairs = zip(after, carried, strict=True)
+            return [code.select(elements.tail, new, old) for new, old in pairs]
+
+        start = [a.start(code, lanes)[0] for a in gathered]
+        most = sweep(elements, 0, elements.kernel.size(self.scan.attrs["length"]), turn, start)
+        found: list[Elem] = []
+        for accumulator, state, (_, operand, _) in zip(gathered, most, self.pairs, strict=True):
+            (number,) = accumulator.across(kernel, [state])
+            found += accumulator.combine(kernel, [number], elements.at(operand, ()))
+        return found
+
     def _turn(self, where: Sequence[Indices], state: Sequence[Elem], step: Val) -> list[Val]:
         """The registers after one more turn."""
         elements, code = self.elements, self.elements.code
@@ -150,6 +204,8 @@ class _Turns:
         for n in self.numbers:
             elements.overrides[self.pairs[n][0]] = fixed(next(rows))
         after = [elements.at(self.pairs[n][2], ()) for n in self.numbers]
+        for value, target in self.stacked:
+            elements.store(target, (Index(step),), elements.at(value, ()))
         for index in where:
             with elements.scope():
                 for n in self.arrays:
@@ -221,6 +277,29 @@ class _Turns:
         if self.elements.tail is not None:
             found = code.binary("arith.andi", found, self.elements.tail)
         return code.op(f"vector.reduction <or>, {found} : {found.type} into i1", "i1")
+
+
+_GATHERED = {"max": "max", "min": "min", "add": "sum", "mul": "prod", "and": "all", "or": "any"}
+
+
+def _gathered(scan: Op) -> list[Accumulator] | None:
+    """The reductions that a loop of numbers is, whose turns may run in any order; else None."""
+    body, carry = scan.regions[0].block, scan.attrs["carry"]
+    if len(body.yielded) > carry:
+        return None
+    found = []
+    for arg, value in zip(body.args, body.yielded, strict=False):
+        op, dtype = value.op, value.tensor.dtype
+        if op is None or op.name not in _GATHERED or dtype.is_complex:
+            return None
+        logic = op.name in ("and", "or")
+        rounds = dtype.is_float and op.name in ("add", "mul")
+        if rounds or logic != (dtype.name == "bool"):
+            return None
+        if op.operands.count(arg) != 1 or len(arg.uses) != 1 or len(value.uses) != 1:
+            return None
+        found.append(Accumulator(_GATHERED[op.name], dtype, op))
+    return found
 
 
 def _elsewhere(elements: Elements, operand: Value) -> Override:

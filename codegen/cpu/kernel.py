@@ -7,7 +7,7 @@ arguments of the body, which tells LLVM that distinct buffers do not overlap.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.schedule import UNMEASURED, Choices
@@ -18,7 +18,7 @@ from graphmill.records import record
 
 # LLVM would make memcpy of a copying loop; glibc's (2.36) is 10 times slower on AMD's CPUs where
 # target and source lie at nearby offsets of their pages (its bug 30994), and a call in any case
-_TRAITS = ("no-builtin-memcpy",)
+TRAITS = ("no-builtin-memcpy",)
 
 BODY = [("begin", "i64"), ("end", "i64"), ("worker", "i64")]
 
@@ -55,14 +55,21 @@ class Kernel:
     """One kernel being written. `code` is its body; `captures` is what the host must pass."""
 
     def __init__(
-        self, unit: Unit, target: Target, name: str, choices: Choices = UNMEASURED
+        self,
+        unit: Unit,
+        target: Target,
+        name: str,
+        choices: Choices = UNMEASURED,
+        turns: Mapping[str, DimLike] | None = None,
     ) -> None:
         self.choices = choices
+        # of the loops around, outermost first, the last turn; None where that is not known
+        self.turns: Mapping[str, DimLike] | None = turns or {}
         self.unit = unit
         self.target = target
         self.name = name
         self.lanes = target.lanes(32)
-        self.code = Code(unit, f"{name}_body", BODY, traits=_TRAITS)
+        self.code = Code(unit, f"{name}_body", BODY, traits=TRAITS)
         self.begin, self.end, self.worker = self.code.args
         self.captures: list[tuple[str, object]] = []
         self._known: dict[tuple[str, object], Val] = {}

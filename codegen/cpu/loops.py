@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.index import Index, unravel
+from graphmill.codegen.cpu.index import Index, Indices, unravel
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
 from graphmill.codegen.cpu.memory import tail_mask
@@ -202,6 +202,31 @@ def sweep(
     with code.choose(some, carry) as rest, elements.scope(tail_mask(code, left, lanes)):
         rest.next = list(body(position, carry))
     return rest.results
+
+
+def sweep_aligned(
+    elements: Elements, low: Val | int, high: Val | int, body: Body, target: Source,
+    start: Indices,
+) -> None:  # fmt: skip
+    """`sweep` whose vectors are stored to aligned places of `target`: `start` is that of `low`.
+
+    Those before the first aligned place go under a mask. A vector that crosses a cache line takes
+    two accesses, of which a store is the dearest.
+    """
+    code, size = elements.code, target.dtype.itemsize
+    align = min(elements.lanes * size, elements.kernel.target.vector_bits // 8)
+    address = elements.address(target, start)
+    number = code.op(f"llvm.ptrtoint {address} : !llvm.ptr to i64", "i64")
+    behind = code.binary(
+        "arith.andi", code.binary("arith.subi", code.i64(0), number), code.i64(align - 1)
+    )
+    count = code.binary("arith.shrui", behind, code.i64(size.bit_length() - 1))
+    first = _word(code, low)
+    count = code.binary("arith.minsi", count, code.binary("arith.subi", _word(code, high), first))
+    some = code.compare("arith.cmpi", "sgt", count, code.i64(0))
+    with code.when(some), elements.scope(tail_mask(code, count, elements.lanes)):
+        body(Index(first, 1), ())
+    sweep(elements, code.add(first, count), high, body)
 
 
 def sweep_until(

@@ -9,21 +9,25 @@ axes are written out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from graphmill.codegen.artifact import KernelInfo
 from graphmill.codegen.cpu.collapse import collapse
 from graphmill.codegen.cpu.column_slices import emit_column_slices, wants_slices
 from graphmill.codegen.cpu.columns import emit_columns
-from graphmill.codegen.cpu.host import Host
+from graphmill.codegen.cpu.host import Buffer, Host
+from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.launch import Launch
 from graphmill.codegen.cpu.lowering import choices_of
 from graphmill.codegen.cpu.rows import emit_rows
 from graphmill.codegen.cpu.stages import Plan, plan_of
 from graphmill.codegen.cpu.unrolled import emit_unrolled, unrolled_form
 from graphmill.codegen.cpu.whole import emit_whole, few_rows
 from graphmill.ir.dims import product
-from graphmill.ir.forms import form_of
-from graphmill.ir.graph import Block, Op
+from graphmill.ir.forms import Form, form_of
+from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.literals import dim_names
+from graphmill.records import record
 
 
 def emit_reduce(
@@ -35,13 +39,9 @@ def emit_reduce(
 ) -> None:
     """Write and launch the kernel(s) of a reduce fusion or a bare `reduce`."""
     outputs = host.place(op)
-    form = form_of(block)
-    if not form.unrolled:
-        block = collapse(block, form.full, form.axes)
-        form = form_of(block)
+    planned = _planned(block)
+    block, plan = planned.block, planned.plan
     operands = [host.buffers[v] for v in op.operands]
-    unrolled = unrolled_form(form, block)
-    plan = plan_of(block) if unrolled is None else None
     if plan is not None and _is_shared(host, plan):
         emit_whole(host, op, plan, operands, outputs, label, info)
         return
@@ -57,13 +57,59 @@ def emit_reduce(
         host.source(kernel, value, buffer)
         for value, buffer in zip(block.yielded, outputs, strict=True)
     ]
-    if unrolled is not None:
-        launch = emit_unrolled(kernel, unrolled, block, sources, targets)
-    else:
-        assert plan is not None
-        emit = emit_rows if plan.last_reduced else emit_columns
-        launch = emit(kernel, plan, sources, targets)
+    launch = _write(host, kernel, planned, sources, targets)
     host.launch(kernel, launch, info(op, kernel.name, True))
+
+
+def write_single(
+    host: Host, kernel: Kernel, block: Block, operands: Sequence[Buffer], target: Source
+) -> Launch:
+    """Write the kernel of a reduction to one element, whose arguments lie in `operands`."""
+    planned = _planned(block)
+    sources = {
+        arg: host.source(kernel, arg, buffer)
+        for arg, buffer in zip(planned.block.args, operands, strict=True)
+    }
+    return _write(host, kernel, planned, sources, [target])
+
+
+@record
+class _Planned:
+    """A reduce kernel's block, and how it is written: `unrolled`, or sweep by sweep."""
+
+    block: Block
+    unrolled: Form | None
+    plan: Plan | None
+
+
+def _planned(block: Block) -> _Planned:
+    form = form_of(block)
+    if not form.unrolled:
+        block = collapse(block, form.full, form.axes)
+        form = form_of(block)
+    unrolled = unrolled_form(form, block)
+    return _Planned(block, unrolled, plan_of(block) if unrolled is None else None)
+
+
+def _write(
+    host: Host, kernel: Kernel, planned: _Planned, sources: dict[Value, Source],
+    targets: Sequence[Source],
+) -> Launch:  # fmt: skip
+    plan = planned.plan
+    if plan is None:
+        assert planned.unrolled is not None
+        return emit_unrolled(kernel, planned.unrolled, planned.block, sources, targets)
+    if not plan.last_reduced:
+        return emit_columns(kernel, plan, sources, targets)
+    return emit_rows(kernel, plan, sources, targets, growing=_is_growing(host, plan))
+
+
+def _is_growing(host: Host, plan: Plan) -> bool:
+    """Whether a sum's length changes from turn to turn of a loop: its last terms may be new."""
+    if not plan.single_stage or len(plan.shape) > 1:
+        return False
+    sums = all(op.attrs["monoid"] == "sum" for op in plan.sweeps[0])
+    return sums and not dim_names(plan.shape).isdisjoint(host.turns)
 
 
 def _is_shared(host: Host, plan: Plan) -> bool:

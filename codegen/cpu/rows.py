@@ -27,15 +27,21 @@ from graphmill.ir.graph import Op, Value
 
 Done = Callable[[Sequence[Val]], Val]
 ROW_BYTES = 64 << 10  # a row of kept values up to this size stays on the stack
+LAST = 2  # elements at the end of a growing row
 CHEAP = 12.0  # operations per element up to which a sweep runs several chains
 
 
 def emit_rows(
-    kernel: Kernel, plan: Plan, sources: dict[Value, Source], outputs: Sequence[Source]
-) -> Launch:
-    """Write the kernel; work items are rows (positions of the kept axes)."""
+    kernel: Kernel, plan: Plan, sources: dict[Value, Source], outputs: Sequence[Source],
+    growing: bool = False,
+) -> Launch:  # fmt: skip
+    """Write the kernel; work items are rows (positions of the kept axes).
+
+    The last elements of a `growing` row have just been stored, one by one: they are added one by
+    one, too. A vector's load, masked or not, would wait until all of it has reached the cache.
+    """
     elements = Elements(kernel, sources, lanes_for(kernel, plan.block))
-    rows = _Rows(kernel, plan, elements, outputs)
+    rows = _Rows(kernel, plan, elements, outputs, growing)
     full = [outputs[i] for i in plan.full_yields]
     elements.bypass = bypassing(kernel, full) if len(plan.reduced) == 1 else {}
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
@@ -51,11 +57,13 @@ class _Rows:
     """Writing the sweeps over one row."""
 
     def __init__(
-        self, kernel: Kernel, plan: Plan, elements: Elements, outputs: Sequence[Source]
-    ) -> None:
+        self, kernel: Kernel, plan: Plan, elements: Elements, outputs: Sequence[Source],
+        growing: bool,
+    ) -> None:  # fmt: skip
         self.kernel, self.plan, self.elements = kernel, plan, elements
         self.outputs = outputs
         self.code = kernel.code
+        self.whole = self._whole() if growing else None  # where whole vectors end
         keep = bool(plan.kept) and kernel.choices.pick("keep", True, (True, False))
         self.spilled = {v: self._row_buffer(v) for v in plan.kept if keep and self._fits(v)}
         self.written: set[Value] = set()
@@ -88,12 +96,50 @@ class _Rows:
             states = self._sweep(at, reduces)
             elements.ahead = ahead
             for op, state in zip(reduces, states, strict=True):
-                scalar = Accumulator.of(op).across(self.kernel, state)
+                if self.whole is None:
+                    scalar = Accumulator.of(op).across(self.kernel, state)
+                else:
+                    scalar = self._with_last(op, self.whole, state)
                 elements.overrides[op.result] = fixed(unpack(scalar))
         for i in plan.reduced_yields:
             elements.store(self.outputs[i], kept, elements.at(plan.block.yielded[i], kept))
         if plan.full_yields:
             self._last(at)
+
+    # ---- a growing row
+
+    def _whole(self) -> Val:
+        return self.code.binary("arith.andi", self._old(), self.code.i64(-self.elements.lanes))
+
+    def _old(self) -> Val:
+        """The elements before the last ones; all of them where there are few."""
+        code, size = self.code, self.kernel.dim(self.plan.shape[-1])
+        some = code.compare("arith.cmpi", "sge", size, code.i64(LAST))
+        return code.select(some, code.add(size, -LAST), size)
+
+    def _with_last(self, op: Op, at: Val, state: Sequence[Val]) -> list[Val]:
+        """The state of all lanes combined, and with it the elements from `at` on: by halves of a
+        vector, which are no branches that a processor would guess wrong, then the last ones."""
+        code, elements, accumulator = self.code, self.elements, Accumulator.of(op)
+        old, lanes = self._old(), elements.lanes
+        while lanes > 1:
+            state = accumulator.halved(self.kernel, state)
+            lanes //= 2
+            if lanes == 1:
+                state = accumulator.first(self.kernel, state)
+            bit = code.binary("arith.andi", old, code.i64(lanes))
+            some = code.compare("arith.cmpi", "ne", bit, code.i64(0))
+            with code.choose(some, list(state)) as this, elements.scope(), elements.narrow(lanes):
+                this.next = accumulate(elements, op, state, (Index(at, int(lanes > 1)),))
+            state, at = this.results, code.add(at, bit)
+        size = self.kernel.dim(self.plan.shape[-1])
+        some = code.compare("arith.cmpi", "slt", old, size)
+        with code.choose(some, list(state)) as this, elements.scope():
+            now = list(state)
+            for number in range(LAST):
+                now = accumulate(elements, op, now, (Index(code.add(old, number)),))
+            this.next = now
+        return this.results
 
     # ---- sweeps
 
@@ -167,7 +213,7 @@ class _Rows:
                 full = {**at, **positions, len(plan.shape) - 1: position}
                 return body(tuple(full[i] for i in range(len(plan.shape))), state)
 
-            size = self.kernel.size(plan.shape[-1])
+            size = self.kernel.size(plan.shape[-1]) if self.whole is None else self.whole
             if done is not None and not outer:
                 return sweep_until(self.elements, size, step, carried, merge, done)
             return sweep(self.elements, 0, size, step, carried, merge=merge, together=together)

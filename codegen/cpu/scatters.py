@@ -10,14 +10,17 @@ from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, both, shifted, unravel
-from graphmill.codegen.cpu.kernel import Kernel, Source
+from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
 from graphmill.codegen.cpu.launch import Launch, flops_per_element, grain
-from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep
+from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep, sweep_aligned
 from graphmill.codegen.cpu.lowering import body_of, info_of, label, lowers
+from graphmill.codegen.cpu.reductions import write_single
+from graphmill.ir.builder import Builder
 from graphmill.ir.dims import product
 from graphmill.ir.dtypes import i64
-from graphmill.ir.graph import Op, Value
+from graphmill.ir.graph import Block, Op, Value, clone_op
 
+LONG = 128  # elements of a window's row from which it is worth to align stores
 _COMBINE = {"add": "add", "mul": "mul", "min": "min", "max": "max"}
 
 
@@ -43,27 +46,68 @@ def _update(host: Host, op: Op) -> None:
     })  # fmt: skip
     target, shape = elements.sources[array], window.shape
     first = [
-        elements.wrapped(elements.at(s, ()), s.tensor.dtype, dim, elements.dim(size)).base
+        elements.wrapped(s, (), dim, size)
         for s, dim, size in zip(starts, array.shape, shape, strict=True)
     ]
-    if not shape:
-        elements.store(target, (), elements.at(window, ()))
+    if any(inner.name == "reduce" for inner in block.ops):
+        buffers = [host.buffers[operand] for operand in op.operands]
+        buffers[array.index] = output
+        address = elements.address(target, tuple(first))
+        launch = _reduce_into(host, kernel, block, buffers, address)
+        host.launch(kernel, launch, info_of(op, kernel.name, False))
+        return
+    if product(shape) == 1:
+        value = _unshaped(window)
+        here = (Index(kernel.code.i64(0)),) * len(value.shape)
+        elements.store(target, tuple(first), elements.at(value, here))
         host.launch(kernel, Launch(1, 1), info_of(op, kernel.name, False))
         return
     blocks = row_blocks(shape[-1])
+    width = shape[-1] if isinstance(shape[-1], int) else 64
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
         outer, low, high = item_range(kernel, item.i, shape, blocks)
 
-        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+        def place(position: Index) -> Indices:
             index = (*outer, position)
-            at = tuple(shifted(kernel.code, i, s) for i, s in zip(index, first, strict=True))
-            elements.store(target, at, elements.at(window, index))
+            return tuple(shifted(kernel.code, i, s.base) for i, s in zip(index, first, strict=True))
+
+        def body(position: Index, carried: Sequence[Val]) -> Sequence[Val]:
+            elements.store(target, place(position), elements.at(window, (*outer, position)))
             return carried
 
-        sweep(elements, low, high, body)
-    width = shape[-1] if isinstance(shape[-1], int) else 64
+        if width < LONG:
+            sweep(elements, low, high, body)
+        else:
+            begin = Index(kernel.code.i64(low) if isinstance(low, int) else low)
+            sweep_aligned(elements, low, high, body, target, place(begin))
     launch = Launch(product((*shape[:-1], blocks)), grain(width * flops_per_element(block.ops)))
     host.launch(kernel, launch, info_of(op, kernel.name, True))
+
+
+def _unshaped(window: Value) -> Value:
+    """The one element of a window before it was given the array's rank."""
+    op = window.op
+    return op.operands[0] if op is not None and op.name == "reshape" else window
+
+
+def _reduce_into(
+    host: Host, kernel: Kernel, block: Block, buffers: Sequence[Buffer], place: Val
+) -> Launch:
+    """The one element that a reduction and what follows it give, stored when all is read."""
+    *before, update = block.ops[:-1]
+    window = update.operands[1]
+    value = _unshaped(window)
+    inner = Block([v.type for v in block.args], [v.name for v in block.args])
+    inner.region = block.region  # where the arguments come from
+    mapping = dict(zip(block.args, inner.args, strict=True))
+    for op in before:
+        if op is not window.op or value is window:
+            inner.append(clone_op(op, mapping))
+    Builder(inner).emit("yield", [mapping[value]])
+    used = [n for n, arg in enumerate(inner.args) if arg.uses]
+    inner.args = [inner.args[n] for n in used]  # their numbers stay the fusion's
+    target = Source(place, value.tensor.dtype, value.shape, contiguous(value.shape))
+    return write_single(host, kernel, inner, [buffers[n] for n in used], target)
 
 
 @lowers("scatter")

@@ -160,19 +160,27 @@ class Accumulator:
 
     def across(self, kernel: Kernel, state: Sequence[Val]) -> list[Val]:
         """The lanes of a vector state combined into one scalar, by halves."""
-        code, lanes = kernel.code, state[0].lanes
-        while lanes > 1:
-            lanes //= 2
-            halves = []
-            for part in state:
-                kind = vector(part.element, lanes)
-                low = f"vector.extract_strided_slice {part} {{offsets = [0], sizes = [{lanes}], "
-                high = low.replace("offsets = [0]", f"offsets = [{lanes}]")
-                tail = f"strides = [1]}} : {part.type} to {kind}"
-                halves.append((code.op(low + tail, kind), code.op(high + tail, kind)))
-            state = self.combine(kernel, [a for a, _ in halves], unpack([b for _, b in halves]))
+        while state[0].lanes > 1:
+            state = self.halved(kernel, state)
+        return self.first(kernel, state)
+
+    def halved(self, kernel: Kernel, state: Sequence[Val]) -> list[Val]:
+        """The two halves of a vector state combined."""
+        code, lanes = kernel.code, state[0].lanes // 2
+        halves = []
+        for part in state:
+            kind = vector(part.element, lanes)
+            low = f"vector.extract_strided_slice {part} {{offsets = [0], sizes = [{lanes}], "
+            high = low.replace("offsets = [0]", f"offsets = [{lanes}]")
+            tail = f"strides = [1]}} : {part.type} to {kind}"
+            halves.append((code.op(low + tail, kind), code.op(high + tail, kind)))
+        return self.combine(kernel, [a for a, _ in halves], unpack([b for _, b in halves]))
+
+    def first(self, kernel: Kernel, state: Sequence[Val]) -> list[Val]:
+        """The first lane of a vector state."""
         return [
-            code.op(f"vector.extract {p}[0] : {p.element} from {p.type}", p.element) for p in state
+            kernel.code.op(f"vector.extract {p}[0] : {p.element} from {p.type}", p.element)
+            for p in state
         ]
 
     @property

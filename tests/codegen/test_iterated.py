@@ -163,3 +163,111 @@ def test_what_is_read_elsewhere_is_not_overwritten():
     x = np.random.default_rng(6).integers(0, 9, 3001).astype(np.float64)
     assert "iterate" in kernels(run, x)
     np.testing.assert_array_equal(gm.jit(run)(x), run(x))
+
+
+def recurrence(x, w):
+    """Numbers are carried, and each turn gives one."""
+
+    def body(state, slices):
+        left, most = state
+        a, b = slices
+        left = (a + left) / 9.0 + w[0] * b
+        return (left, np.maximum(most, left)), left
+
+    (left, most), found = gm.scan(body, (x[0], x[1]), (x, w))
+    return found, left + most
+
+
+@pytest.mark.parametrize("size", [2, 3, 17, 1000])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_recurrences(size, dtype):
+    rng = np.random.default_rng(5)
+    x, w = (rng.uniform(-1, 1, size).astype(dtype) for _ in range(2))
+    assert "iterate" in kernels(recurrence, x, w)
+    want = np.empty_like(x)
+    left, most = x[0], x[1]
+    for i in range(size):
+        left = (x[i] + left) / x.dtype.type(9) + w[0] * w[i]
+        most = np.maximum(most, left)
+        want[i] = left
+    got, total = gm.jit(recurrence)(x, w)
+    np.testing.assert_allclose(got, want, rtol=50 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(total, left + most, rtol=50 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_recurrences_of_integers_that_pick(reverse):
+    """What a turn gives is picked from an array at a place that the turn before gave."""
+    n = 37
+    follow = np.random.default_rng(2).permutation(n)
+
+    def run(follow, start):
+        def body(at, step):
+            at = follow[at]
+            return at, at * step
+
+        return gm.scan(body, start, np.arange(20), reverse=reverse)
+
+    assert "iterate" in kernels(run, follow, np.int64(3))
+    at, given = gm.jit(run)(follow, np.int64(3))
+    want, now = [0] * 20, 3
+    for step in reversed(range(20)) if reverse else range(20):
+        now = follow[now]
+        want[step] = now * step
+    assert at == now
+    np.testing.assert_array_equal(given, want)
+
+
+def test_no_turns_of_a_recurrence():
+    got = gm.jit(lambda x, s: gm.scan(lambda c, v: (c + v, c), s, x))(np.empty(0), np.float64(2))
+    assert got[0] == 2 and got[1].shape == (0,)
+
+
+def gathered(f):
+    """A loop of numbers whose turns may run side by side."""
+
+    def run(x, low, start):
+        def body(i, state):
+            return tuple(f(s, x[i] * x[x.shape[0] - 1 - i]) for s in state)
+
+        return gm.fori_loop(low, x.shape[0], body, (start, start))
+
+    return run
+
+
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 100])
+@pytest.mark.parametrize("f, dtype", [
+    (np.maximum, "f8"), (np.minimum, "f4"), (np.maximum, "i8"), (np.minimum, "u1"),
+    (np.add, "i4"), (np.multiply, "i2"), (np.logical_and, "?"), (np.logical_or, "?"),
+    (np.add, "f8"), (np.multiply, "f4"), (np.maximum, "c16"),
+])  # fmt: skip
+def test_turns_side_by_side(f, dtype, size):
+    rng = np.random.default_rng(size)
+    x = rng.integers(-9 if dtype != "u1" else 0, 9, size).astype(dtype)
+    if dtype.startswith("f") and size > 15:
+        x[3] = np.nan
+    start = np.dtype(dtype).type(1)
+    run = gathered(f)
+    with np.errstate(all="ignore"):
+        for low in (0, 1, size):
+            want = start
+            for i in range(low, size):
+                want = f(want, x[i] * x[size - 1 - i])
+            for got in gm.jit(run)(x, low, start):
+                np.testing.assert_allclose(got, want, rtol=1e-5 if dtype == "f4" else 1e-12)
+                assert got.dtype == x.dtype
+
+
+def test_turns_that_need_the_one_before_stay_in_order():
+    def run(x):
+        def body(i, state):
+            most, last = state
+            return np.maximum(most, x[i] - last), x[i] + most * 0
+
+        return gm.fori_loop(0, x.shape[0], body, (np.float64(-9), np.float64(0)))
+
+    x = np.random.default_rng(4).random(50)
+    most, last = -9.0, 0.0
+    for value in x:
+        most, last = max(most, value - last), value
+    assert gm.jit(run)(x) == (most, last)

@@ -178,7 +178,8 @@ class Writer:
         self.counters = ["i"]
         body = [self.statement() for _ in range(self.rng.randint(1, 3))]
         if self.rng.random() < 0.6:
-            body.append(self.rng.choice((self.inner_turns, self.inner_while, self.inner_scan))())
+            inner = (self.inner_turns, self.inner_while, self.inner_scan, self.inner_numbers)
+            body.append(self.rng.choice((*inner, self.inner_recurrence))())
         self.counters = []
         lines = textwrap.indent("\n".join(["a, b, p, q, c = state", *body]), "    ")
         return (
@@ -214,6 +215,32 @@ class Writer:
             f"def step(state, x):\n    total, = state\n    total = total + x - {self.vector()}\n"
             f"    return (total,), x * 1\nlast, ys = gm.scan(step, (p[0] * 1,), {rows})\n"
             f"{into}\nb[0] = ys.max(initial=0)"
+        )
+
+    def inner_numbers(self) -> str:
+        """Numbers that every turn makes larger or smaller, with what it picks."""
+        bounds = self.rng.choice(("0, i", "i, n", "i + 1, n", "0, n"))
+        found = self.rng.choice(("c[i, k] * 1", "a[k] * c[k, i]", "b[n - 1 - k]", "a[k] + b[i]"))
+        most, least = self.rng.choice((
+            (f"np.maximum(most, {found})", "np.minimum(least, b[k])"),
+            (f"np.minimum(most, {found})", f"least + {found}"),
+            (f"most + {found}", "np.maximum(least, most)"),
+        ))  # fmt: skip
+        return (
+            f"def pick(k, state):\n    most, least = state\n    return {most}, {least}\n"
+            f"most, least = gm.fori_loop({bounds}, pick, (a[0] * 1, b[i] * 1))\n"
+            f"a[{self.index()}] = most\nb[0] = least"
+        )
+
+    def inner_recurrence(self) -> str:
+        """A number that becomes the next one's, along a part that grows with the counter."""
+        part = self.rng.choice(("a[:i]", "a[i:]", "c[i]", "b[::-1]"))
+        new = self.rng.choice(("x - total", "np.maximum(total, x)", "(x + total) // 2", "x * 1"))
+        into = self.rng.choice(("a[:i] += last[0]", "b[0] = last[0]", "c[i] += ys.max(initial=0)"))
+        return (
+            f"def step(state, x):\n    total, = state\n    total = {new}\n"
+            f"    return (total,), total + x\nlast, ys = gm.scan(step, (a[0] * 1,), {part})\n"
+            f"{into}"
         )
 
     # ---- places and values
@@ -339,6 +366,9 @@ class Writer:
             f"{a}[{i}] = c[{where}, {j}].sum()",
             f"{a}[{where}] = np.cumsum({b}[{where}])",
             f"c[{where}, {i}] -= p[{where}] @ q[{j}]",
+            f"{a}[{i}] {sign} {b}[{j}] - c[{i}, {where}] @ {a}[{where}]",
+            f"c[{i}, {j}] = c[{j}, {i}] - (c[{i}, {where}] * c[{j}, {where}]).sum()",
+            f"c[{i}, {j}] {sign} {self.scalar()}",
         ))  # fmt: skip
 
     def block(self) -> str:

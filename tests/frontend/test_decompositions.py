@@ -88,3 +88,16 @@ def test_mistakes(function: Any) -> None:
         gm.jit(lambda a: function(a))(np.ones((3, 3), np.float16))
     with pytest.raises(gm.GraphmillError, match="GM014"):
         gm.jit(lambda a: np.linalg.solve(a, np.ones(4)))(np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("size", [127, 129, 200, 390])
+def test_cholesky_by_panels_reads_one_half(size, dtype):
+    x = np.random.default_rng(size).random((size, size)).astype(dtype)
+    a = x @ x.T + size * np.eye(size, dtype=dtype)
+    half = np.where(np.tri(size, dtype=bool), a, np.nan).astype(dtype)
+    got = gm.jit(np.linalg.cholesky)(half)
+    np.testing.assert_array_equal(np.triu(got, 1), 0)
+    np.testing.assert_allclose(got @ got.T, a, rtol=200 * np.finfo(dtype).eps)
+    half[size - 1, size - 1] = -1
+    assert np.isnan(gm.jit(np.linalg.cholesky)(half)[-1, -1])

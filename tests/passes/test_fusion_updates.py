@@ -101,9 +101,27 @@ def one_element(a, b):
     return b
 
 
+def one_element_of_several(a, b):
+    b[1, 2] = b[0, 1] + b[1, 1] * b[1, 2]
+    return b
+
+
+def one_element_of_a_sum(a, b):
+    b[1, 2] = np.sqrt(abs((a[1, :] * b[1, :]).sum() - b[0, 0]))
+    return b
+
+
+def one_element_of_a_sum_wanted_elsewhere(a, b):
+    s = (a[1, :] * b[1, :]).sum()
+    b[1, 2] = s
+    return b + s
+
+
 PROGRAMS = {  # the program, and whether it has an `update` kernel
     inner_five: True, same_window: True, neighbours: False, crossed: True, twice: False,
-    old_value_wanted: True, read_before_overwritten: True, reduced: False, one_element: False,
+    old_value_wanted: True, read_before_overwritten: True, reduced: False, one_element: True,
+    one_element_of_several: True, one_element_of_a_sum: True,
+    one_element_of_a_sum_wanted_elsewhere: False,
 }  # fmt: skip
 SHAPES = [(3, 4), (5, 17), (33, 34), (70, 131)]
 

@@ -177,3 +177,28 @@ def test_small_parts_take_one_kernel():
     """No turn is long enough to be shared among threads, so none is split in two."""
     kernels = gm.jit(cholesky).compile(definite(N)).kernels
     assert not any("partial" in kernel.name for kernel in kernels)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "c16"])
+@pytest.mark.parametrize("turns", [1, 2, 3, 5, 20, 70, 150])
+def test_sums_of_what_was_just_stored(dtype, turns):
+    """The last elements of a sum are those that the turns before stored."""
+    rng = np.random.default_rng(turns)
+    w = rng.uniform(-1, 1, (turns, turns)).astype(dtype)
+    x = rng.uniform(-3, 3, turns).astype(dtype)
+
+    def run(w, x):
+        def body(i, x):
+            total = (w[i, :i] * x[:i]).sum()
+            x[i] -= total // 2 if dtype == "i4" else total
+            return x
+
+        return gm.fori_loop(0, turns, body, x)
+
+    want = x.copy()
+    for i in range(turns):
+        total = (w[i, :i] * want[:i]).sum()
+        want[i] -= total // 2 if dtype == "i4" else total
+    got = gm.jit(run)(w, x)
+    bound = 0 if dtype == "i4" else 1e3 * np.finfo(dtype).eps * np.abs(want).max()
+    assert np.abs(got - want).max() <= bound

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from graphmill.runtime import shelf
+from graphmill.runtime.blocks import StoppedError, Writing
 from graphmill.runtime.cache import CacheWarning
 from graphmill.runtime.shelf import Shelf
 
@@ -40,10 +41,14 @@ def pieces(array, gap=0):
     ]
 
 
+def keep(made, key, size, pieces):
+    return made.keep(key, size, Writing(size, pieces))
+
+
 def kept(folder, limit=1 << 30, array=None, key=KEYS[0]):
     made = Shelf(folder, limit)
     array = content() if array is None else array
-    assert made.keep(key, array.size, pieces(array))
+    assert keep(made, key, array.size, pieces(array))
     return made
 
 
@@ -68,7 +73,7 @@ def test_what_is_kept_is_found(tmp_path):
 def test_gaps_are_zeros(tmp_path):
     array = content()
     made = Shelf(tmp_path, 1 << 30)
-    assert made.keep(KEYS[0], SIZE, pieces(array, gap=60))
+    assert keep(made, KEYS[0], SIZE, pieces(array, gap=60))
     array[1000 * 64 - 60 : 1000 * 64] = 0
     assert np.array_equal(found(made), array)
 
@@ -136,7 +141,7 @@ def test_damage_is_noticed_and_made_good(damage, tmp_path):
     with pytest.warns(CacheWarning, match="damaged"):
         assert found(made) is None
     assert not list(tmp_path.iterdir())
-    assert made.keep(KEYS[0], SIZE, pieces(content()))
+    assert keep(made, KEYS[0], SIZE, pieces(content()))
     assert np.array_equal(found(made), content())
 
 
@@ -182,21 +187,21 @@ def test_those_unused_for_longest_make_room(tmp_path):
     limit = 3 * SIZE + 100
     made = Shelf(tmp_path, limit)
     for age, key in enumerate(KEYS[:3]):
-        assert made.keep(key, SIZE, pieces(content(age)))
+        assert keep(made, key, SIZE, pieces(content(age)))
         os.utime(tmp_path / f"{key}.gmc", (age + 1, age + 1))
     assert found(made, KEYS[0]) is not None  # used now
-    assert made.keep(KEYS[3], SIZE, pieces(content(3)))
+    assert keep(made, KEYS[3], SIZE, pieces(content(3)))
     assert found(made, KEYS[1]) is None
     for seed in (0, 2, 3):
         assert np.array_equal(found(made, KEYS[seed]), content(seed))
-    assert not made.keep(KEYS[4], limit + 1, [])
+    assert not keep(made, KEYS[4], limit + 1, [])
     assert made.info() == (3, 3 * SIZE)
 
 
 def test_a_short_disk_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(shelf, "_free", lambda folder: 8 * SIZE - 1)
     made = Shelf(tmp_path, 1 << 30)
-    assert not made.keep(KEYS[0], SIZE, pieces(content()))
+    assert not keep(made, KEYS[0], SIZE, pieces(content()))
     assert not list(tmp_path.iterdir())
 
 
@@ -207,25 +212,29 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", full)
     made = Shelf(tmp_path, 1 << 30)
     with pytest.warns(CacheWarning, match="No space left"):
-        assert not made.keep(KEYS[0], SIZE, pieces(content()))
+        assert not keep(made, KEYS[0], SIZE, pieces(content()))
     assert not list(tmp_path.iterdir())
 
 
 def test_files_that_are_not_in_memory_are_fetched_for_later(tmp_path, monkeypatch):
-    fetched = threading.Event()
-
-    class Mapping(mmap.mmap):
-        def madvise(self, *args):
-            super().madvise(*args)
-            fetched.set()
-
+    fetched, fetch = threading.Event(), shelf._fetch
     made = kept(tmp_path)
-    monkeypatch.setattr(mmap, "mmap", Mapping)
+    with open(file_of(tmp_path), "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    monkeypatch.setattr(shelf, "_fetch", lambda view: fetch(view) or fetched.set())
     monkeypatch.setattr(shelf, "_resident", lambda found: 0.5)
     assert found(made) is None
     assert fetched.wait(60)
     monkeypatch.undo()
-    assert np.array_equal(found(made), content())
+    with open(file_of(tmp_path), "rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), SIZE, prot=mmap.PROT_READ))
+    assert shelf._resident(mapped) == 1
+    # the disk may have lost a bit of it meanwhile
+    compared, real = [], shelf._digests
+    monkeypatch.setattr(shelf, "_digests", lambda *args: compared.append(1) or real(*args))
+    assert np.array_equal(found(made), content()) and len(compared) == 1
+    assert np.array_equal(found(made), content()) and len(compared) == 1
 
 
 def test_resident_says_what_the_page_cache_holds(tmp_path):
@@ -248,7 +257,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
     made = Shelf(tmp_path, 1 << 30)
     with pytest.warns(CacheWarning, match="other users"):
         assert found(made) is None
-    assert not made.keep(KEYS[1], SIZE, pieces(content()))
+    assert not keep(made, KEYS[1], SIZE, pieces(content()))
 
 
 def test_another_writer_is_not_disturbed(tmp_path):
@@ -260,10 +269,10 @@ def test_another_writer_is_not_disturbed(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX)
         other.write(b"half")
         other.flush()
-        assert not made.keep(KEYS[0], SIZE, pieces(content()))
+        assert not keep(made, KEYS[0], SIZE, pieces(content()))
         assert unfinished.read_bytes() == b"half"
     # that one has died
-    assert made.keep(KEYS[0], SIZE, pieces(content()))
+    assert keep(made, KEYS[0], SIZE, pieces(content()))
     assert np.array_equal(found(made), content()) and not unfinished.exists()
 
 
@@ -276,16 +285,16 @@ def test_a_folder_that_goes_away_while_it_is_written_to(tmp_path, monkeypatch):
 
     made = Shelf(folder, 1 << 30)
     monkeypatch.setattr(os, "pwrite", deleting)
-    assert not made.keep(KEYS[0], SIZE, pieces(content()))
+    assert not keep(made, KEYS[0], SIZE, pieces(content()))
     monkeypatch.undo()
-    assert made.keep(KEYS[0], SIZE, pieces(content()))
+    assert keep(made, KEYS[0], SIZE, pieces(content()))
     assert np.array_equal(found(made), content())
 
 
 def test_a_read_only_folder_is_read(tmp_path, monkeypatch):
     made = kept(tmp_path)
     monkeypatch.setattr(Shelf, "_writable", lambda self: False)
-    assert not made.keep(KEYS[1], SIZE, pieces(content()))
+    assert not keep(made, KEYS[1], SIZE, pieces(content()))
     monkeypatch.setattr(shelf, "_boot", lambda: "another")
     before = (tmp_path / f"{KEYS[0]}.gmc").read_bytes()
     assert np.array_equal(found(made), content())
@@ -301,7 +310,7 @@ def keep_and_find(folder: Path, seconds: float, number: int) -> None:
     while time.monotonic() < end:
         seed = turn % 4
         turn += 1
-        made.keep(KEYS[seed], SIZE, pieces(content(seed)))
+        keep(made, KEYS[seed], SIZE, pieces(content(seed)))
         array = found(made, KEYS[seed])
         assert array is None or np.array_equal(array, content(seed))
         if turn % 7 == 0:
@@ -324,3 +333,46 @@ def test_entries_are_small(tmp_path):
     kept(tmp_path)
     text = (tmp_path / f"{KEYS[0]}.gmc").read_bytes()[40:]
     assert len(json.loads(text)["blocks"]) == 3 and len(text) < 500
+
+
+def test_whoever_helps_writes_a_part(tmp_path, monkeypatch):
+    """The first block takes its thread long; the helper writes the others."""
+    array, made, writers = content(size=8 * SIZE), Shelf(tmp_path, 1 << 30), []
+    real, go_on = Writing._write_block, threading.Event()
+
+    def write_block(self, *args):
+        if threading.current_thread() is not threading.main_thread():
+            assert go_on.wait(30)
+        writers.append(threading.current_thread())
+        return real(self, *args)
+
+    monkeypatch.setattr(Writing, "_write_block", write_block)
+    writing = Writing(array.size, pieces(array))
+    thread = threading.Thread(target=made.keep, args=(KEYS[0], array.size, writing))
+    thread.start()
+    threading.Timer(0.2, go_on.set).start()
+    writing.help(60)
+    thread.join(30)
+    assert len(writers) == -(-array.size // (8 << 20))
+    assert threading.main_thread() in writers
+    assert bytes(found(made, size=array.size)) == array.tobytes()
+    writing.help(60)  # that is over
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_takes_too_long_is_given_up(begun, tmp_path):
+    array, made = content(), Shelf(tmp_path, 1 << 30)
+    writing = Writing(array.size, pieces(array))
+    writing.help(0.0)
+    if begun:
+        assert not made.keep(KEYS[0], array.size, writing)
+    else:
+        with pytest.raises(StoppedError), (tmp_path / "file").open("wb") as file:
+            writing.write(file.fileno())
+    assert not list(tmp_path.glob("*.gmw")) and not list(tmp_path.glob(".*.tmp"))
+
+
+def test_nobody_waits_for_what_was_never_written(tmp_path):
+    made, writing = Shelf(tmp_path, 100), Writing(SIZE, [])
+    assert not made.keep(KEYS[0], SIZE, writing)
+    writing.help(60)
