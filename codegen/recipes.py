@@ -6,13 +6,12 @@ A `prepare` op's region becomes steps, which `codegen.constants` carries out whe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphmill.codegen.artifact import Step
 from graphmill.ir.graph import Op, Value
-from graphmill.records import record
 
 Array = np.ndarray[Any, Any]
 
@@ -21,8 +20,7 @@ class RecipeError(RuntimeError):
     """An op that cannot stand in a `prepare`."""
 
 
-@record
-class Recipe:
+class Recipe(NamedTuple):
     """A constant of this shape and dtype: the first array put through steps, which may name the
     others by their numbers."""
 
@@ -42,8 +40,7 @@ class Recipe:
 
     def same(self, other: Recipe) -> bool:
         """Whether both make one constant from the same arrays."""
-        made = (self.steps, self.shape, self.dtype) == (other.steps, other.shape, other.dtype)
-        same = made and len(self.arrays) == len(other.arrays)
+        same = len(self.arrays) == len(other.arrays) and self[1:] == other[1:]
         return same and all(a is b for a, b in zip(self.arrays, other.arrays, strict=True))
 
 

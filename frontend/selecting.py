@@ -208,22 +208,31 @@ def argsort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> 
 @implements(np.partition)
 def partition(a: Any, kth: Any, axis: Any = -1, kind: Any = None) -> Tracer:
     """In order from the first place of kth to the last one."""
-    x, along = _sorted_axis(a, axis)
-    places = _places(x, along, kth)
-    if x.element.is_complex or not places or min(places) < 0 <= max(places):
-        return sort(a, axis)
-    first, last = constant(np.int64(min(places))), constant(np.int64(max(places)))
-    if min(places) < 0:
-        size = as_tracer_dim(x, along)
-        first, last = evaluate(np.add, size, first), evaluate(np.add, size, last)
-    return emit("partition", x, first, last, axis=along)
+    x, along, ends = _selected(a, kth, axis)
+    if ends is None:
+        return emit("sort", x, axis=along, descending=False)
+    return emit("partition", x, *ends, axis=along)
 
 
 @implements(np.argpartition)
 def argpartition(a: Any, kth: Any, axis: Any = -1, kind: Any = None) -> Tracer:
+    x, along, ends = _selected(a, kth, axis)
+    if ends is None:
+        return emit("argsort", x, axis=along, descending=False)
+    return emit("argpartition", x, *ends, axis=along)
+
+
+def _selected(a: Any, kth: Any, axis: Any) -> tuple[Tracer, int, tuple[Any, Any] | None]:
+    """The array, its axis, and the first and last place of kth; None where all are sorted."""
     x, along = _sorted_axis(a, axis)
-    _places(x, along, kth)
-    return emit("argsort", x, axis=along, descending=False)
+    places = _places(x, along, kth)
+    if x.element.is_complex or not places or min(places) < 0 <= max(places):
+        return x, along, None
+    first, last = constant(np.int64(min(places))), constant(np.int64(max(places)))
+    if min(places) >= 0:
+        return x, along, (first, last)
+    size = as_tracer_dim(x, along)
+    return x, along, (evaluate(np.add, size, first), evaluate(np.add, size, last))
 
 
 def _places(x: Tracer, axis: int, kth: Any) -> list[int]:

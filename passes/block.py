@@ -98,8 +98,12 @@ def _obstacle(op: Op, given: _Target) -> str:
         return "by tiles"
     if not x.dtype.is_float:
         return f"of {x.dtype}"
-    if not is_known(x.shape[1], *w.shape) or x.rank > 4:
-        return "channels known at run time, or three axes"
+    if not is_known(x.shape[1], *w.shape):
+        return "channels known at run time"
+    if x.rank > 4:
+        narrow = given.tiles and x.dtype.bits < 32  # patches are read by tiles
+        if narrow or x.rank > 5 or _lanewise(op, line) or not is_known(*x.shape[2:]):
+            return "three axes"
     if any(by != 1 for by in op.attrs["input_dilation"]):
         return "transposed"
     if product(w.shape[2:]) > MOST_TAPS:  # type: ignore[operator]
@@ -235,7 +239,8 @@ class _Blocks:
         given = 1 if lanes or few else size if twin is None else twin.shape[-1]
         if twin is None:
             # what no other op reads is converted by the convolution's kernel itself
-            twin = x if few or _is_read_once(x) else self._operand(x, size, b)
+            reads = few or (_is_read_once(x) and len(x.shape) < 5)
+            twin = x if reads else self._operand(x, size, b)
         kept = {key: op.attrs[key] for key in ("strides", "low", "high", "dilation", "groups")}
         y = b.op(
             "blocked_conv", twin, _packed(w, given, size, b), **kept, channels=x.shape[1],

@@ -18,19 +18,20 @@ Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = (
-    "inline,state,roll,decompose,fold,simplify,layout,simplify,"
-    "absorb,block,groups,cse,dce,attention,recompute,fuse,memory"
+    "inline,state,outline,roll,decompose,fold,simplify,layout,simplify,"
+    "absorb,block,groups,cse,dce,attention,recompute,fuse,inline,memory"
 )
 MODULES = (
     "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "groups",
-    "inline", "layout", "memory", "recompute", "roll", "simplify", "specialise", "state",
-    "winograd",
+    "inline", "layout", "memory", "outline", "recompute", "roll", "simplify", "specialise",
+    "state", "winograd",
 )  # fmt: skip
 
 # passes that leave a function as it is when it has none of these ops: they are not even loaded then
 NEEDS: Mapping[str, frozenset[str]] = {
     "inline": frozenset({"call"}),
     "state": frozenset({"variable.read", "variable.assign"}),
+    "outline": frozenset({"dot_general"}),
     "decompose": frozenset({"conv", "dot_general"}),
     "layout": frozenset({"transpose", "dot_general"}),
     "absorb": frozenset({"conv"}),
@@ -41,7 +42,7 @@ NEEDS: Mapping[str, frozenset[str]] = {
 }
 
 # functions of fewer ops compile fast enough as they are, and unrolled code fuses better
-LEAST_OPS: Mapping[str, int] = {"roll": 256}
+LEAST_OPS: Mapping[str, int] = {"roll": 256, "outline": 256}
 
 
 @record
@@ -194,25 +195,39 @@ def _run(
     stop_after: str | None,
     check: Callable[[Function | Module], None] | None,
 ) -> Program:
-    before = str(program) if observer else ""
+    shown: Function | Module = program
+    before = str(shown) if observer else ""
+    whole = _whole if isinstance(program, Function) else _as_it_is
+    now: Function | Module = program
     for number, stage in enumerate(stages):
         try:
             start = time.perf_counter()
             with recording() as statistics:
-                changed = _apply(stage, program)
+                changed = _apply(stage, now)
             seconds = time.perf_counter() - start
-            if check is not None and changed is not program:
+            if check is not None and changed is not now:
                 check(changed)
         except Exception as error:
             error.add_note(f"in pass {stage}, stage {number} of {','.join(map(str, stages))}")
             raise
-        if observer and changed is not program and (text := str(changed)) != before:
-            statistics |= {"ops_before": _count(program), "ops_after": _count(changed)}
-            observer(str(stage), changed, seconds, statistics)
-            before = text
-        program = changed
+        if observer and changed is not now and (text := str(whole(changed))) != before:
+            statistics |= {"ops_before": _count(shown), "ops_after": _count(whole(changed))}
+            shown, before = whole(changed), text
+            observer(str(stage), shown, seconds, statistics)
+        now = changed
         if stop_after in _names(stage):
             break
+    return whole(now)  # type: ignore[return-value]
+
+
+def _whole(program: Function | Module) -> Function:
+    """The function that was given, when stages have cut it into several."""
+    if isinstance(program, Function):
+        return program
+    return _load("inline").run(program).entry  # type: ignore[no-any-return]
+
+
+def _as_it_is(program: Function | Module) -> Function | Module:
     return program
 
 
@@ -220,21 +235,29 @@ def _names(stage: Stage) -> tuple[str, str]:
     return stage.name, str(stage)
 
 
-def _apply(stage: Stage, program: Program) -> Program:
+def _apply(stage: Stage, program: Function | Module) -> Function | Module:
+    """The program after a stage: a module when a function was cut into several."""
     if isinstance(program, Function):
-        needed = NEEDS.get(stage.name)
-        if needed is not None and not any(op.name in needed for op in program.walk()):
-            return program
-        if len(program.ops) < LEAST_OPS.get(stage.name, 0):
+        if not _is_for(stage, program):
             return program
         if not stage.of.on_modules:
             return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
-        changed = stage.of.run(Module({program.name: program}), **stage.options)
-        return changed.entry  # type: ignore[no-any-return]
+        changed: Module = stage.of.run(Module({program.name: program}), **stage.options)
+        return changed if len(changed.functions) > 1 else changed.entry
     if stage.of.on_modules:
         return stage.of.run(program, **stage.options)  # type: ignore[no-any-return]
-    functions = {n: stage.of.run(f, **stage.options) for n, f in program.functions.items()}
+    functions = {
+        n: stage.of.run(f, **stage.options) if _is_for(stage, f) else f
+        for n, f in program.functions.items()
+    }
     return Module(functions, dict(program.variables))
+
+
+def _is_for(stage: Stage, function: Function) -> bool:
+    needed = NEEDS.get(stage.name)
+    if needed is not None and not any(op.name in needed for op in function.walk()):
+        return False
+    return len(function.ops) >= LEAST_OPS.get(stage.name, 0)
 
 
 def _count(program: Function | Module) -> int:

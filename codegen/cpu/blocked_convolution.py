@@ -19,7 +19,7 @@ from graphmill.codegen.cpu.contraction import (
     run_phases,
 )
 from graphmill.codegen.cpu.convolve.blocked import emit_blocked
-from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, shape_of
+from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Planes, Tap, shape_of
 from graphmill.codegen.cpu.convolve.blocked_tiles import BlockedPlace
 from graphmill.codegen.cpu.convolve.explain import blocked_schedule, free_schedule
 from graphmill.codegen.cpu.convolve.free import emit_free
@@ -126,17 +126,33 @@ def spec_of(root: Op, op: Op) -> BlockedSpec:
     each = 1 if lanes else attrs["groups"]
     dtype, window, strides, low = x.dtype, w.shape[2:-2], attrs["strides"], attrs["low"]
     free = not is_known(*x.shape[2 : rank + 2])
+    planes = _planes(root) if rank == 3 else None
     sizes = out_sizes = (0, 0)
     if not free:
         sizes, out_sizes = (_two(v.shape[2 : rank + 2], 1) for v in (x, root.result.tensor))
-    if sizes == out_sizes != (0, 0) and set(window) | set(strides) == {1} and not any(low):
+    if (
+        planes is None
+        and sizes == out_sizes != (0, 0)
+        and set(window) | set(strides) == {1}
+        and not any(low)
+    ):
         sizes = out_sizes = _merged(*sizes)
     return BlockedSpec(
         dtype, accumulator(dtype), op.result.tensor.dtype, attrs["channels"] // each,
         attrs["filters"] // each, each, given, block, attrs["block"], sizes, out_sizes,
         _two(window, 1), _two(strides, 1), _two(low, 0), _two(attrs["dilation"], 1),
         lanes, rank == 1, is_plain(x, w) and given > 1, free=free,
+        planes=planes,
     )  # fmt: skip
+
+
+def _planes(root: Op) -> Planes:
+    """The first of three axes, whose size is known."""
+    (room, *_), (out, *_) = root.operands[0].shape[2:], root.result.shape[2:]
+    size, attrs = root.operands[1].shape[2], root.attrs
+    assert isinstance(room, int) and isinstance(out, int) and isinstance(size, int)
+    stride, dilation, low = (attrs[name][0] for name in ("strides", "dilation", "low"))
+    return Planes(Tap(size, stride, dilation, low, room), out)
 
 
 def _merged(lines: int, width: int) -> tuple[int, int]:
@@ -231,6 +247,9 @@ class _BlockedEpilogue(FusedEpilogue):
         """Where a place is in the spatial axes of the result."""
         if self.spec.flat:
             return (at,)
+        if self.spec.planes is not None:
+            plane = code.i64(0) if place.plane is None else place.plane
+            return Index(plane), Index(place.line), at
         if self.spec.free:
             return Index(place.line), at
         _, width = _two(self.root.result.shape[2:4], 1)

@@ -18,20 +18,20 @@ from graphmill.codegen.cpu.lowering import (
     label,
     lowers,
 )
+from graphmill.codegen.cpu.repeats import Repeats
 from graphmill.ir.graph import Block, Op
 
 
-def emit_block(host: Host, block: Block) -> None:
-    """Emit every op of a block in order."""
+def emit_block(host: Host, block: Block, repeats: Repeats | None = None) -> None:
+    """Emit every op of a block in order; those that repeat as functions, if they shall be found."""
     for op in block.ops:
         if not op.definition.terminator:
             first = len(host.kernels)
-            if block is host.function.block:
-                host.starts.append(host.code.length)
             if host.target.notes is not None:
                 host.target.notes.place = str(op.loc or host.function.name)
             with host.unit.lowering(op):
-                emitter_of(op)(host, op)
+                if repeats is None or not repeats.emit(op, emitter_of(op)):
+                    emitter_of(op)(host, op)
             for number, kernel in enumerate(host.kernels[first:], first):
                 if not kernel.location:  # a copy that the lowering needs
                     host.kernels[number] = replace(kernel, location=str(op.loc or ""))

@@ -328,7 +328,17 @@ class FusedEpilogue:
         """For the generator; None where sums are stored as they are."""
         if self.block.yielded == [self.root.result] and self.dtype.kind != "b":
             return None
-        return Epilogue(self.apply, self.kinds())
+        return Epilogue(self.apply, self.kinds(), self._beside())
+
+    def _beside(self) -> int | None:
+        """The first of the other operands that lies in memory like the result."""
+        (result,) = self.block.yielded
+        for number, arg in enumerate(self.others):
+            alike = arg.shape == result.shape
+            size = arg.tensor.dtype.itemsize == result.tensor.dtype.itemsize
+            if alike and size and self.host.buffers[self.operands[arg]].strides is None:
+                return number
+        return None
 
     def kinds(self) -> tuple[str, ...]:
         """The MLIR types of the slots."""

@@ -13,6 +13,7 @@ from graphmill.codegen.cpu import kernel, llvm, mlir
 from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
+from graphmill.codegen.cpu.repeats import Repeats
 from graphmill.codegen.cpu.split import Piece, split
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.workers import Workers
@@ -21,8 +22,6 @@ from graphmill.ir.dtypes import dtype
 from graphmill.ir.graph import Function, Value
 
 Observer = Callable[[str, str, str, float], None]  # stage, kind, text, seconds
-
-LONG_ENTRY = 100  # lines: shorter ones hold nothing that is worth looking for
 
 
 def generate(
@@ -118,16 +117,10 @@ def write(function: Function, target: Target, profiled: bool, located: bool = Fa
     )
     host = Host(function, unit, target, entry, profiled)
     host.bind_parameters()
-    emit_block(host, function.block)
-    host.starts.append(entry.length)
-    status = host.status()
+    emit_block(host, function.block, None if located or profiled else Repeats(host))
     if host.loops:  # LLVM puts a kernel that is called in one place only where it is called
         entry.traits += kernel.TRAITS
-    if not located and entry.length >= LONG_ENTRY:
-        from graphmill.codegen.cpu.alike import share_alike
-
-        host.launchers = share_alike(entry, host.starts)
-    entry.finish(status)
+    entry.finish(host.status())
     _write_arena(host)
     return host
 

@@ -92,7 +92,6 @@ class Host:
     constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
     locations: list[str] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)  # lines where the function's ops begin
     launchers: list[str] = field(default_factory=list)  # functions that launch for several ops
     arena_bytes: DimLike = 0
     needs: list[Need] = field(default_factory=list)
@@ -108,6 +107,7 @@ class Host:
     _small_at: dict[bytes, int] = field(default_factory=dict)
     _small_base: Val | None = None
     _small_number: int = -1
+    _arena: Val | None = None
     _written: dict[Hashable, list[str]] = field(default_factory=dict)  # for places
 
     @property
@@ -144,9 +144,12 @@ class Host:
 
     def argument(self, number: int) -> Val:
         """The data pointer in slot `number` of `args`."""
+        return self._first_pointer(self.args, number)
+
+    def _first_pointer(self, base: Val, number: int) -> Val:
         code = self.code
         slot = code.first(
-            f"llvm.getelementptr {self.args}[{number}] : (!llvm.ptr) -> !llvm.ptr, i64", "!llvm.ptr"
+            f"llvm.getelementptr {base}[{number}] : (!llvm.ptr) -> !llvm.ptr, i64", "!llvm.ptr"
         )
         return code.first(
             f"llvm.load {slot} {{alignment = 8 : i64}} : !llvm.ptr -> !llvm.ptr", "!llvm.ptr"
@@ -155,6 +158,13 @@ class Host:
     def context(self, slot: int, kind: str = "!llvm.ptr") -> Val:
         """A field of the context."""
         return self.code.load(self.code.at(self.ctx, slot, "i64"), kind, 8)
+
+    @property
+    def arena(self) -> Val:
+        """The memory that values and kernels share."""
+        if self._arena is None:
+            self._arena = self._first_pointer(self.ctx, ARENA)
+        return self._arena
 
     # ---- sizes
 
@@ -217,7 +227,7 @@ class Host:
         if kind == "arena":
             offset = parse_dim(rest)
             at: Val | int = offset if isinstance(offset, int) else self.dim(offset)
-            pointer = self.code.at(self.context(ARENA), at, "i8")
+            pointer = self.code.at(self.arena, at, "i8")
             return Buffer(pointer, Storage(("arena", rest, id(op)), True))
         raise CodegenError(f"{op.name}: unknown buffer {where!r}")
 
@@ -290,16 +300,20 @@ class Host:
             return need(code, lambda size: dim(at_most(size, turns)))
 
         self.needs.append(at_any_turn if turns else need)
+        return self.shared_memory()
+
+    def shared_memory(self) -> Val:
+        """The memory that kernels use while they run, behind all that is reserved."""
         used = self.dim(self.arena_bytes)
         aligned = self.code.binary("arith.andi", self.code.add(used, 63), self.code.i64(-64))
-        return self.code.at(self.context(ARENA), aligned, "i8")
+        return self.code.at(self.arena, aligned, "i8")
 
     def reserve(self, nbytes: DimLike) -> Val:
         """Memory of its own behind the plan's arena, kept for the whole call."""
         used = self.arena_bytes
         start = (used + 63) // 64 * 64
         self.arena_bytes = start + self.most(nbytes)
-        return self.code.at(self.context(ARENA), self.dim(start), "i8")
+        return self.code.at(self.arena, self.dim(start), "i8")
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gave for this key the first time: a packed constant, an equal kernel."""

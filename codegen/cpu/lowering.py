@@ -27,7 +27,7 @@ MODULES = {
     "foreign": ("all_gather", "all_reduce", "custom_call", "reduce_scatter", "transfer"),
     "scans": ("cumulative",),
     "scatters": ("dynamic_update_slice", "scatter"),
-    "sorting": ("argsort", "partition", "sort", "top_k"),
+    "sorting": ("argpartition", "argsort", "partition", "sort", "top_k"),
     "windows": ("window_reduce",),
 }
 _MODULE_OF = {op: module for module, ops in MODULES.items() for op in ops}
@@ -90,7 +90,7 @@ def structure(block: Block) -> Hashable:
     numbers: dict[Value, int] = {arg: n for n, arg in enumerate(block.args)}
     rows: list[Hashable] = [tuple(str(arg.type) for arg in block.args)]
     for op in block.ops:
-        attrs = tuple((name, _plain_attr(value)) for name, value in sorted(op.attrs.items()))
+        attrs = tuple((name, plain_attr(value)) for name, value in sorted(op.attrs.items()))
         operands = tuple(numbers[v] for v in op.operands)
         for result in op.results:
             numbers[result] = len(numbers)
@@ -110,7 +110,8 @@ def choices_of(host: Host, op: Op, block: Block) -> Choices:
     return host.target.choices(name)
 
 
-def _plain_attr(value: object) -> Hashable:
+def plain_attr(value: object) -> Hashable:
+    """An attribute's value as part of a structure."""
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, value.tobytes())
     return str(value)

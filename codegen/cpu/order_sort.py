@@ -19,6 +19,7 @@ from graphmill.codegen.cpu.keys import key_bits, key_of
 from graphmill.codegen.cpu.line_sort import Line, Plan, Steps, sort_lines
 from graphmill.codegen.cpu.loops import sweep
 from graphmill.codegen.cpu.memory import lane_numbers
+from graphmill.codegen.cpu.partition import least_count, partition
 from graphmill.codegen.cpu.quicksort import most_levels, quicksort
 from graphmill.codegen.cpu.small_sort import bits_of
 from graphmill.ir.graph import Op, Value
@@ -36,18 +37,22 @@ def sort_orders(
     host: Host, op: Op, axis: int, descending: bool, make: Callable[[Kernel], Drain],
     *, direct: Buffer | None = None, k: int | None = None,
 ) -> None:  # fmt: skip
-    """Find the order of the lines of the first operand and `drain` the first `k` places of it."""
-    operand = op.operands[0]
+    """Find the order of the lines of the first operand and `drain` the first `k` places of it.
+
+    An `argpartition` has it from the place of its second operand to that of its third one.
+    """
+    operand, partial = op.operands[0], k is not None or op.name == "argpartition"
+    ends = op.operands[1:] if op.name == "argpartition" else ()
     length = operand.shape[axis]
     wide = key_bits(operand.tensor.dtype) == 64 or not (isinstance(length, int) and length <= MOST)
     kind = _Wide if wide else _Narrow
 
     def steps(kernel: Kernel) -> Steps:
-        return kind(host, operand, descending, kernel, make(kernel), k)
+        return kind(host, operand, descending, kernel, make(kernel), k, ends)
 
     plan = Plan(
         op, operand.shape, axis, "i64", steps,
-        direct=direct, prepares=wide, mends=wide, partial=k is not None,
+        direct=direct, prepares=wide, mends=wide, partial=partial,
     )  # fmt: skip
     sort_lines(host, plan)
 
@@ -57,12 +62,13 @@ class _Narrow(Steps):
 
     def __init__(
         self, host: Host, operand: Value, descending: bool, kernel: Kernel, write: Drain,
-        k: int | None,
+        k: int | None, ends: Sequence[Value],
     ) -> None:  # fmt: skip
         self.host, self.source = host, host.source(kernel, operand)
         self.dtype, self.descending = operand.tensor.dtype, descending
         self.kind = vector("i64", kernel.lanes)
         self.write, self.k = write, k
+        self.ends = [host.source(kernel, place) for place in ends]
 
     def key(self, line: Line, position: Index) -> Val:
         """Keys at a position; -0 ties with 0."""
@@ -113,6 +119,10 @@ class _Narrow(Steps):
 
     def wanted(self, line: Line) -> tuple[Val, Val]:
         code = line.kernel.code
+        if self.ends:
+            first, last = (line.elements.load(end, ()) for end in self.ends)
+            assert isinstance(first, Val) and isinstance(last, Val)
+            return first, code.add(last, 1)
         return code.i64(0), line.length if self.k is None else code.i64(self.k)
 
 
@@ -190,15 +200,53 @@ class _Wide(_Narrow):
         left = code.compare("arith.cmpi", "sgt", self.fact(line, LEFT), code.i64(0))
         several = code.compare("arith.cmpi", "sgt", line.length, code.i64(1))
         with code.when(code.binary("arith.andi", several, left)):
-            self._runs(line)
+            if self.k is None and not self.ends:
+                self._runs(line, code.i64(0), line.length)
+            else:
+                first, last = self.wanted(line)
+                with code.when(code.compare("arith.cmpi", "slt", first, last)):
+                    self._runs(line, *self._alike(line, first, last))
 
-    def _runs(self, line: Line) -> None:
+    def _alike(self, line: Line, first: Val, last: Val) -> tuple[Val, Val]:
+        """From where to where the words lie then that are equal so far to a wanted one; in order.
+
+        Those that were left out of order may lie anywhere before.
+        """
         code = line.kernel.code
-        with code.while_loop([code.i64(0)]) as run:
-            code.test(run, code.compare("arith.cmpi", "slt", run.carried[0], line.length))
-            start = self._next_run(line, run.carried[0])
+        unit, target = self.host.unit, self.host.target
+        mask = _ones(code, self.place_bits(line))
+        low, high = (code.load(line.key(at), "i64", 8) for at in (first, code.add(last, -1)))
+        low = code.binary("arith.andi", low, code.binary("arith.xori", mask, code.i64(-1)))
+        high = code.binary("arith.ori", high, mask)
+        room = code.compare("arith.cmpi", "sge", line.length, code.i64(least_count(target, "i64")))
+        with code.choose(room, [code.i64(0), line.length]) as found:
+            symbol = partition(unit, target, "i64")
+            start = code.call(symbol, [line.home, line.length, low], "i64")
+            assert start is not None
+            rest = code.binary("arith.subi", line.length, start)
+            most = code.compare("arith.cmpi", "eq", high, code.i64((1 << 63) - 1))
+            few = code.compare("arith.cmpi", "slt", rest, code.i64(least_count(target, "i64")))
+            whole = code.binary("arith.ori", most, few)
+            split = code.binary("arith.xori", whole, code.const(True, "i1"))
+            with code.choose(split, [rest]) as part:
+                count = code.call(symbol, [line.key(start), rest, code.add(high, 1)], "i64")
+                assert count is not None
+                part.next = [count]
+            found.next = [start, code.add(start, part.results[0])]
+        start, end = found.results
+        count = code.binary("arith.subi", end, start)
+        ends = [code.i64(0), code.i64(-1), code.i64(0)]
+        symbol = quicksort(unit, target, "i64")
+        code.call(symbol, [line.key(start), count, most_levels(code, count), *ends, line.facts])
+        return start, end
+
+    def _runs(self, line: Line, low: Val, high: Val) -> None:
+        code = line.kernel.code
+        with code.while_loop([low]) as run:
+            code.test(run, code.compare("arith.cmpi", "slt", run.carried[0], high))
+            start = self._next_run(line, run.carried[0], high)
             with code.while_loop([code.add(start, 1)]) as grow:
-                more = code.compare("arith.cmpi", "slt", grow.carried[0], line.length)
+                more = code.compare("arith.cmpi", "slt", grow.carried[0], high)
                 at = code.select(more, grow.carried[0], start)
                 same = self._equal_words(line, at, start)
                 code.test(grow, code.binary("arith.andi", more, same))
@@ -208,7 +256,7 @@ class _Wide(_Narrow):
                 self._sort_run(line, start, count)
             run.next = grow.results
 
-    def _next_run(self, line: Line, start: Val) -> Val:
+    def _next_run(self, line: Line, start: Val, high: Val) -> Val:
         """The first place from `start` whose word may equal the next one, vectors at a time."""
         code, lanes = line.kernel.code, self.host.target.lanes(64)
         kind, none = vector("i64", lanes), code.i64(0)
@@ -217,7 +265,7 @@ class _Wide(_Narrow):
             at, found = search.carried
             code.test(search, code.binary(
                 "arith.andi", code.compare("arith.cmpi", "eq", found, none),
-                code.compare("arith.cmpi", "slt", code.add(at, lanes), line.length),
+                code.compare("arith.cmpi", "slt", code.add(at, lanes), high),
             ))  # fmt: skip
             at, _ = search.carried
             keys = [

@@ -12,11 +12,16 @@ def together(target: Target) -> int:
     return 16 if target.vector_bits == 512 else 4
 
 
+def least_count(target: Target, element: str) -> int:
+    """How many integers `partition` takes at least."""
+    return 2 * together(target) * target.lanes(int(element[1:]))
+
+
 def partition(unit: Unit, target: Target, element: str) -> str:
     """The symbol of `i64 (home, count, pivot)`, which returns how many are less than the pivot.
 
-    Those come first then, the rest behind them, in any order; there are at least twice
-    `together` vectors. What is read next lies where there is less room, so that there is always
+    Those come first then, the rest behind them, in any order; there are at least
+    `least_count`. What is read next lies where there is less room, so that there is always
     enough at both ends (Blacher et al. 2022); the outermost vectors wait aside.
     """
     lanes = target.lanes(int(element[1:]))

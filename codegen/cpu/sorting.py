@@ -41,6 +41,11 @@ def _partition(host: Host, op: Op) -> None:
     sort_values(host, op)
 
 
+@lowers("argpartition")
+def _argpartition(host: Host, op: Op) -> None:
+    _argsort(host, op)
+
+
 @lowers("argsort")
 def _argsort(host: Host, op: Op) -> None:
     (output,), axis = host.place(op), op.attrs["axis"]
@@ -53,7 +58,7 @@ def _argsort(host: Host, op: Op) -> None:
 
         return write
 
-    _ordered(host, op, axis, op.attrs["descending"], make, direct=output)
+    _ordered(host, op, axis, op.attrs.get("descending", False), make, direct=output)
 
 
 @lowers("top_k")

@@ -16,7 +16,7 @@ from graphmill.records import record
 
 _NAMED = r"@([\w.$-]+)"
 
-LONG = 2000  # lines of entries: from here on their code generation is worth less than it takes
+LONG = 800  # lines of entries: from here on their code generation is worth less than it takes
 LINES = 600  # of MLIR: below this a piece costs more than it saves
 MOST = 8
 
@@ -48,15 +48,16 @@ def split(unit: Unit, entries: Collection[str]) -> list[Piece]:
         return [Piece(unit.text(), "plain" if plain == kernels else "any")]
     most = max(LINES, lines // MOST + 1)
     apart = _lines(hosts) > LONG and not any(map(_has_loop, hosts))
-    first: list[tuple[list[str], Kind, int]] = (
-        [(hosts, "straight", 0), (shared, "straight", 2)]
-        if apart
-        else [(hosts + shared, "straight", 2)]
-    )
+    first: tuple[list[str], Kind, int] = (hosts + shared, "straight", 2)
+    more: list[tuple[list[str], Kind, int]] = []
+    if apart:
+        first = hosts, "straight", 0
+        more = [(group, "straight", 2) for group in _groups(shared, most)]
     rest = [part for part in kernels if part not in unit.plain]
-    first += [(group, "plain", 2) for group in _groups(plain, most)]
-    first += [(group, "any", 2) for group in _groups(rest, most)]
-    return [_piece(unit, functions, others, *piece) for piece in first if piece[0]]
+    more += [(group, "plain", 2) for group in _groups(plain, most)]
+    more += [(group, "any", 2) for group in _groups(rest, most)]
+    more.sort(key=lambda piece: -_lines(piece[0]))  # long ones last would be waited for
+    return [_piece(unit, functions, others, *piece) for piece in (first, *more) if piece[0]]
 
 
 def _lines(parts: Iterable[str]) -> int:

@@ -53,10 +53,17 @@ def _infer(types: Sequence[Type], attrs: Attrs, regions: Sequence[Region]) -> li
     rank = w.rank - 4
     if x.dtype is not w.dtype:
         raise TypeRuleError(f"blocked_conv: dtypes {x.dtype} and {w.dtype} differ")
-    if rank not in (1, 2) or x.rank not in (rank + 2, rank + 3):
+    if rank not in (1, 2, 3) or x.rank not in (rank + 2, rank + 3):
         raise TypeRuleError(
             f"blocked_conv: x {x} must be [n, channels / b, *spatial, b] or plain and w {w} "
-            "[filters / k, channels / groups / b, *window, b, k], with one or two spatial axes"
+            "[filters / k, channels / groups / b, *window, b, k], with one to three spatial axes"
+        )
+    gathered = is_plain(x, w) and w.shape[-2] != 1
+    lanes = attrs["groups"] > 1 and w.shape[-2] == 1
+    if rank == 3 and (gathered or lanes or not is_known(*x.shape[2:5])):
+        raise TypeRuleError(
+            f"blocked_conv: with three spatial axes x must be in blocks of one group and of known "
+            f"sizes, not {x}"
         )
     if not is_known(x.shape[1], *x.shape[rank + 2 :], *w.shape):
         raise TypeRuleError("blocked_conv: channels and weights must have known sizes")

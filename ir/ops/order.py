@@ -53,14 +53,20 @@ SORT = register(
 )  # fmt: skip
 
 
+def _check_places(name: str, types: Types, attrs: Attrs) -> TensorType:
+    """The type of x beside places along an axis of it."""
+    type, *places = tensors(name, types)
+    check_axes(name, [attrs["axis"]], type.rank)
+    if type.dtype.is_complex:
+        raise TypeRuleError(f"{name}: not defined for {type}")
+    if any(place.rank or place.dtype != i64 for place in places):
+        raise TypeRuleError(f"{name}: the places are i64 scalars")
+    return type
+
+
 def _infer_partition(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
     check_count(PARTITION, types)
-    type, *places = tensors("partition", types)
-    check_axes("partition", [attrs["axis"]], type.rank)
-    if type.dtype.is_complex:
-        raise TypeRuleError(f"partition: not defined for {type}")
-    if any(place.rank or place.dtype != i64 for place in places):
-        raise TypeRuleError("partition: the places are i64 scalars")
+    type = _check_places("partition", types, attrs)
     return [type.with_shape(type.shape)]
 
 
@@ -73,6 +79,25 @@ PARTITION = register(
         "partition", "order", ("x", "first", "last"),
         "Like sort at places `first` … `last`; smaller elements before them, larger ones behind",
         _infer_partition, _partition, attrs={"axis": "int"}, flops=4.0,
+    )
+)  # fmt: skip
+
+
+def _infer_argpartition(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
+    check_count(ARGPARTITION, types)
+    return [TensorType(i64, _check_places("argpartition", types, attrs).shape)]
+
+
+def _argpartition(x: Array, first: Array, last: Array, axis: int) -> tuple[Array, ...]:
+    return _argsort(x, axis=axis, descending=False)
+
+
+ARGPARTITION = register(
+    OpDef(
+        "argpartition", "order", ("x", "first", "last"),
+        "Like argsort at places `first` … `last`; those of smaller elements before them, of larger "
+        "ones behind",
+        _infer_argpartition, _argpartition, attrs={"axis": "int"}, flops=4.0,
     )
 )  # fmt: skip
 

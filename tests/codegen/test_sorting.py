@@ -190,6 +190,50 @@ def test_partition(dtype):
             np.testing.assert_array_equal(np.sort(got), want)
 
 
+PLACES = 0, 70, -1, [30, 70]
+
+
+def orders(x):
+    return tuple(np.argpartition(x, place, axis=1) for place in PLACES)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i8", "f8"])
+def test_argpartition(dtype):
+    """Keys of 64 bits, too, whose leading bits are those of the ones asked for."""
+    rng = np.random.default_rng(9)
+    f = gm.jit(orders, dynamic={"x": (None, "n")}, threads=2)
+    for size in (71, 300, 3000, 40000):
+        drawn = (50 * rng.standard_normal((2, size))).astype("i4").astype(dtype)
+        close = 1 + rng.integers(0, 500, (2, size)) * np.finfo("f8").eps
+        close[:, 0] = -1e300
+        for x in (drawn, close) if dtype == "f8" else (drawn,):
+            want = np.argsort(x, axis=1, kind="stable")
+            for order, place in zip(f(x), PLACES, strict=True):
+                np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(size), (2, 1)))
+                first, last = np.min(place) % size, np.max(place) % size
+                np.testing.assert_array_equal(order[:, first : last + 1], want[:, first : last + 1])
+                got = np.take_along_axis(x, order, 1)
+                assert (got[:, :first] <= got[:, first : first + 1]).all()
+                assert (got[:, last:] >= got[:, last : last + 1]).all()
+
+
+@pytest.mark.parametrize("size", [4000, 40000])
+def test_top_k_of_close_keys(size):
+    """Many keys whose leading bits are those of the k-th."""
+    text = f"""func @f(%x: f64[2, {size}]) -> (f64[2, 100], i64[2, 100]) {{
+      %v: f64[2, 100], %o: i64[2, 100] = top_k %x {{k=100}}
+      return %v, %o
+    }}"""
+    x = 1 + np.random.default_rng(3).integers(0, 5000, (2, size)) * np.finfo("f8").eps
+    x[:, 5] = -1e300
+    options = Options()
+    planned = driver.optimise(parse_function(text), options)
+    values, order = Executable(driver.emit(planned, options), threads=2).run(x)
+    want = np.argsort(-x, axis=-1, kind="stable")[:, :100]
+    np.testing.assert_array_equal(order, want)
+    np.testing.assert_array_equal(values, np.take_along_axis(x, want, -1))
+
+
 @pytest.mark.parametrize("choose", [np.partition, np.argpartition])
 @pytest.mark.parametrize("place", [5, -6, [0, 5]])
 def test_places_that_an_axis_lacks(choose, place):

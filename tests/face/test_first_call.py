@@ -12,7 +12,7 @@ UNUSED = {
     "dumping", "failure", "donation", "pickling", "runtime.fastcall", "runtime.profiler",
     "runtime.shelf", "runtime.contents", "frontend.adoption", "frontend.multiples",
     "ir.ops.contract", "ir.ops.indexing", "ir.ops.blocked", "passes.products", "passes.roll",
-    "passes.iterate", "codegen.recipes", "codegen.cpu.contraction", "codegen.cpu.interleave",
+    "passes.iterate", "codegen.cpu.contraction", "codegen.cpu.interleave",
     "codegen.cpu.reals", "codegen.cpu.integers", "codegen.cpu.pool", "codegen.cpu.callpath",
 }  # fmt: skip
 

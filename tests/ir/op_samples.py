@@ -365,7 +365,7 @@ CASES: dict[str, Any] = {
     "cumulative": _cumulative, "window_reduce": _window_reduce, "gather": _gather,
     "scatter": _scatter, "dynamic_slice": lambda: _dynamic(False),
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,
-    "argsort": _argsort, "partition": _partition,
+    "argsort": _argsort, "partition": _partition, "argpartition": _partition,
     "rng_bits": _rng, "cond": _cond, "while": _while, "scan": _scan, "fusion": _fusion,
     "prepare": _prepare,
     "check": _check, "require": _require,

@@ -23,7 +23,7 @@ from graphmill.codegen.cpu.contract.elements import (
     load_wide,
     minus,
 )
-from graphmill.codegen.cpu.contract.microkernel import microkernel
+from graphmill.codegen.cpu.contract.microkernel import FETCHED, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_b
 from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.expr import Num, Scope, where
@@ -206,6 +206,7 @@ class _Panels:
         """Scores of `count` keys, `height` at a time, the last ones again where it is uneven."""
         code, k, tile = self.code, self.problem.k, self.tile
         depth, columns = code.i64(self.problem.depth), code.i64(tile.columns)
+        fetched = code.i64(FETCHED)
         base, along, across = self._operand(
             k, self.k_head, key, count, self.k_wide, self.problem.depth
         )
@@ -220,7 +221,7 @@ class _Panels:
                 ahead = self.problem.v.at(values, row)
                 strides = [s if isinstance(s, Val) else code.i64(s) for s in (along, across)]
                 code.call(kernel, [source, *strides, self.queries, columns, depth, target, columns,
-                                   code.i64(0), ahead, target, columns])  # fmt: skip
+                                   code.i64(0), ahead, fetched, target, columns])  # fmt: skip
 
         if isinstance(self.problem.keys, int):
             tiles(self.height)
@@ -322,7 +323,7 @@ class _Panels:
         base, along, across = self._operand(
             self.problem.v, self.v_head, key, count, self.v_wide, width
         )
-        columns = code.i64(tile.columns)
+        columns, fetched = code.i64(tile.columns), code.i64(FETCHED)
         tiles = -(-width // tile.rows)
         height, longer = divmod(width, tiles)
         strides = [s if isinstance(s, Val) else code.i64(s) for s in (across, along)]
@@ -335,7 +336,7 @@ class _Panels:
                 source = code.at(base, times(code, at.i, across), tile.element)
                 target = code.at(self.sums, code.mul(at.i, columns), tile.element)
                 code.call(kernel, [source, *strides, self.scores, columns, count, target, columns,
-                                   code.i64(1), source, target, columns])  # fmt: skip
+                                   code.i64(1), source, fetched, target, columns])  # fmt: skip
             start += rows * number
 
     def _end(self) -> None:

@@ -14,7 +14,7 @@ from graphmill.codegen.cpu.attention.problem import At, Piece, Problem
 from graphmill.codegen.cpu.attention.scratch import Scratch
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import is_plain, least, minus, most
-from graphmill.codegen.cpu.contract.microkernel import microkernel
+from graphmill.codegen.cpu.contract.microkernel import FETCHED, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_b
 from graphmill.codegen.cpu.emit import Val
 
@@ -106,8 +106,9 @@ class Tiles:
     ) -> None:  # fmt: skip
         code = self.code
         kernel = microkernel(code.unit, tile, height)
-        code.call(kernel, [a[0], code.i64(a[1]), code.i64(1), *b, k, c[0], code.i64(c[1]),
-                           code.i64(int(add)), ahead, c[0], code.i64(c[1])])  # fmt: skip
+        into, fetched = (c[0], code.i64(c[1])), (ahead, code.i64(FETCHED))
+        code.call(kernel, [a[0], code.i64(a[1]), code.i64(1), *b, k, *into,
+                           code.i64(int(add)), *fetched, *into])  # fmt: skip
 
     def _heights(self, tile: Tile) -> Iterator[tuple[int, int]]:
         """Tiles of rows, of one height or two: the first row, and how many."""

@@ -14,7 +14,7 @@ from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import AMX_UNITS, Dot
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
-from graphmill.codegen.cpu.contract.microkernel import ARGS, prefetch
+from graphmill.codegen.cpu.contract.microkernel import ARGS, FETCHED, prefetch
 from graphmill.codegen.cpu.contract.packing import transpose
 from graphmill.codegen.cpu.contract.reading import Reader
 from graphmill.codegen.cpu.emit import Code, Unit, Val
@@ -27,8 +27,6 @@ _SUMS, _A, _B = (0, 1, 2, 3), (4, 5), (6, 7)  # tile registers: of C row by row,
 _QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 _ROWS_AT = 48  # in a configuration: bytes a row from 16 on (16 bits each), rows from here on
 _PALETTE = 1
-_LINES = 4  # prefetched with each multiplication of all tiles
-AHEAD = _LINES * LINE // AMX_UNITS  # bytes prefetched for each unit of k
 
 
 def amx_tile(dot: Dot, element: str) -> Tile:
@@ -76,7 +74,7 @@ def amx_kernel(unit: Unit, tile: Tile, blocks: int) -> str:
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, ARGS, traits=("noinline",))
-    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, near, near_m = code.args
+    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, step, near, near_m = code.args
     b_pitch = code.mul(b_k, tile.bytes)
 
     def move(name: str, base: Val, pitch: Val) -> None:
@@ -91,11 +89,10 @@ def amx_kernel(unit: Unit, tile: Tile, blocks: int) -> str:
         for register in _SUMS[: 2 * blocks]:
             instruction(code, "tilezero", register)
     step_b = code.mul(b_pitch, AMX_UNITS)
-    with code.loop(0, k, AMX_UNITS, [a, b]) as loop:
-        at_a, at_b = loop.carried
-        for line in range(_LINES):
-            at = code.add(code.mul(loop.i, AHEAD), line * LINE)
-            prefetch(code, code.at(ahead, at, "i8"), write=False)
+    with code.loop(0, k, AMX_UNITS, [a, b, ahead]) as loop:
+        at_a, at_b, fetched = loop.carried
+        for line in range(0, FETCHED, LINE):
+            prefetch(code, code.at(fetched, line, "i8"), write=False)
         instruction(code, "tileloadd64", _B[0], at_b, b_pitch)
         for i in range(blocks):
             instruction(
@@ -105,7 +102,8 @@ def amx_kernel(unit: Unit, tile: Tile, blocks: int) -> str:
                 instruction(code, "tileloadd64", _B[1], code.at(at_b, LINE, "i8"), b_pitch)
             for j in range(2):
                 instruction(code, tile.dot.amx, _SUMS[2 * i + j], _A[i], _B[j])
-        loop.next = [code.at(at_a, a_k, "i8"), code.at(at_b, step_b, "i8")]
+        following = code.at(at_a, a_k, "i8"), code.at(at_b, step_b, "i8")
+        loop.next = [*following, code.at(fetched, step, "i8")]
     move("tilestored64", c, c_m)
     code.finish()
     return symbol

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
 
 from graphmill.codegen.cpu.contract.amx import (
-    AHEAD,
     LINE,
     ROWS,
     amx_kernel,
@@ -16,10 +17,13 @@ from graphmill.codegen.cpu.contract.amx import (
 )
 from graphmill.codegen.cpu.contract.dots import AMX_UNITS
 from graphmill.codegen.cpu.contract.elements import least, memory_element, minus, most
+from graphmill.codegen.cpu.contract.finish import finish_tile
+from graphmill.codegen.cpu.contract.microkernel import FETCHED
+from graphmill.codegen.cpu.contract.parts import Ahead, PanelB, Slice
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue
-from graphmill.codegen.cpu.contract.tiled import BlockA, PanelB, Slice, Tiled
+from graphmill.codegen.cpu.contract.tiled import BlockA, Tiled, may_overlap
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.records import record
 
@@ -28,10 +32,40 @@ def emit_tiled(
     unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
     prologue: Prologue | None = None,
 ) -> None:  # fmt: skip
-    """Write the kernel that computes the items `begin`..`end` of the product."""
+    """Write the kernel that computes the items `begin`..`end` of the product.
+
+    Its loops are those of all products of such a plan, which tell the numbers of columns and of
+    sums by the slots; what finishes a tile is the product's own.
+    """
     code = Code(unit, symbol, BODY, internal=False)
-    loops_of(plan)(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
+    if prologue is not None:
+        loops_of(plan)(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
+    else:
+        tile, k = plan.tile, spec.k
+        finish = finish_tile(
+            unit, symbol, tile, spec.acc, spec.out, epilogue,
+            ragged=spec.n is None or spec.n % tile.columns > 0,
+            sliced=plan.split_k and (k is None or tile.dot.units(k) > plan.blocks.k),
+        )  # fmt: skip
+        loops = _shared_loops(unit, spec, plan, epilogue)
+        code.call(loops, [*code.args, code.address_of(finish)])
     code.finish()
+
+
+def _shared_loops(unit: Unit, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None) -> str:
+    """Symbol of `(data, begin, end, worker, finish)`, the loops of a plan."""
+    narrow = plan.narrow and spec.n is not None and spec.n < plan.tile.columns
+    overlaps = epilogue is None and may_overlap(spec, plan)
+    if not (narrow or spec.symmetric or overlaps):
+        spec = replace(spec, n=None, k=None)
+    content = sha256(repr((spec, plan, epilogue is None)).encode()).hexdigest()
+    symbol = f"gm.product_{spec.a}_{spec.b}_{content[:12]}"
+    if unit.once(symbol):
+        code = Code(unit, symbol, (*BODY, ("finish", "!llvm.ptr")), traits=("noinline",))
+        slots = Slots(code, spec)
+        loops_of(plan)(slots, symbol, spec, plan, epilogue, finisher=code.args[-1]).body()
+        code.finish()
+    return symbol
 
 
 def loops_of(plan: Plan) -> type[Tiled]:
@@ -50,7 +84,7 @@ class Chunk:
 class AmxTiled(Tiled):
     """Tiles are configured for the height of the first ones, and for the last one as it comes."""
 
-    fetched = AHEAD
+    fetched = FETCHED // AMX_UNITS
 
     def body(self) -> None:
         self.config = self.code.alloca("i64", LINE // 8)
@@ -113,7 +147,7 @@ class AmxTiled(Tiled):
 
     def _chunk(
         self, part: Slice, chunk: Chunk, kernel: Val, head: list[Val], c: Val,
-        where: tuple[Val, Val, Val, Val], at: Val, ahead: Val,
+        where: tuple[Val, Val, Val, Val], at: Val, ahead: Ahead,
     ) -> None:  # fmt: skip
         """One tile: sums of earlier chunks are added, and the last one's go to C."""
         code, tile = self.code, self.tile
@@ -129,13 +163,13 @@ class AmxTiled(Tiled):
         ends = code.select(chunk.last, direct, no)
         into = [code.select(ends, *pair) for pair in ((target, sums), (pitch, width))]
         with self._high(where[2]):
-            code.call_pointer(kernel, [*head, *into, flag, ahead, *near])
+            code.call_pointer(kernel, [*head, *into, flag, *ahead, *near])
         with code.when(code.select(direct, no, chunk.last)):
             self._finish(part, sums, target, where)
 
     def _tile(
         self, part: Slice, kernel: Val, head: list[Val], c: Val,
-        where: tuple[Val, Val, Val, Val], ahead: Val,
+        where: tuple[Val, Val, Val, Val], ahead: Ahead,
     ) -> None:  # fmt: skip
         with self._high(where[2]):
             super()._tile(part, kernel, head, c, where, ahead)

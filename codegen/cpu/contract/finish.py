@@ -6,6 +6,8 @@ conversion, come this way; all others are stored by the micro-kernel itself.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import is_plain, memory_element, resize, store_as
@@ -49,24 +51,39 @@ def finish_tile(
     out: DType,
     epilogue: Epilogue | None,
     first_extra: int = len(SLOTS),
+    *,
+    ragged: bool = True,
+    sliced: bool = True,
 ) -> str:
-    """Symbol of the function that finishes a buffered tile; shared when there is no epilogue."""
+    """Symbol of the function that finishes a buffered tile; shared when there is no epilogue.
+
+    With one, it may be known that no tile is `ragged`, of fewer columns than others, and that k is
+    not `sliced`.
+    """
     symbol = f"{name}_finish" if epilogue else f"gm.finish_{tile.element}_{out}_x{tile.columns}"
     if not unit.once(symbol):
-        return symbol
+        return unit.name_of(symbol)
     code = Code(unit, symbol, _ARGS, traits=("noinline",))
-    cols = code.args[4]
-    whole = code.compare("arith.cmpi", "sge", cols, code.i64(tile.columns))
     finisher = _Finisher(code, tile, acc, out, epilogue, first_extra)
-    with code.when(whole):
+    finisher.sliced = sliced or epilogue is None
+    finisher.partial = finisher.sliced and is_plain(out, tile.element)
+    if ragged or epilogue is None:
+        cols = code.args[4]
+        whole = code.compare("arith.cmpi", "sge", cols, code.i64(tile.columns))
+        with code.when(whole):
+            finisher.rows(masked=False)
+        with code.otherwise():
+            finisher.rows(masked=True)
+    else:
         finisher.rows(masked=False)
-    with code.otherwise():
-        finisher.rows(masked=True)
     code.finish()
-    return symbol
+    return unit.merged(symbol)
 
 
 class _Finisher:
+    sliced: bool  # whether sums may be of a slice of k that is not the last
+    partial: bool  # whether C may hold sums of earlier slices
+
     def __init__(
         self,
         code: Code,
@@ -83,7 +100,6 @@ class _Finisher:
         self.earlier = code.compare("arith.cmpi", "ne", earlier, zero)
         self.last = code.compare("arith.cmpi", "ne", last, zero)
         self.extra = extra_slots(code, data, epilogue, first_extra)
-        self.partial = is_plain(out, tile.element)  # C may hold sums of earlier slices
 
     def rows(self, *, masked: bool) -> None:
         code, tile = self.code, self.tile
@@ -108,7 +124,7 @@ class _Finisher:
         if self.epilogue is None:
             store_as(code, value, target, at, self.out, place.mask)
             return
-        with code.when(self.last):
+        with code.when(self.last) if self.sliced else nullcontext():
             done = apply(code, self.epilogue, value, self.acc, place)
             store_as(code, done, target, at, self.out, place.mask)
         if self.partial:

@@ -21,7 +21,8 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 
 LONG = 1 << 34  # multiply-adds of a block: tenths of a second
 MOST = 256  # blocks a thread
-TURNS = 4  # of a thread at most, as many as the pool lets it take one by one
+TURNS = 32  # blocks that a thread's is cut into at most; the pool gives it many at once, then fewer
+LOW = 4  # tiles of rows in such a block: enough to fetch the next panel meanwhile
 MANY = 16  # products a thread: their number alone balances the threads
 _ARGS = tuple(
     (name, "i64")
@@ -52,20 +53,36 @@ def grid_of(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, batch: Val) ->
     args = [threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]
     found = code.call(_chooser(code.unit), args, "i64")
     assert found is not None
-    return (
-        found if plan.b_mode in ("group", "worker") else _in_turns(code, spec, plan, sizes, found)
-    )
+    return _in_turns(code, spec, plan, sizes, found)
 
 
 def _in_turns(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, grid: Val) -> Val:
-    """The grid cut further into blocks of A, which are packed one by one anyway: a thread that is
-    held up leaves some to others."""
+    """The grid cut further, so that a thread that is held up leaves some to others.
+
+    Neighbours in a grid with one row or one column are one block for whoever gets them together, so
+    that finer cuts cost little there unless each packs again what others have packed. In others a
+    row is a block of A, which are packed one by one anyway.
+    """
     rows, columns = decoded(code, grid)
-    block = code.mul(rows, scratch_layout(code, spec, plan, sizes).tiles)
-    turns = least(code, ceil_div(code, row_tiles(code, plan.tile, sizes.m), block), code.i64(TURNS))
-    alone = code.compare("arith.cmpi", "eq", code.mul(rows, columns), code.i64(1))
-    turns = code.select(alone, code.i64(1), most(code, turns, 1))
-    return code.add(code.binary("arith.shli", columns, code.i64(GRID_SHIFT)), code.mul(rows, turns))
+    one = code.i64(1)
+    tiles, panels = row_tiles(code, plan.tile, sizes.m), ceil_div(code, sizes.n, plan.tile.columns)
+
+    def turns(size: Val, block: Val) -> Val:
+        return most(code, least(code, code.binary("arith.divui", size, block), code.i64(TURNS)), 1)
+
+    down, across = one, one
+    by_rows = code.compare("arith.cmpi", "eq", columns, one)
+    if plan.b_mode not in ("group", "worker"):
+        low = code.mul(rows, scratch_layout(code, spec, plan, sizes).tiles)
+        down = code.select(by_rows, turns(tiles, code.mul(rows, LOW)), turns(tiles, low))
+    if not plan.pack_a:
+        by_columns = code.compare("arith.cmpi", "eq", rows, one)
+        across = code.select(by_columns, turns(panels, columns), one)
+        down = code.select(by_columns, one, down)
+    alone = code.compare("arith.cmpi", "eq", code.mul(rows, columns), one)
+    rows = code.select(alone, one, code.mul(rows, down))
+    columns = code.select(alone, one, code.mul(columns, across))
+    return code.add(code.binary("arith.shli", columns, code.i64(GRID_SHIFT)), rows)
 
 
 def cells(code: Code, grid: Val) -> Val:

@@ -1,9 +1,10 @@
 """The micro-kernel: a register tile of C from a slice of A's rows and a panel of B.
 
-`gm.mk_<element><dot>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead, near, near_m)`
-computes `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides count
-elements, `add` is 0 or 1. What comes next is prefetched: `ahead` (`AHEAD * k` bytes of the panel
-that follows), and for writing the tile whose rows lie `near_m` apart from `near` on: C.
+`gm.mk_<element><dot>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead, step, near,
+near_m)` computes `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides
+count elements, `add` is 0 or 1. What comes next is prefetched: `FETCHED` bytes from `ahead` on for
+each `TURN` values of k, those of the next turn `step` bytes further on; and for writing the tile
+whose rows lie `near_m` apart from `near` on: C.
 Packed and direct operands share it: A is broadcast from any strides, B's vectors are contiguous.
 Of operands packed in units (`dots`) it counts k and strides in units.
 Edges never reach it: callers pad B's last panel and store partial tiles through a buffer.
@@ -15,13 +16,12 @@ from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import multiply_units
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 
-_UNROLL = 4
-_LINES = 4  # prefetched a turn: with few row tiles, each has much of the next panel to fetch
-AHEAD = _LINES * 64 // _UNROLL  # bytes prefetched for each step of k
+TURN = 4  # values of k
+FETCHED = 256  # bytes a turn: with few row tiles, each has much of the next panel to fetch
 ARGS = (
     ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("b", "!llvm.ptr"), ("b_k", "i64"),
     ("k", "i64"), ("c", "!llvm.ptr"), ("c_m", "i64"), ("add", "i64"), ("ahead", "!llvm.ptr"),
-    ("near", "!llvm.ptr"), ("near_m", "i64"),
+    ("step", "i64"), ("near", "!llvm.ptr"), ("near_m", "i64"),
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, ARGS, traits=("noinline",))
-    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, near, near_m = code.args
+    a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, step, near, near_m = code.args
     offsets = [opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     sums = [code.const(0, tile.vector)] * tile.vectors
     if tile.head:
@@ -56,21 +56,20 @@ def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
             for v in range(tile.vectors)
         ]
         b = code.at(b, tile.head, tile.element)
-    start = [near, a, b, *sums * rows]
-    bulk = code.op(f"arith.andi {k}, {code.i64(-_UNROLL)} : i64", "i64")
-    with code.loop(0, bulk, _UNROLL, start) as loop:
-        row, *state = loop.carried
-        for line in range(_LINES):
-            at = code.add(code.mul(loop.i, AHEAD), line * 64)
-            prefetch(code, code.at(ahead, at, "i8"), write=False)
+    start = [near, ahead, a, b, *sums * rows]
+    bulk = code.op(f"arith.andi {k}, {code.i64(-TURN)} : i64", "i64")
+    with code.loop(0, bulk, TURN, start) as loop:
+        row, fetched, *state = loop.carried
+        for line in range(0, FETCHED, 64):
+            prefetch(code, code.at(fetched, line, "i8"), write=False)
         for line in range(0, tile.columns * tile.bytes, 64):  # a row a turn: all at once would wait
             prefetch(code, code.at(row, line, "i8"), write=True)
-        more = code.compare("arith.cmpi", "slt", loop.i, code.i64(_UNROLL * (rows - 1)))
+        more = code.compare("arith.cmpi", "slt", loop.i, code.i64(TURN * (rows - 1)))
         below = code.select(more, code.at(row, near_m, tile.element), row)
-        for _ in range(_UNROLL):
+        for _ in range(TURN):
             state = _step(code, tile, rows, offsets, a_k, b_k, state)
-        loop.next = [below, *state]
-    with code.loop(bulk, k, 1, loop.results[1:]) as rest:
+        loop.next = [below, code.at(fetched, step, "i8"), *state]
+    with code.loop(bulk, k, 1, loop.results[2:]) as rest:
         rest.next = _step(code, tile, rows, offsets, a_k, b_k, rest.carried)
     _store(code, tile, rows, rest.results[2:], c, c_m, flag)
     code.finish()

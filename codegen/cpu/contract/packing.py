@@ -128,24 +128,22 @@ class _PackB:
         """Units `span` of the panel whose first column is at `b`, `valid` of its columns real."""
         code, tile = self.code, self.tile
         first, stop = span[0], code.binary("arith.minsi", span[1], self.whole)
-        full = code.compare("arith.cmpi", "sge", valid, code.i64(tile.columns))
-        with code.when(full):
-            if order == "row":
+        columns = code.binary("arith.minsi", valid, code.i64(tile.columns))
+        if order == "row":
+            full = code.compare("arith.cmpi", "sge", valid, code.i64(tile.columns))
+            with code.when(full):
                 self._rows(b, first, stop, out)
-            elif order == "col":
-                self._transposed(b, first, stop, out, code.i64(tile.columns))
-            else:
-                self._gathered(b, first, stop, code.i64(tile.columns), out)
-        with code.otherwise():
-            if order == "row" and code.unit.vector_bits == 512:  # where a mask costs nothing
-                self._rows(b, first, stop, out, valid)
-            elif order == "col":
-                self._transposed(b, first, stop, out, valid)
-            else:
-                self._gathered(b, first, stop, valid, out)
+            with code.otherwise():
+                if code.unit.vector_bits == 512:  # where a mask costs nothing
+                    self._rows(b, first, stop, out, valid)
+                else:
+                    self._gathered(b, first, stop, valid, out)
+        elif order == "col":
+            self._transposed(b, first, stop, out, columns)
+        else:
+            self._gathered(b, first, stop, columns, out)
         if tile.dot.group > 1:
             with code.when(code.compare("arith.cmpi", "slt", stop, span[1])):
-                columns = code.binary("arith.minsi", valid, code.i64(tile.columns))
                 rest = minus(code, self.k, code.mul(self.whole, tile.dot.group))
                 last = ceil_div(code, self.k, tile.dot.group)
                 self._gathered(b, self.whole, last, columns, out, rest)

@@ -33,7 +33,9 @@ from graphmill.ir.dtypes import bf16
 from graphmill.records import record
 
 FEW_TILES = 8  # beyond, an odd number of tiles is made even, so that two threads get half each
-IN_PLACE = 24  # tiles of rows up to which packing B costs more than it saves
+# tiles of rows up to which packing a B that L2 holds costs more than it saves; from further away
+# its rows come in long runs only as they are packed: a panel has a part of each, pages apart
+IN_PLACE = 24
 WIDE = 2  # panels side by side in memory that are read as well as packed ones
 FITTING_ROWS = 8  # taller tiles need more addresses than there are registers
 WORTH_FITTING = 0.92  # of the usual tile's cycles: it hides latencies and loads best
@@ -248,15 +250,18 @@ def _b_mode(spec: GemmSpec, tile: Tile, blocks: Blocks, target: Target) -> str:
     """B is packed unless it is read too few times to pay for that or L1 holds all of it."""
     if spec.b_packed:
         return "packed"
+    size = None if spec.k is None or spec.n is None else spec.k * spec.n * tile.bytes
+    small = size is not None and size <= target.l2 // 2
     packed = "shared" if spec.batch == 1 else "worker"
+    if small and not packs_a(spec, tile, target):
+        packed = "worker"  # threads need not wait for each other's panels
     if spec.m is not None and spec.m <= blocks.rows:
         packed = "group"  # one pass over B: its panels need not outlive their use
     if spec.b_order != "row" or spec.b_computed or not is_plain(spec.b, tile.element):
         return packed
-    if spec.m is not None and spec.m <= IN_PLACE * tile.rows:
+    few = 1 if size is not None and not small else IN_PLACE  # rows of a large B are far apart
+    if spec.m is not None and spec.m <= few * tile.rows:
         return "direct"
     if spec.n and spec.n % tile.columns == 0 and spec.n <= WIDE * tile.columns:
         return "direct"  # rows are panels already
-    if spec.k is None or spec.n is None:
-        return packed
-    return "direct" if spec.k * spec.n * tile.bytes <= 2 * target.l1 else packed
+    return "direct" if size is not None and size <= 2 * target.l1 else packed

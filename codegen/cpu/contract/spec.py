@@ -66,11 +66,13 @@ class Epilogue:
 
     `apply` gets sums in the register type of `acc` (a `Complex` for complex ones) and returns the
     register or memory type of `out`; a store converts between sizes of one kind.
-    `slots` are the MLIR types of the extra data slots, after `SLOTS`.
+    `slots` are the MLIR types of the extra data slots, after `SLOTS`; number `beside` points to an
+    array that is read as the result is written, element by element of its size.
     """
 
     apply: Callable[[Code, Any, Place], Elem]
     slots: tuple[str, ...] = ()
+    beside: int | None = None
 
 
 @record

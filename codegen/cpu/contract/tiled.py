@@ -8,8 +8,9 @@ from dataclasses import replace
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
 from graphmill.codegen.cpu.contract.finish import finish_tile
-from graphmill.codegen.cpu.contract.microkernel import AHEAD, microkernel
+from graphmill.codegen.cpu.contract.microkernel import FETCHED, TURN, microkernel
 from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
+from graphmill.codegen.cpu.contract.parts import Ahead, Following, PanelB, Slice, following
 from graphmill.codegen.cpu.contract.plan import FEW_TILES, GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import Slots
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
@@ -33,54 +34,6 @@ def row_tiles(code: Code, tile: Tile, m: Val) -> Val:
 def panel_units(code: Code, tile: Tile, k: Val) -> Val:
     """The size of a whole packed panel of B, in units."""
     return code.add(code.mul(units(code, tile, k), tile.columns), tile.head)
-
-
-@record
-class Slice:
-    """What the inner loops work on: a slice of k, ranges of tiles and panels, of one matrix.
-
-    `k` and `length` count packed units, `elements` the values of k in the slice. `batch` is the
-    index of the result.
-    """
-
-    k: Val
-    length: Val
-    last: Val
-    tiles: tuple[Val, Val]
-    panels: tuple[Val, Val]
-    batch: Val
-    elements: Val | None = None
-    start: Val | None = None  # of the sums along k, where it is not 0
-
-
-@record
-class PanelB:
-    """Where B's panels are: `step` elements apart, rows `b_k` apart; the last may lie elsewhere."""
-
-    base: Val
-    step: Val
-    b_k: Val
-    ragged_base: Val | None = None
-    last: Val | None = None
-    ragged: Val | None = None
-    from_slice: bool = False  # the panels hold one slice of k only
-    furthest: Val | None = None  # where the last one begins, if that is before the others' end
-
-    def at(self, code: Code, tile: Tile, panel: Val, k: Val) -> tuple[Val, Val]:
-        """The address of row `k` of a panel and the distance of its rows."""
-        index = code.mul(panel, self.step)
-        if self.furthest is not None:
-            index = least(code, index, self.furthest)
-        if not self.from_slice:
-            index = code.add(index, code.mul(k, self.b_k))
-        address = code.at(self.base, index, tile.element)
-        if self.ragged_base is None or self.last is None or self.ragged is None:
-            return address, self.b_k
-        here = code.compare("arith.cmpi", "eq", panel, self.last)
-        here = code.binary("arith.andi", here, self.ragged)
-        other = code.at(self.ragged_base, code.mul(k, tile.columns), tile.element)
-        b_k = code.select(here, code.i64(tile.columns), self.b_k)
-        return code.select(here, other, address), b_k
 
 
 _AtTile = Callable[[Val, Val], Val]  # (tile, its first row) -> address in the block of A
@@ -170,19 +123,19 @@ def _part(code: Code, size: Val, some: tuple[Val, Val], parts: Val) -> tuple[Val
 class Tiled:
     """The kernel being written, with the values all of its loops use."""
 
-    fetched = AHEAD  # bytes of what follows that a micro-kernel fetches for each unit of k
+    fetched = FETCHED // TURN  # bytes of what follows, for each unit of k
 
     def __init__(
         self, slot: Slots, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
-        prologue: Prologue | None = None,
+        prologue: Prologue | None = None, finisher: Val | None = None,
     ) -> None:  # fmt: skip
         self.code = code = slot.code
         self.symbol, self.prologue = symbol, prologue
         self.slot, self.spec, self.plan, self.tile = slot, spec, plan, plan.tile
         self.epilogue = epilogue
-        self.finisher = finish_tile(
+        self.finisher = finisher or code.address_of(finish_tile(
             code.unit, symbol, self.tile, spec.acc, spec.out, epilogue, slot.first_extra
-        )
+        ))  # fmt: skip
         self.buffer = code.alloca(self.tile.element, self.tile.rows * self.tile.columns)
         self.sizes = sizes = self.slot.sizes
         self.scratch = scratch_layout(code, spec, plan, sizes)
@@ -332,8 +285,15 @@ class Tiled:
             out = code.at(self.b_memory, back, tile.element)
             start = code.mul(part.k, tile.dot.group)
             self._pack_b([*args, first.i, end, out], start)
-            packed = PanelB(out, size, code.i64(tile.columns), from_slice=True)
+            following = self._following(part, panel_b.base, (first.i, end))
+            packed = PanelB(out, size, code.i64(tile.columns), from_slice=True, following=following)
             self._panels(replace(part, panels=(first.i, end)), block_a, c, packed)
+
+    def _following(self, part: Slice, b: Val, group: tuple[Val, Val]) -> Following | None:
+        if self.spec.b_order != "row" or self.tile.dot.amx:
+            return None
+        rows = b, self.slot["b_k"], self.spec.b.itemsize
+        return following(self.code, self.tile, part, group, rows, self.panels)
 
     def _panels(self, part: Slice, block_a: BlockA, c: Val, panel_b: PanelB) -> None:
         code, tile = self.code, self.tile
@@ -385,9 +345,11 @@ class Tiled:
             kernel = code.select(few, code.select(more, self.narrow[1], self.narrow[0]), kernel)
         return row, height, kernel
 
-    def _ahead(self, part: Slice, panel_b: PanelB, panel: Val, tile: Val, b: Val) -> Val:
+    def _ahead(self, part: Slice, panel_b: PanelB, panel: Val, tile: Val, b: Val) -> Ahead:
         """What to prefetch: the panel that comes next, a share in each of a block's first tiles."""
         code = self.code
+        if panel_b.following is not None:
+            return panel_b.following.share(code, self.tile, part, panel, tile, b)
         following, _ = panel_b.at(code, self.tile, code.add(panel, 1), part.k)
         if not panel_b.from_slice:
             more = code.compare("arith.cmpi", "slt", code.add(panel, 1), part.panels[1])
@@ -395,14 +357,14 @@ class Tiled:
             following = code.select(more, following, below)
         return self._share(tile, part, part.length, following, b)
 
-    def _share(self, tile: Val, part: Slice, length: Val, following: Val, b: Val) -> Val:
+    def _share(self, tile: Val, part: Slice, length: Val, following: Val, b: Val) -> Ahead:
         """A tile's share of `length` units that follow; what it has in L1 where all is fetched."""
         code, each = self.code, self.fetched
         share = minus(code, tile, part.tiles[0])
         away = code.mul(code.mul(share, length), each)
         shares = self.tile.columns * self.tile.bytes // each
         some_left = code.compare("arith.cmpi", "slt", share, code.i64(shares))
-        return code.select(some_left, code.at(following, away, "i8"), b)
+        return code.select(some_left, code.at(following, away, "i8"), b), code.i64(FETCHED)
 
     def _tile(
         self,
@@ -411,7 +373,7 @@ class Tiled:
         head: list[Val],
         c: Val,
         where: tuple[Val, Val, Val, Val],
-        ahead: Val,
+        ahead: Ahead,
     ) -> None:
         """One tile: straight into C, or by way of the buffer when it needs finishing."""
         code, pitch = self.code, self.slot["c_m"]
@@ -419,7 +381,7 @@ class Tiled:
 
         def buffered() -> None:
             into = self.buffer, code.i64(self.tile.columns), code.i64(0)
-            code.call_pointer(kernel, [*head, *into, ahead, target, pitch])
+            code.call_pointer(kernel, [*head, *into, *ahead, target, pitch])
             self._finish(part, self.buffer, target, where)
 
         if not self.plan.direct_c:
@@ -427,7 +389,7 @@ class Tiled:
             return
         earlier = code.op(f"arith.extui {self._earlier(part)} : i1 to i64", "i64")
         with code.when(self._is_direct(part, where[3])):
-            code.call_pointer(kernel, [*head, target, pitch, earlier, ahead, target, pitch])
+            code.call_pointer(kernel, [*head, target, pitch, earlier, *ahead, target, pitch])
         with code.otherwise():
             buffered()
 
@@ -462,7 +424,7 @@ class Tiled:
         ]
         shown_row, shown_batch = self.slot.place(row, part.batch)
         rest = [height, valid, *flags, shown_row, col, shown_batch, self.slot.data]
-        code.call(self.finisher, [sums, target, self.slot["c_m"], *rest])
+        code.call_pointer(self.finisher, [sums, target, self.slot["c_m"], *rest])
 
     def _block_a(self, part: Slice, a: Val) -> BlockA:
         """The block of A: packed into this worker's memory, or where it lies."""

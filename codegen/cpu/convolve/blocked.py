@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from graphmill.codegen.cpu import memory
-from graphmill.codegen.cpu.contract.elements import is_plain, least, minus, store_as
-from graphmill.codegen.cpu.contract.finish import apply, extra_slots
-from graphmill.codegen.cpu.contract.packing import transpose
+from graphmill.codegen.cpu.contract.elements import is_plain, least, minus, most
+from graphmill.codegen.cpu.contract.finish import extra_slots
 from graphmill.codegen.cpu.contract.slots import BODY
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Phase, Sizes
+from graphmill.codegen.cpu.convolve.blocked_finish import finish_blocked, finish_plain
 from graphmill.codegen.cpu.convolve.blocked_spec import (
     BlockedSpec,
     Run,
+    Tap,
     Tiling,
     choices_of,
     runs,
@@ -27,7 +27,6 @@ from graphmill.codegen.cpu.convolve.blocked_spec import (
 )
 from graphmill.codegen.cpu.convolve.blocked_tiles import (
     SLOTS,
-    BlockedPlace,
     dense_tile,
     lanes_tile,
 )
@@ -58,8 +57,8 @@ def emit_blocked(
     if loops.items:
         loops.body()
     code.finish()
-    places = spec.out_sizes[0] * spec.out_sizes[1]
-    taps = spec.window[0] * spec.window[1] * (spec.lanewise or spec.channels)
+    places = spec.out_planes * spec.out_sizes[0] * spec.out_sizes[1]
+    taps = spec.deep * spec.window[0] * spec.window[1] * (spec.lanewise or spec.channels)
     each = places * spec.filters * spec.groups * taps // max(1, loops.items)
 
     def items(into: Code, sizes: Sizes) -> Val:
@@ -80,7 +79,7 @@ class Item:
     """What one work item computes: `together` blocks of filters from `first` on (in all groups),
     the lines `low`..`high` of an image; x, from its line `above` on, and w of its group. `fresh`:
     the item before, if there is one here, read other lines. `ahead`: how far behind its filters
-    lie those of the item that follows."""
+    lie those of the item that follows. `plane`: of the result, along a third axis."""
 
     fresh: Val
     image: Val
@@ -92,6 +91,7 @@ class Item:
     above: Val
     w: Val
     ahead: Val
+    plane: Val | None = None
 
 
 class Loops:
@@ -99,6 +99,7 @@ class Loops:
     blocks and chunks of whole `step`s of lines."""
 
     names: tuple[str, ...] = SLOTS
+    empty: Val | None = None  # whether a plane of results reads nothing but padding
 
     def __init__(
         self, code: Code, spec: BlockedSpec, target: Target, epilogue: Epilogue | None,
@@ -109,7 +110,8 @@ class Loops:
         self.unit, self.step = unit, step
         height, width = spec.out_sizes
         self.chunks = -(-height // self.cut.lines)
-        self.items = self.chunks * self.cut.parts * spec.groups if width else 0
+        each = self.chunks * self.cut.parts * spec.groups  # items of an image, or of its plane
+        self.items = each * spec.out_planes if width else 0
         whole = spec.block == spec.w_block and not spec.free
         self.in_place = whole and is_plain(spec.out, self.shape.element)
         self.together = -(-spec.w_blocks // unit // self.cut.parts) * unit
@@ -133,6 +135,11 @@ class Loops:
         offset = code.mul(worker, self.slots["scratch_bytes"])
         self.memory = code.at(self.slots["scratch"], offset, "i8")
         self.extra = extra_slots(code, data, epilogue, len(self.names))
+        self.beside: list[Val] = []  # how far behind the result lies what is read beside it
+        if self.in_place and epilogue is not None and epilogue.beside is not None:
+            pair = self.extra[epilogue.beside], self.slots["y"]
+            there, here = (code.op(f"llvm.ptrtoint {p} : !llvm.ptr to i64", "i64") for p in pair)
+            self.beside = [minus(code, there, here)]
 
     # ---- work items
 
@@ -146,6 +153,10 @@ class Loops:
             rest = code.binary("arith.divui", number.i, inner)
             slow = code.binary("arith.remui", rest, outer)
             image = code.binary("arith.divui", rest, outer)
+            plane = None
+            if (count := spec.out_planes) > 1:
+                plane = code.binary("arith.remui", image, code.i64(count))
+                image = code.binary("arith.divui", image, code.i64(count))
             part, chunk = (slow, fast) if cut.parts_outside else (fast, slow)
             group = code.binary("arith.divui", part, code.i64(cut.parts))
             own = code.binary("arith.remui", part, code.i64(cut.parts))
@@ -157,7 +168,9 @@ class Loops:
             x = self._blocks_of_x(image, x_first)
             w = code.at(self.slots["w"], code.mul(first, spec.filter_block), memory_type(spec.x))
             fresh, ahead = self.fresh(number.i, own), self.ahead_of(own, start, stop, chunk)
-            self.sized(size, Item(fresh, image, first, 0, low, high, x, code.i64(0), w, ahead))
+            self.sized(
+                size, Item(fresh, image, first, 0, low, high, x, code.i64(0), w, ahead, plane)
+            )
 
     def sized(self, size: Val, item: Item) -> None:
         """The item, of `size` blocks of filters: there are parts of two sizes at most."""
@@ -253,16 +266,41 @@ class Loops:
         return self.code.binary("arith.divui", self.code.mul(number, whole), self.code.i64(parts))
 
     def slices(self, item: Item) -> None:
-        """Slices of the channels, one after the other over all lines of the item."""
-        code, spec, depth = self.code, self.spec, self.cut.depth
+        """Taps of a third axis, and in each the slices of the channels."""
+        code, spec = self.code, self.spec
         if spec.lanewise:
             self._lanes_lines(item)
             return
-        if depth >= spec.channels:
-            channels, none = code.i64(spec.channels), code.i64(0)
-            self._dense_lines(item, item.x, item.w, channels, none, None, item.ahead)
+        if spec.planes is None:
+            self._slices(item, code.i64(0), None)
             return
-        row = spec.window[0] * spec.window[1] * spec.w_block
+        plane = code.i64(0) if item.plane is None else item.plane
+        first, past, at = self._taps_inside(spec.planes.tap, plane)
+        if spec.planes.outside:
+            self.empty = code.compare("arith.cmpi", "eq", first, past)
+            past = most(code, past, code.add(first, 1))
+        step = spec.window[0] * spec.window[1] * spec.inner * spec.w_block
+        with code.loop(first, past) as tap:
+            number = minus(code, tap.i, first)
+            there = code.add(at, code.mul(number, spec.planes.tap.dilation))
+            x = code.at(item.x, code.mul(there, spec.sheet), memory_type(spec.x))
+            moved = code.mul(tap.i, step)
+            w = code.at(item.w, moved, memory_type(spec.x))
+            last = code.compare("arith.cmpi", "eq", code.add(tap.i, 1), past)
+            ahead = code.select(last, minus(code, item.ahead, moved), code.i64(step))
+            self._slices(replace(item, x=x, w=w, ahead=ahead), number, last)
+
+    def _slices(self, item: Item, earlier: Val, at_last: Val | None) -> None:
+        """Slices of the channels, one after the other over all lines of the item.
+
+        `earlier`: 0 if there are no sums yet; `at_last`: whether none but these slices follow.
+        """
+        code, spec, depth = self.code, self.spec, self.cut.depth
+        if depth >= spec.channels:
+            channels = code.i64(spec.channels)
+            self._dense_lines(item, item.x, item.w, channels, earlier, at_last, item.ahead)
+            return
+        row = spec.deep * spec.window[0] * spec.window[1] * spec.w_block
         with code.loop(0, spec.channels, depth) as first:
             left = minus(code, code.i64(spec.channels), first.i)
             count = least(code, left, code.i64(depth))
@@ -272,18 +310,29 @@ class Loops:
             last = code.compare("arith.cmpi", "sle", left, code.i64(depth))
             back = minus(code, item.ahead, code.mul(first.i, row))
             following = code.select(last, back, code.i64(depth * row))
-            self._dense_lines(item, x, w, count, first.i, last, following)
+            if at_last is not None:
+                last = code.binary("arith.andi", last, at_last)
+            self._dense_lines(item, x, w, count, code.add(first.i, earlier), last, following)
 
     # ---- lines
 
     def _window_rows(self, item: Item, line: Val) -> tuple[Val, Val, Val]:
         """The rows of the window that lie inside x: the first, how many, and x's line there."""
         code, spec = self.code, self.spec
-        size, by, room = spec.window[0], spec.dilation[0], spec.sizes[0]
         if spec.one_row:
             at = minus(code, code.mul(line, spec.strides[0]), item.above)
             return code.i64(0), code.i64(1), at
-        start = code.add(code.mul(line, spec.strides[0]), -spec.low[0])
+        first, past, at = self._taps_inside(spec.tap(0), line)
+        count = minus(code, past, first)
+        if self.empty is not None:
+            count = code.select(self.empty, code.i64(0), count)
+        return first, count, minus(code, at, item.above)
+
+    def _taps_inside(self, tap: Tap, place: Val) -> tuple[Val, Val, Val]:
+        """The taps of a place that lie inside x: the first, the one past the last, and where the
+        first reads."""
+        code, size, by, room = self.code, tap.size, tap.dilation, tap.room
+        start = code.add(code.mul(place, tap.stride), -tap.low)
         zero, spread = code.i64(0), code.i64(by)
         before = minus(code, code.i64(by - 1), start)  # by - 1 - start, rounded down below
         first = code.binary("arith.divsi", code.binary("arith.maxsi", before, zero), spread)
@@ -293,7 +342,7 @@ class Loops:
         first = least(code, first, past)
         at = code.add(start, code.mul(first, by))
         at = least(code, code.binary("arith.maxsi", at, zero), code.i64(max(0, room - 1)))
-        return first, minus(code, past, first), minus(code, at, item.above)
+        return first, past, at
 
     def _dense_lines(
         self, item: Item, x: Val, w: Val, channels: Val, earlier: Val, last: Val | None,
@@ -306,22 +355,41 @@ class Loops:
             here = code.at(x, code.mul(at, spec.sizes[1] * spec.x_block), memory_type(spec.x))
             filters = code.at(w, code.mul(first, row), memory_type(spec.x))
             out, out_block = self.sums_at(item, line.i)
-            ahead = self._share(item, following, line.i)
-            for run, _, column, target in self.tiles(here, out):
+            number, before = code.mul(minus(code, line.i, item.low), self.cut.tiles), 0
+            for run, place, column, target in self.tiles(here, out):
+                at = code.add(place, -run.first)
+                at = code.binary("arith.divui", at, code.i64(run.places))
                 if spec.streams:
-                    ahead = code.i64(run.places * spec.strides[1] * spec.x_block)
-                tile = dense_tile(code.unit, spec, self.shape, run, item.together)
+                    ahead = self._tile_below(run, at)
+                else:
+                    ahead = self._share(item, following, code.add(code.add(number, before), at))
+                before += run.count
+                tile = dense_tile(
+                    code.unit, spec, self.shape, run, item.together, beside=bool(self.beside)
+                )
                 x_line = spec.dilation[0] * spec.sizes[1] * spec.x_block
                 code.call(tile, [
                     column, code.i64(self.plane), code.i64(x_line), filters,
-                    code.i64(spec.filter_block), code.i64(spec.window[0] * row), channels, count,
-                    target, out_block, earlier, ahead,
+                    code.i64(spec.filter_block), code.i64(spec.deep * spec.window[0] * row),
+                    channels, count,
+                    target, out_block, earlier, ahead, *self.beside,
                 ])  # fmt: skip
             self.finish_if(last, item, line.i, out, out_block)
 
-    def _share(self, item: Item, following: Val, line: Val) -> Val:
-        """How far behind the filters lie those to prefetch: a block in each of the first lines."""
-        code, number = self.code, minus(self.code, line, item.low)
+    def _tile_below(self, run: Run, number: Val) -> Val:
+        """How far behind x lies what the tile after `number` of a run reads."""
+        code, spec = self.code, self.spec
+        beside = code.i64(run.places * spec.strides[1] * spec.x_block)
+        if run is not self.runs[-1]:
+            return beside
+        past = (run.first + (run.count - 1) * run.places) * spec.strides[1]
+        below = (spec.strides[0] * spec.sizes[1] - past) * spec.x_block
+        last = code.compare("arith.cmpi", "eq", number, code.i64(run.count - 1))
+        return code.select(last, code.i64(below), beside)
+
+    def _share(self, item: Item, following: Val, number: Val) -> Val:
+        """How far behind the filters lie those to prefetch: a block in each of the first tiles."""
+        code = self.code
         block = code.add(following, code.mul(number, self.spec.filter_block))
         some_left = code.compare("arith.cmpi", "slt", number, code.i64(item.together))
         return code.select(some_left, block, code.i64(0))
@@ -375,9 +443,10 @@ class Loops:
             at = code.mul(minus(code, line, item.low), self.line)
             distance = code.i64(self.cut.lines * self.line)
             return code.at(self.memory, at, self.shape.element), distance
-        return self._result(item, item.first, line), code.i64(spec.out_sizes[0] * self.line)
+        distance = code.i64(spec.out_planes * spec.out_sizes[0] * self.line)
+        return self.result(item, item.first, line), distance
 
-    def _result(self, item: Item, block: Val, line: Val) -> Val:
+    def result(self, item: Item, block: Val, line: Val) -> Val:
         """The address of a line of the result's block."""
         code, spec = self.code, self.spec
         height, width = self.result_sizes()
@@ -385,6 +454,8 @@ class Loops:
         if spec.block != 1:
             total = spec.w_blocks * spec.groups
         index = code.add(code.mul(item.image, total), block)
+        if item.plane is not None:
+            index = code.add(code.mul(index, spec.out_planes), item.plane)
         index = code.add(code.mul(index, height), line)
         index = code.mul(code.mul(index, width), spec.block)
         return code.at(self.slots["y"], index, memory_type(spec.out))
@@ -414,74 +485,4 @@ class Loops:
         with code.loop(0, item.together) as number:
             sums = code.at(out, code.mul(number.i, out_block), self.shape.element)
             block = code.add(item.first, number.i)
-            if spec.block == 1:
-                self._finish_plain(item, block, line, sums)
-            else:
-                self._finish_blocked(item, block, line, sums)
-
-    def _finish_blocked(self, item: Item, block: Val, line: Val, sums: Val) -> None:
-        code, spec, shape = self.code, self.spec, self.shape
-        line, start, width = self.places(line)
-        target = code.at(
-            self._result(item, block, line), code.mul(start, spec.w_block), memory_type(spec.out)
-        )
-        with code.loop(0, width) as place:
-            for part in range(shape.parts):
-                lane = part * shape.lanes
-                at = code.add(code.mul(place.i, spec.w_block), lane)
-                value = code.load(code.at(sums, at, shape.element), shape.vector, shape.bytes)
-                where = BlockedPlace(
-                    block,
-                    code.add(start, place.i),
-                    item.image,
-                    shape.lanes,
-                    None,
-                    self.extra,
-                    line,
-                    code.i64(lane),
-                )
-                done = apply(code, self.epilogue, value, spec.acc, where)
-                store_as(code, done, target, at, spec.out)
-
-    def _finish_plain(self, item: Item, block: Val, line: Val, sums: Val) -> None:
-        """Squares of places and channels are transposed on their way into the result."""
-        code, spec, shape = self.code, self.spec, self.shape
-        lanes, (line, start, width) = shape.lanes, self.places(line)
-        with code.loop(0, shape.parts) as part, code.loop(0, width, lanes) as at:
-            left = minus(code, width, at.i)
-            first = code.mul(part.i, lanes)
-            rows = []
-            for i in range(lanes):
-                place = least(code, code.add(at.i, i), code.add(width, -1))
-                index = code.add(code.mul(place, spec.w_block), first)
-                rows.append(
-                    code.load(code.at(sums, index, shape.element), shape.vector, shape.bytes)
-                )
-            buffer = code.alloca(shape.element, lanes * lanes)
-            for i, across in enumerate(transpose(code, rows)):
-                code.store(across, code.at(buffer, i * lanes, shape.element), shape.bytes)
-            channel = code.add(code.mul(block, spec.w_block), first)
-            room = minus(code, code.i64(spec.filters * spec.groups), channel)
-            full = code.compare("arith.cmpi", "sge", left, code.i64(lanes))
-            with code.loop(0, least(code, room, code.i64(lanes))) as row:
-                own = code.add(channel, row.i)
-                target = code.at(self._result(item, own, line), start, memory_type(spec.out))
-                value = code.load(
-                    code.at(buffer, code.mul(row.i, lanes), shape.element), shape.vector,
-                    shape.bytes,
-                )  # fmt: skip
-                for masked in (False, True):
-                    with code.otherwise() if masked else code.when(full):
-                        mask = memory.tail_mask(code, left, lanes) if masked else None
-                        where = BlockedPlace(
-                            own,
-                            code.add(start, at.i),
-                            item.image,
-                            lanes,
-                            mask,
-                            self.extra,
-                            line,
-                            code.i64(0),
-                        )
-                        done = apply(code, self.epilogue, value, spec.acc, where)
-                        store_as(code, done, target, at.i, spec.out, mask)
+            (finish_plain if spec.block == 1 else finish_blocked)(self, item, block, line, sums)

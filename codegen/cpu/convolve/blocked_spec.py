@@ -29,7 +29,8 @@ class BlockedSpec:
     blocks (1: depthwise), and `channels` counts those of all; 0 for larger groups. `flat`: the
     lines and places stand for one axis of the result. `plain`: x is `[n, c, h, w]`, whose channels
     the kernel gathers into blocks. `dot`: channels are multiplied in its units, and w is
-    `[o/k, c/groups/b, *window, b/u, k, u]` with units of u channels.
+    `[o/k, c/groups/b, *window, b/u, k, u]` with units of u channels. `planes`: a third axis before
+    these two, whose taps' sums are added up one after the other; w's window has it as well.
     """
 
     x: DType
@@ -52,6 +53,7 @@ class BlockedSpec:
     plain: bool = False
     dot: Dot = PLAIN
     free: bool = False  # `sizes` and `out_sizes` are known at run time
+    planes: Planes | None = None
 
     @property
     def x_blocks(self) -> int:
@@ -66,6 +68,8 @@ class BlockedSpec:
     @property
     def one_row(self) -> bool:
         """Whether the window is one row, which lies inside x for every line of results."""
+        if self.planes is not None and self.planes.outside:
+            return False
         last = (self.out_sizes[0] - 1) * self.strides[0]
         return self.window[0] == 1 and self.low[0] == 0 and last < self.sizes[0]
 
@@ -79,7 +83,22 @@ class BlockedSpec:
     @property
     def plane(self) -> int:
         """Elements of one block of x."""
+        return self.sheet * (self.planes.tap.room if self.planes else 1)
+
+    @property
+    def sheet(self) -> int:
+        """Elements of one block of x in two of its axes."""
         return self.sizes[0] * self.sizes[1] * self.x_block
+
+    @property
+    def deep(self) -> int:
+        """The window along a third axis."""
+        return self.planes.tap.size if self.planes else 1
+
+    @property
+    def out_planes(self) -> int:
+        """Results along a third axis."""
+        return self.planes.out if self.planes else 1
 
     def tap(self, axis: int) -> Tap:
         """The window along an axis."""
@@ -97,7 +116,7 @@ class BlockedSpec:
     def filter_block(self) -> int:
         """Elements of one block of filters."""
         count = self.lanewise or self.x_blocks
-        return count * self.window[0] * self.window[1] * self.inner * self.w_block
+        return count * self.deep * self.window[0] * self.window[1] * self.inner * self.w_block
 
 
 @record
@@ -115,6 +134,19 @@ class Tap:
         start = place * self.stride - self.low
         past = max(0, min(self.size, -((start - self.room) // self.dilation)))
         return min(max(0, -(start // self.dilation)), past), past
+
+
+@record
+class Planes:
+    """The third axis of a convolution: its window, and how many results it has."""
+
+    tap: Tap
+    out: int
+
+    @property
+    def outside(self) -> bool:
+        """Whether some result has all of its taps in the padding."""
+        return any(first == past for first, past in map(self.tap.valid, range(self.out)))
 
 
 @record
@@ -275,7 +307,7 @@ def _model(spec: BlockedSpec, target: Target) -> Tiling:
         cut = _sized(spec, target, tiles, parts)
         chunks = -(-spec.out_sizes[0] // cut.lines)
         cost = line_cost(spec.out_sizes[1], tiles, spec.w_blocks, parts, shape)
-        cost *= uneven(parts * spec.groups * chunks)
+        cost *= uneven(parts * spec.groups * chunks * spec.out_planes)
         if best is None or cost < best[0]:
             best = cost, cut
     return best[1] if best else _sized(spec, target, 0, 1)
@@ -347,9 +379,14 @@ def _sizes(length: int, parts: int) -> Iterator[tuple[int, int]]:
 
 
 def depth_of(spec: BlockedSpec, together: int, shape: Shape, target: Target) -> int:
-    """Channels of one slice: its filters stay in the second level while the lines go by."""
-    each = spec.window[0] * spec.window[1] * together * spec.w_block * shape.bytes
-    fit = max(1, target.l2 * 3 // 8 // (each * spec.x_block))
+    """Channels of one slice: its filters stay in the second level while the lines go by, with
+    those that follow; in the first where a channel has few and they come from far away."""
+    taps = spec.window[0] * spec.window[1]
+    each = taps * together * spec.w_block * shape.bytes
+    room = target.l2 * 3 // 16
+    if taps == 1 and not spec.streams:
+        room = min(room, max(target.l1 // 3, _SLICE * each))
+    fit = max(1, room // (each * spec.x_block))
     slices = max(1, -(-spec.x_blocks // fit))
     return max(1, -(-spec.x_blocks // slices)) * spec.x_block
 
@@ -358,13 +395,17 @@ def _lines(spec: BlockedSpec, parts: int, depth: int, target: Target, outside: b
     """Lines of one chunk: what they read stays in the second level, and threads have enough."""
     height = spec.out_sizes[0]
     line = spec.x_blocks * spec.sizes[1] * spec.x_block * spec.x.itemsize
-    fit = max(1, target.l2 * 3 // 8 // max(1, line * spec.strides[0]))
+    line = line * min(spec.window[1], spec.strides[1]) // spec.strides[1]
+    read = min(spec.window[0], spec.strides[0])  # lines of x for a line of results
+    fit = max(1, target.l2 * 3 // 8 // max(1, line * read))
     chunks = -(-height // fit)
-    if depth >= spec.channels:  # else each chunk would read all filters anew
-        chunks = max(chunks, -(-_ITEMS // (parts * spec.groups)))
+    taps = spec.window[0] * spec.window[1]
+    if depth >= spec.channels or taps == 1:  # else each chunk would read all filters anew
+        chunks = max(chunks, -(-_ITEMS // (parts * spec.groups * spec.out_planes)))
     elif outside:
         chunks = 1
     return max(1, -(-height // max(1, min(chunks, height))))
 
 
+_SLICE = 256  # channels, at least: partial sums are read and written for each slice
 _ITEMS = 16  # of one image, so that threads end at about the same time

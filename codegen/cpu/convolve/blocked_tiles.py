@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphmill.codegen.cpu.contract.elements import load_wide, store_as
+from graphmill.codegen.cpu.contract.elements import least, load_wide, store_as
 from graphmill.codegen.cpu.contract.finish import apply, extra_slots
 from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
 from graphmill.codegen.cpu.contract.spec import Epilogue, Place
@@ -23,6 +23,7 @@ _DENSE = (
     ("w_filters", "i64"), ("w_channels", "i64"), ("channels", "i64"), ("lines", "i64"),
     ("out", "!llvm.ptr"), ("out_block", "i64"), ("earlier", "i64"), ("ahead", "i64"),
 )  # fmt: skip
+_BESIDE = ("beside", "i64")
 SLOTS = ("x", "w", "y", "batch", "scratch", "scratch_bytes")  # of a kernel's data
 _LANES = (
     ("x", "!llvm.ptr"), ("x_line", "i64"), ("w", "!llvm.ptr"), ("lines", "i64"),
@@ -43,7 +44,9 @@ def _symbol(kind: str, spec: BlockedSpec, shape: Shape, run: Run) -> str:
     )
 
 
-def dense_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, together: int) -> str:
+def dense_tile(
+    unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, together: int, *, beside: bool = False
+) -> str:
     """Symbol of the tile of `together` blocks of filters.
 
     `(x, x_block, x_line, w, w_filters, w_channels, channels, lines, out, out_block, earlier,
@@ -51,11 +54,13 @@ def dense_tile(unit: Unit, spec: BlockedSpec, shape: Shape, run: Run, together: 
     filters and of channels; how many channels and rows of the window; where the sums go, how far
     apart their blocks are, and whether to add what is there from earlier channels; how far behind
     x, where it `streams`, or the first block of filters lies what is read soon. It is prefetched,
-    as are the sums.
+    as are the sums, and with `beside` what lies that many bytes behind them.
     """
-    symbol = _symbol(f"dense{together}", spec, shape, run)
+    symbol = _symbol(f"dense{together}{'b' if beside else ''}", spec, shape, run)
     if unit.once(symbol):
-        _Dense(unit, symbol, spec, shape, run, together).write()
+        args = (*_DENSE, _BESIDE) if beside else _DENSE
+        code = Code(unit, symbol, args, traits=("noinline",))
+        _Dense(code, spec, shape, run, together).write()
     return symbol
 
 
@@ -65,9 +70,9 @@ class _Dense:
     near: Val
 
     def __init__(
-        self, unit: Unit, symbol: str, spec: BlockedSpec, shape: Shape, run: Run, together: int
+        self, code: Code, spec: BlockedSpec, shape: Shape, run: Run, together: int
     ) -> None:
-        self.code = Code(unit, symbol, _DENSE, traits=("noinline",))
+        self.code = code
         self.spec, self.shape, self.run, self.together = spec, shape, run, together
         self.vectors = together * shape.parts
 
@@ -96,7 +101,8 @@ class _Dense:
         number, more = (
             code.binary(f"arith.{op}", turn, code.i64(self.together)) for op in ("remui", "divui")
         )
-        place = code.mul(more, self.spec.x_block * self.spec.w_block)
+        last = -(-self.run.places // self.spec.x_block) - 1  # beyond are other tiles' sums
+        place = code.mul(least(code, more, code.i64(last)), self.spec.x_block * self.spec.w_block)
         return code.at(out, code.add(code.mul(number, out_block), place), self.shape.element)
 
     def _rows(self, x: Val, w: Val, inner: Val, sums: list[Val]) -> list[Val]:
@@ -148,7 +154,10 @@ class _Dense:
         """For each channel a line of each block of filters, of the sums, of what comes next."""
         code, spec = self.code, self.spec
         self._prefetch_filters(filters)
-        code.prefetch(code.at(self.near, at, self.shape.element), write=True)
+        near = code.at(self.near, at, self.shape.element)
+        code.prefetch(near, write=True)
+        for beside in code.args[len(_DENSE) :]:
+            code.prefetch(near, beside)
         following = filters[0]
         if spec.streams:
             place = code.mul(channel, spec.strides[1] * spec.x_block // spec.dot.group)
@@ -218,6 +227,7 @@ class BlockedPlace(Place):
 
     line: Val
     lane: Val
+    plane: Val | None = None  # of a third axis
 
 
 def lanes_tile(

@@ -99,7 +99,7 @@ def emit_conv(
         model = packs_a(product, plan.tile, target)
         pack_a = choices.pick("pack_a", model, packs_of_a(product, plan.tile))
         plan = replace(plan, b_mode=mode, pack_a=pack_a)
-        loops_of(plan)(slots, symbol, product, plan, epilogue).body()
+        loops_of(product, plan)(slots, symbol, product, plan, epilogue).body()
     else:
         pitch = GROUP * plan.tile.columns + 64 // plan.tile.bytes  # an odd number of cache lines
         plain, amx = is_plain(spec.w, plan.tile.element), plan.tile.dot.amx

@@ -9,9 +9,10 @@ from __future__ import annotations
 from graphmill.codegen.cpu.contract.amx_tiled import AmxTiled
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, minus
+from graphmill.codegen.cpu.contract.parts import PanelB, Slice
 from graphmill.codegen.cpu.contract.plan import GROUP, Plan
 from graphmill.codegen.cpu.contract.spec import Epilogue
-from graphmill.codegen.cpu.contract.tiled import PanelB, Slice, Tiled
+from graphmill.codegen.cpu.contract.tiled import Tiled
 from graphmill.codegen.cpu.convolve.spec import ConvSlots, ConvSpec
 from graphmill.codegen.cpu.convolve.window import Window
 from graphmill.codegen.cpu.elem import memory_type

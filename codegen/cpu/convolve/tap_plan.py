@@ -26,7 +26,7 @@ from graphmill.codegen.cpu.target import Target
 from graphmill.records import record
 
 UNIT = 4  # bytes
-STRIP = 256  # places whose sums wait for what follows them, in a buffer for 32 filters
+STRIP = 1024  # places whose sums wait for what follows them, in a buffer for 32 filters
 _ITEMS = 8  # of all images together, so that threads end at about the same time
 _FEWEST = 128  # places of an item: filters are read anew for each
 _MOST_TAPS = 128

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import least
-from graphmill.codegen.cpu.contract.microkernel import microkernel
+from graphmill.codegen.cpu.contract.microkernel import FETCHED, microkernel
 from graphmill.codegen.cpu.contract.slots import BODY
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Phase, Sizes
 from graphmill.codegen.cpu.convolve.blocked import Item, Loops
@@ -120,6 +120,7 @@ class WinogradLoops(Loops):
         )
         a_m, c_m, one = code.i64(self.row), code.i64(self.product), code.i64(1)
         depth, b_k = code.i64(spec.channels), code.i64(self.columns)
+        fetched = code.i64(FETCHED)
         with code.loop(0, way.positions) as position, code.loop(0, width) as panel:
             number = code.add(code.add(code.mul(position.i, panels), first), panel.i)
             b = code.at(self.slots["w"], code.mul(number, panel_size), shape.element)
@@ -137,7 +138,7 @@ class WinogradLoops(Loops):
                     ahead = code.at(following, code.mul(row.i, panel_size // tiles), shape.element)
                     code.call(kernel, [
                         mine, a_m, one, b, b_k, depth, target, c_m, code.i64(0), ahead,
-                        target, c_m,
+                        fetched, target, c_m,
                     ])  # fmt: skip
                 start += rows * count
 

@@ -74,6 +74,8 @@ def obstacle(spec: BlockedSpec) -> str:
         return "strides or dilation"
     if spec.groups > 1 or spec.lanewise:
         return "groups"
+    if spec.planes is not None:
+        return "three axes"
     if spec.x_block != spec.w_block or spec.x is not spec.acc:
         return "few channels or 16-bit floats"
     if not all((*spec.sizes, *spec.out_sizes)):

@@ -84,6 +84,18 @@ CASES = {
     "plain-x-f16": Case(20, 24, (9, 11), of="f16", plain=True),
     "plain-x-f64": Case(20, 24, (9, 11), of="f64", given=8, block=8, width=8, plain=True),
     "1d": Case(20, 24, (40,), window=5, pad=2),
+    "3d": Case(20, 24, (4, 5, 11)),
+    "3d-plain-result": Case(20, 24, (4, 5, 18), block=1),
+    "3d-stride-2": Case(40, 24, (5, 7, 9), stride=2),
+    "3d-dilated": Case(17, 16, (6, 5, 7), pad=2, dilation=2),
+    "3d-1x1": Case(33, 16, (3, 5, 4), window=1, pad=0),
+    "3d-few-channels": Case(3, 40, (5, 9, 8), given=1),
+    "3d-slices": Case(1024, 16, (2, 3, 4)),
+    "3d-groups": Case(64, 32, (3, 4, 5), groups=2),
+    "3d-all-padding": Case(16, 16, (2, 3, 3), pad=4),
+    "3d-padding-outside-1x1": Case(16, 16, (2, 3, 3), window=1, pad=2),
+    "3d-one-plane": Case(16, 24, (3, 6, 5), pad=0),
+    "3d-f16": Case(20, 24, (3, 4, 5), of="f16"),
     "slices": Case(1024, 48, (5, 5)),
     "slices-plain-result": Case(1024, 48, (5, 5), block=1),
     "all-padding": Case(5, 16, (2, 3), pad=4),
@@ -188,13 +200,15 @@ def test_cases(name: str) -> None:
         "depthwise",
         "groups-of-8-stride-2",
         "f64",
+        "3d",
+        "3d-all-padding",
     ],
 )
 def test_targets(name: str, target: str) -> None:
     check(CASES[name], 1, target)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("3d")])
 def test_sizes_known_at_run_time(name: str) -> None:
     check(CASES[name], 3, threads=2, symbolic=True, free=True)
 
@@ -219,6 +233,25 @@ def test_one_kernel_for_all_sizes(groups: int, block: int) -> None:
         want = reference(this, x, w, shift, follow=True)
         got = y if block == 1 else unblocked(y, 40)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["3x3", "1x1-short-lines", "1x1-slices", "3d", "depthwise"])
+def test_an_array_read_beside_the_result(name: str) -> None:
+    """As a block of a residual network adds its shortcut."""
+    case = CASES[name]
+    made = program(case, 2, follow=True)
+    (plain,) = made.results
+    extra = made.block.add_arg(plain.type, "extra")
+    end = made.block.terminator
+    end.set_operand(0, Builder(made.block, end).op("add", plain, extra))
+    artifact = driver.emit(run_pipeline(made), driver.Options())
+    x, w, shift = operands(case, 2)
+    packed = blocked_weights(w, 1 if case.lanes else 16, 16)
+    beside = np.random.default_rng(1).standard_normal(plain.shape).astype(np.float32)
+    for threads in (1, 2):
+        (y,) = Executable(artifact, threads=threads).run(blocked(x, 16), packed, shift, beside)
+        want = reference(case, x, w, shift, follow=True) + unblocked(beside, case.filters)
+        np.testing.assert_allclose(unblocked(y, case.filters), want, rtol=1e-5, atol=1e-5)
 
 
 def test_empty_batch() -> None:

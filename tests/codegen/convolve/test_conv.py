@@ -62,6 +62,7 @@ CASES = {
     "5x5-stride-3": make(4, 6, (17, 23), (5, 5), pad=2, stride=3),
     "1x1": make(19, 23, (10, 11), (1, 1)),
     "1x1-many": make(64, 200, (9, 9), (1, 1)),
+    "1x1-deep": make(600, 130, (9, 31), (1, 1)),
     "1x1-stride-2": make(8, 12, (10, 11), (1, 1), stride=2),
     "dilated": make(4, 9, (15, 17), (3, 3), pad=2, dilation=2),
     "transposed": make(6, 5, (7, 8), (3, 3), pad=1, spread=2),
@@ -124,7 +125,9 @@ def test_algorithms_are_all_covered() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["f64", "f16", "bf16", "i8", "i32", "c64", "c128"])
-@pytest.mark.parametrize("name", ["3x3", "depthwise", "7x7-stride-2", "1x1", "transposed"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "depthwise", "7x7-stride-2", "1x1", "1x1-deep", "transposed"]
+)
 def test_types(conv: Conv, name: str, dtype: str) -> None:
     kind = dtypes.dtype(dtype)
     acc = dtypes.f32 if kind.is_float and kind.bits == 16 else kind
@@ -155,7 +158,9 @@ def add_bias(code: Code, acc: Val, place: Place) -> Val:
 BIAS = Epilogue(add_bias, ("!llvm.ptr",))
 
 
-@pytest.mark.parametrize("name", ["3x3", "groups", "depthwise", "1x1", "3x3-deep", "1d"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "groups", "depthwise", "1x1", "1x1-deep", "3x3-deep", "1d"]
+)
 def test_epilogue(conv: Conv, name: str) -> None:
     spec = CASES[name]
     x, w = operands(spec, 2)
