@@ -17,7 +17,7 @@ from typing import Any
 from graphmill.records import record
 
 MAGIC = b"GMARTFCT"
-VERSION = 5
+VERSION = 6
 MAX_HEADER = 16 << 20
 MAX_OBJECT = 4 << 30
 # magic, version, header bytes, bytes of object and constants, sha256 of all that
@@ -100,7 +100,7 @@ class Artifact:
 
     `parts` are further objects, which the first one is linked with. `donated` has for each output
     the number of the input whose memory it is written into, -1 where it has its own. Code with
-    `loops` calls the context's poll.
+    `loops` calls the context's poll, `parallel` code its parallel_for.
     """
 
     name: str
@@ -118,6 +118,7 @@ class Artifact:
     parts: tuple[bytes, ...] = ()
     donated: tuple[int, ...] = ()
     loops: bool = False
+    parallel: bool = True
 
     @property
     def arena_entry(self) -> str:
@@ -178,7 +179,10 @@ class Artifact:
         return _artifact(fields, code)
 
 
-_PLAIN = ("name", "entry", "target", "locations", "arena_bytes", "profiled", "donated", "loops")
+_PLAIN = (
+    "name", "entry", "target", "locations", "arena_bytes", "profiled", "donated", "loops",
+    "parallel",
+)  # fmt: skip
 
 
 def _digest(*pieces: bytes | memoryview) -> bytes:
@@ -216,6 +220,7 @@ def _artifact(fields: Any, code: memoryview) -> Artifact:
         constants=constants,
         donated=tuple(_expect(x, int, "donated") for x in read.list("donated")),
         loops=read.bool("loops"),
+        parallel=read.bool("parallel"),
     )
     read.done()
     if artifact.donated:

@@ -16,7 +16,6 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from graphmill.codegen.artifact import Artifact, Constant, Step
-from graphmill.codegen.toom_cook import transformed
 from graphmill.codegen.workers import Workers
 from graphmill.ir.dtypes import dtype
 
@@ -50,6 +49,8 @@ def _column_sums(array: Array, factor: Sequence[int]) -> Array:
 
 def _winograd(array: Array, tile: Sequence[int]) -> Array:
     """Filters `(3, 3, …)`, transformed for tiles of this size."""
+    from graphmill.codegen.toom_cook import transformed
+
     return transformed(array, tile[0])
 
 

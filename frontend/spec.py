@@ -253,3 +253,16 @@ def _check_solvable(specs: Sequence[Spec], names: Mapping[str, Bounds]) -> None:
 def _is_multiple(dim: Dim) -> bool:
     """Whether a dim is `n` or `4*n`."""
     return len(dim.terms) == 1 and len(dim.terms[0][0]) == 1
+
+
+def with_layout(made: Spec, leaf: Any) -> Spec:
+    """A non-contiguous array is read in place, by its strides."""
+    if not isinstance(leaf, np.ndarray) or leaf.flags.c_contiguous:
+        return made
+    item = leaf.dtype.itemsize
+    usable = leaf.flags.aligned and all(s % item == 0 for s in leaf.strides)
+    if not usable:
+        return made
+    type = made.type
+    strided = TensorType(type.dtype, type.shape, "strided", type.device)
+    return Spec(strided, made.bounds, made.weak)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill.frontend import adoption, locations, multiples
+from graphmill.frontend import locations
 from graphmill.frontend.core import Tracer, as_tracer
 from graphmill.frontend.errors import GraphmillError, error
-from graphmill.frontend.multiples import Multiple
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.spec import Spec, merge_bounds, spec
 from graphmill.frontend.state import Frame, Trace, entered, tracing
 from graphmill.frontend.trees import Tree, argument_paths, flatten
-from graphmill.frontend.variable import Variable
 from graphmill.ir.graph import Function, Location, Value
 from graphmill.records import record
+
+if TYPE_CHECKING:
+    from graphmill.frontend.multiples import Multiple
+    from graphmill.frontend.variable import Variable
 
 MAX_ROUNDS = 8  # runs that find one more size that must divide
 
@@ -77,22 +79,39 @@ def trace(
     needed: dict[str, Multiple] = {}
     rounds = 0
     while True:
-        fitted = multiples.applied(specs, needed)
+        fitted = _fitted(specs, needed)
         entry = Trace(name, merge_bounds(fitted), stays, adopts)
         try:
-            with adoption.adopted() if adopts else nullcontext():
+            with _adopted() if adopts else nullcontext():
                 return _traced(function, fitted, in_tree, static, paths, entry, needed)
         except Exception as problem:
             # once more if the function can be traced in another way
             if entry.multiples and rounds < MAX_ROUNDS:
                 rounds += 1
-                needed = multiples.merged(needed, entry.multiples)
+                from graphmill.frontend.multiples import merged
+
+                needed = merged(needed, entry.multiples)
             elif entry.refused is not None and not adopts:
                 adopts = True
             elif entry.refused is not None and _raised_by(problem, entry.refused):
                 raise entry.refused from None
             else:
                 raise
+
+
+def _fitted(specs: tuple[Spec, ...], needed: Mapping[str, Multiple]) -> tuple[Spec, ...]:
+    """The specs with the sizes that must divide."""
+    if not needed:
+        return specs
+    from graphmill.frontend.multiples import applied
+
+    return applied(specs, needed)
+
+
+def _adopted() -> AbstractContextManager[None]:
+    from graphmill.frontend.adoption import adopted
+
+    return adopted()
 
 
 def _raised_by(problem: Exception, refused: GraphmillError) -> bool:

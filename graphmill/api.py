@@ -14,31 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill import draws, driver, packed, recall
-from graphmill.checks import check_failed
 from graphmill.codegen.constants import sources
 from graphmill.collector import no_collections
-from graphmill.donation import check_leaves, refused, with_donated
 from graphmill.driver import Options
-from graphmill.forms import Way, call
 from graphmill.frontend.errors import GraphmillError, error, hide_internal_frames
-from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic
+from graphmill.frontend.spec import Spec, argument_spec, spec, with_dynamic, with_layout
 from graphmill.frontend.state import tracing
 from graphmill.frontend.trees import NONE, Tree, argument_paths, flatten
-from graphmill.ir.types import TensorType
 from graphmill.keys import Contents
 from graphmill.keys import settings as key_settings
-from graphmill.pickling import reduced
-from graphmill.runtime import native, profiler
+from graphmill.runtime import native, profiling
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.donation import DonationError
 from graphmill.runtime.executable import CheckError
 from graphmill.runtime.executable import Executable as Loaded
-from graphmill.runtime.forms import Call
 from graphmill.runtime.guards import Watch
 
 if TYPE_CHECKING:
     from graphmill.codegen.aot.library import BuiltLibrary
     from graphmill.frontend.trace import Traced
+    from graphmill.runtime.forms import Call
     from graphmill.runtime.library import Library
     from graphmill.stages import Executable, Graph, Lowered
 
@@ -120,21 +115,25 @@ class Jit(Dispatcher):
         if self.donate:
             if tree not in self._paths:
                 self._paths[tree] = argument_paths(self.function, tree)
+            from graphmill.donation import check_leaves
+
             check_leaves(leaves, self._paths[tree], self.donate)
         self._pending.call = (tree, static, key)
-        way = Way(len(args), tuple(kwargs))
+        way = len(args), tuple(kwargs)
 
         def describe(executable: Loaded) -> Call | None:
-            return call(way, tree, static, self._signature, self._out_trees[key])
+            from graphmill.forms import Way, call
+
+            return call(Way(*way), tree, static, self._signature, self._out_trees[key])
 
         try:
             outputs = self.call_flat(leaves, key=key, way=(key, way), describe=describe)
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
-        except CheckError as problem:
-            raise check_failed(problem) from None
-        except DonationError as problem:
-            raise refused(problem) from None
+        except (CheckError, DonationError) as problem:
+            from graphmill.checks import told
+
+            raise told(problem) from None
         return self._out_trees[key].unflatten(outputs)
 
     def _split(
@@ -200,7 +199,7 @@ class Jit(Dispatcher):
         arrays have been read since the watch knows what they hold."""
         tree, static, key = self._pending.call
         options, contents = self.options, Contents()
-        if profiler.active() is not None:
+        if profiling.active() is not None:
             options = replace(options, profiled=True)
         ask = functools.partial(self._question, args, tree, static, options, contents)
         asked = ask() if stays is not None and not self.tune else None
@@ -273,6 +272,14 @@ class Jit(Dispatcher):
         from graphmill.frontend.trace import trace
 
         traced = trace(self.function, args, kwargs, static=static, paths=paths, stays=stays)
+        return self.donated(traced)
+
+    def donated(self, traced: Traced) -> Traced:
+        """The traced function with results that take over the memory of donated arguments."""
+        if not self.donate:
+            return traced
+        from graphmill.donation import with_donated
+
         return with_donated(traced, self.donate)
 
     def _specs(
@@ -285,7 +292,7 @@ class Jit(Dispatcher):
             wanted = self.dynamic.get(path)
             if wanted is not None:
                 made = with_dynamic(made, wanted, path)
-            specs.append(_with_layout(made, leaf))
+            specs.append(with_layout(made, leaf))
         return specs, paths
 
     # ---- stages
@@ -320,7 +327,10 @@ class Jit(Dispatcher):
         """As a method: `self` is the first argument (make it static unless it is a structure)."""
         return self if instance is None else functools.partial(self, instance)
 
-    __reduce__ = reduced
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        from graphmill.pickling import reduced
+
+        return reduced(self)
 
     def __repr__(self) -> str:
         return f"<gm.jit {self.__module__}.{self.__qualname__}>"
@@ -332,19 +342,6 @@ def _hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _with_layout(made: Spec, leaf: Any) -> Spec:
-    """A non-contiguous array is read in place, by its strides."""
-    if not isinstance(leaf, np.ndarray) or leaf.flags.c_contiguous:
-        return made
-    item = leaf.dtype.itemsize
-    usable = leaf.flags.aligned and all(s % item == 0 for s in leaf.strides)
-    if not usable:
-        return made
-    type = made.type
-    strided = TensorType(type.dtype, type.shape, "strided", type.device)
-    return Spec(strided, made.bounds, made.weak)
 
 
 def jit(
@@ -452,7 +449,7 @@ def build(
         base = one.options if isinstance(one, Jit) else Options()
         try:
             traced = trace(plain, tuple(arguments), name=name)
-            traced = with_donated(traced, one.donate if isinstance(one, Jit) else ())
+            traced = one.donated(traced) if isinstance(one, Jit) else traced
         except GraphmillError as problem:
             raise hide_internal_frames(problem) from None
         chosen = replace(base, target=target, schedules=own)

@@ -1,12 +1,22 @@
-"""Run-time checks that failed, told in the user's terms."""
+"""What calls are refused or stopped for, told in the user's terms."""
 
 from __future__ import annotations
 
 from graphmill.frontend.errors import error
 from graphmill.ir.graph import Location
+from graphmill.runtime.donation import DonationError
 from graphmill.runtime.executable import CheckError
 
 BOUNDS, SHORT = 1, 3  # codes of checks in an error record
+
+
+def told(problem: CheckError | DonationError) -> Exception:
+    """What a call was refused or stopped for as the error the user sees."""
+    if isinstance(problem, CheckError):
+        return check_failed(problem)
+    from graphmill.donation import refused
+
+    return refused(problem)
 
 
 def check_failed(problem: CheckError) -> Exception:

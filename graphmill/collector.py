@@ -9,6 +9,10 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# how often a process may go on without a walk over what was made: it is loaded modules mostly, and
+# what later work drops in cycles must not pile up unseen
+_unseen = 8
+
 
 @contextmanager
 def no_collections() -> Iterator[None]:
@@ -22,4 +26,17 @@ def no_collections() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            _call_old()
             gc.enable()
+
+
+def _call_old() -> None:
+    """Put all that was made with what has lived long, which the next full collection looks at.
+
+    The collector would walk it at once, for milliseconds, and find that nearly all of it stays.
+    """
+    global _unseen
+    if _unseen > 0 and not gc.get_freeze_count():
+        _unseen -= 1
+        gc.freeze()
+        gc.unfreeze()

@@ -19,16 +19,17 @@ from graphmill.ir.dtypes import bf16
 from graphmill.keys import Contents, cache_key, version
 from graphmill.packed import at_once, completed
 from graphmill.passes.manager import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline
+from graphmill.recorders import Recorder, recorder
 from graphmill.records import record
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, native, profiler, threads
+from graphmill.runtime import knobs, native, profiling, threads
 from graphmill.schedules import noted
-from graphmill.unrolled import MANY, warn_of_unrolled
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
-    from graphmill.dumping import Recorder
     from graphmill.ir.graph import Function
+
+MANY = 2000  # ops, which take some seconds to compile
 
 
 @record
@@ -112,16 +113,27 @@ def build(function: Function, options: Options, contents: Sequence[str] = ()) ->
 
     `contents` say what the function's large constants hold (`keys.content`).
     """
-    from graphmill.dumping import recorder
-    from graphmill.failure import reproducible
+    try:
+        return _built(function, options, contents)
+    except Exception as error:
+        from graphmill.failure import internal_error
 
-    with closing(recorder(function.name)) as record, reproducible(function, options):
+        problem = internal_error(function, options, error)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def _built(function: Function, options: Options, contents: Sequence[str]) -> Artifact:
+    with closing(recorder(function.name)) as record:
         record.stage("trace", "ir", lambda: _text(function), 0.0, function=function)
-        with profiler.stage(f"passes {function.name}", str(function.loc or "")):
+        with profiling.stage(f"passes {function.name}", str(function.loc or "")):
             if len(function.ops) >= MANY and "roll" in options.passes:
+                from graphmill.unrolled import warn_of_unrolled
+
                 warn_of_unrolled(optimise(function, options, stop="roll"))
             planned = optimise(function, options, record)
-        with profiler.stage(f"codegen {function.name}", str(function.loc or "")):
+        with profiling.stage(f"codegen {function.name}", str(function.loc or "")):
             artifact = emit(planned, options, record, sources(function), contents)
         record.stage("memory", "text", lambda: _memory_text(planned), 0.0)
         kernels = [asdict(kernel) for kernel in artifact.kernels]
@@ -176,12 +188,12 @@ def emit(
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    with Workers(threads.num_threads()) as workers:
-        if options.target == "native" and threads.num_threads() > 1:
-            workers.start(native.pool)  # the first call needs it: get it ready meanwhile
+    count = threads.num_threads()
+    with Workers(count) as workers:
         artifact = generate(
             planned, machine, profiled=options.profiled, observer=observer,
             sources=sources, contents=contents, workers=workers,
+            pool=native.pool if options.target == "native" and count > 1 else None,
         )  # fmt: skip
     if record is not None and machine.notes is not None:
         text = noted(machine.notes, dict(options.schedules))

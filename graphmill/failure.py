@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from graphmill.dumping import save_constants
@@ -25,23 +23,19 @@ class InternalError(RuntimeError):
         self.reproducer = reproducer
 
 
-@contextmanager
-def reproducible(function: Function, options: Options) -> Iterator[None]:
-    """Turn any failure inside into an `InternalError` with a reproducer."""
-    try:
-        yield
-    except Exception as error:
-        if _from_a_signal(error):
-            raise
-        folder = write_reproducer(function, options, error)
-        place = f" ({function.loc})" if function.loc else ""
-        raise InternalError(
-            f"Graphmill failed to compile {function.name}{place}: "
-            f"{type(error).__name__}: {error}\n"
-            f"This is a fault of the compiler, not of your code. What it takes to reproduce it "
-            f"is in {folder}; please report it.",
-            folder,
-        ) from error
+def internal_error(function: Function, options: Options, error: Exception) -> InternalError | None:
+    """What to raise for a failure to compile, with a reproducer; None for one of a signal's."""
+    if _from_a_signal(error):
+        return None
+    folder = write_reproducer(function, options, error)
+    place = f" ({function.loc})" if function.loc else ""
+    return InternalError(
+        f"Graphmill failed to compile {function.name}{place}: "
+        f"{type(error).__name__}: {error}\n"
+        f"This is a fault of the compiler, not of your code. What it takes to reproduce it "
+        f"is in {folder}; please report it.",
+        folder,
+    )
 
 
 def _from_a_signal(error: Exception) -> bool:

@@ -15,13 +15,13 @@ import numpy as np
 
 from graphmill.runtime import native
 from graphmill.runtime.cache import key_of
-from graphmill.runtime.contents import MANY_BYTES, AtOnce
-from graphmill.runtime.digests import Batch
+from graphmill.runtime.digests import MANY_BYTES, Batch
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
     from graphmill.driver import Options
     from graphmill.ir.graph import Function
+    from graphmill.runtime.contents import AtOnce
 
 FORMAT = "2"  # raise it when generated code changes its meaning
 COMPILERS = ("llvmlite", "torch_mlir", "mlir", "numpy")

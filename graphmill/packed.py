@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from graphmill.codegen.constants import ALIGN, BINARY, complete
 from graphmill.codegen.workers import Workers
 from graphmill.keys import build_id
-from graphmill.runtime import shelf
-from graphmill.runtime.blocks import Writing
 from graphmill.runtime.cache import key_of
 from graphmill.runtime.threads import num_threads
 
 if TYPE_CHECKING:
     from graphmill.codegen.artifact import Artifact, Constant
     from graphmill.codegen.constants import Array
+    from graphmill.runtime.blocks import Writing
+    from graphmill.runtime.shelf import Shelf
 
 FORMAT = "1"
 LEAST = 4 << 20  # bytes that packing takes milliseconds for
@@ -45,7 +45,7 @@ def completed(
     Those are asked for only where they are packed.
     """
     places, size = _places(artifact.constants)
-    store = shelf.default() if size >= LEAST else None
+    store = _shelf() if size >= LEAST else None
     found = None
     if store is not None:
         found = store.find(_key(artifact.constants, contents), size, at_once)
@@ -65,7 +65,7 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     that is not known.
     """
     places, size = _places(artifact.constants)
-    store = shelf.default() if contents and size >= LEAST else None
+    store = _shelf() if contents and size >= LEAST else None
     if store is None:
         return None
     if is_mapped(artifact):  # that is where they are from
@@ -75,6 +75,8 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     if form in _kept:
         return None
     _kept.add(form)
+    from graphmill.runtime.blocks import Writing
+
     key, writing = _key(artifact.constants, contents), Writing(size, pieces)
 
     def write() -> None:
@@ -89,6 +91,12 @@ def keep(artifact: Artifact, contents: Sequence[str]) -> threading.Thread | None
     _at_work[thread] = writing
     thread.start()
     return thread
+
+
+def _shelf() -> Shelf | None:
+    from graphmill.runtime import shelf
+
+    return shelf.default()
 
 
 @atexit.register

@@ -99,8 +99,9 @@ def question(
         portrait = Portrait([function, dict(static), tuple(donated), *_tree_values(tree)])
     except Unclear:
         return None
-    watch(portrait.arrays)
-    contents.read(portrait.arrays, packed.at_once)
+    if portrait.arrays:
+        watch(portrait.arrays)
+        contents.read(portrait.arrays, packed.at_once)
     said = [contents(array) for array in portrait.arrays]
     signature = [repr((str(s.type), s.bounds, s.weak)) for s in specs]
     key = disk.key_of(

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import MISSING, Field, FrozenInstanceError, field, fields
+from dataclasses import MISSING, Field, FrozenInstanceError, field
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
 _PLAIN = dataclasses._FIELD  # type: ignore[attr-defined]  # of a field that is no ClassVar
 Method = Callable[..., Any]
+Setter = Callable[[Any, Any], None]
 
 
 @overload
@@ -35,65 +36,88 @@ def record(cls: type[T] | None = None, /, *, frozen: bool = True, eq: bool = Tru
 
 
 def _made(cls: type[T], frozen: bool, eq: bool) -> type[T]:
-    own = set(cls.__dict__)
-    made = _slotted(cls)
-    methods: dict[str, Any] = {"__init__": _initialiser(made), "__repr__": _representation(made)}
-    if eq:
-        methods |= _comparison(made, frozen)
-    for name, method in methods.items():
-        if name not in own:
-            setattr(made, name, method)
-    if frozen:
-        made.__setattr__ = _refuse_to_set
-        made.__delattr__ = _refuse_to_delete
-    result: type[T] = made
-    return result
+    """The class again, with a slot for each field: what `dataclass(slots=True)` adds to it.
 
-
-def _slotted(cls: Any) -> Any:
-    """The class again, with a slot for each field: what `dataclass(slots=True)` adds to it."""
-    found: dict[str, Any] = {}
-    for base in cls.__mro__[:0:-1]:
-        found |= base.__dict__.get("__dataclass_fields__", {})
-    inherited = set(found)
-    content = dict(cls.__dict__)
-    for name, kind in content.get("__annotations__", {}).items():
-        value = content.pop(name, MISSING)
-        of: Any = value if isinstance(value, Field) else field(default=value)
-        of.name, of.type, of._field_type = name, kind, _PLAIN
-        found[name] = of
+    It is made whole, for to change a type takes as long as to make one.
+    """
+    own = dict(cls.__dict__)
+    found, added = _fields(cls, own)
     for name in ("__dict__", "__weakref__"):
-        content.pop(name, None)
+        own.pop(name, None)
+    put: dict[str, Setter] = {}
+    content: dict[str, Any] = {"__repr__": _representation(found)}
+    content["__init__"] = _initialiser(cls, found, put)
+    if eq:
+        content |= _comparison(found, frozen)
+    content |= own
+    if frozen:
+        content |= {"__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
     content |= {
-        "__slots__": tuple([name for name in found if name not in inherited]),
+        "__slots__": added,
         "__match_args__": tuple([name for name, of in found.items() if of.init]),
         "__dataclass_fields__": found,
         "__qualname__": cls.__qualname__,
     }
-    return type(cls)(cls.__name__, cls.__bases__, content)
+    kind: Any = type(cls)
+    made = kind(cls.__name__, cls.__bases__, content)
+    put.update((name, getattr(made, name).__set__) for name in found)
+    result: type[T] = made
+    return result
 
 
-def _initialiser(made: Any) -> Method:
-    """`__init__`: values by place or name, and the defaults of what is left out."""
-    taken = [f for f in fields(made) if f.init]
-    setters = [getattr(made, f.name).__set__ for f in taken]
+def _fields(cls: Any, own: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """All fields by name, and the names of those that no base has; their defaults leave `own`."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__[:0:-1]:
+        found |= base.__dict__.get("__dataclass_fields__", {})
+    inherited = set(found)
+    for name, kind in own.get("__annotations__", {}).items():
+        value = own.pop(name, MISSING)
+        of: Any = value if isinstance(value, Field) else field(default=value)
+        of.name, of.type, of._field_type = name, kind, _PLAIN
+        found[name] = of
+    return found, tuple([name for name in found if name not in inherited])
+
+
+def _initialiser(cls: Any, found: dict[str, Any], put: dict[str, Setter]) -> Method:
+    """`__init__`: values by place or name, and the defaults of what is left out.
+
+    It looks at what puts values into their slots when it is called first.
+    """
+    taken = [of for of in found.values() if of.init]
     # a field that is no argument, with a default
-    others = [(getattr(made, f.name).__set__, f) for f in fields(made) if not f.init and _has(f)]
-    count = len(taken)
-    after = hasattr(made, "__post_init__")
+    others = [of for of in found.values() if not of.init and _has(of)]
+    setters: list[Setter] = []
+    count, last = len(taken), _last_defaults(taken)
+    after = hasattr(cls, "__post_init__")
 
     def __init__(self: Any, *values: Any, **named: Any) -> None:
-        if named or len(values) != count:
-            values = _completed(made, taken, values, named)
-        for put, value in zip(setters, values):  # noqa: B905  (as many, and this is quicker)
-            put(self, value)
+        if not setters:
+            setters.extend([put[of.name] for of in taken])
+        missing = count - len(values)
+        if named or not 0 <= missing <= len(last):
+            values = _completed(cls, taken, values, named)
+        elif missing:
+            values += last[-missing:]
+        for store, value in zip(setters, values):  # noqa: B905  (as many, and this is quicker)
+            store(self, value)
         if others:
-            for put, of in others:
-                put(self, _default(of))
+            for of in others:
+                put[of.name](self, _default(of))
         if after:
             self.__post_init__()
 
     return __init__
+
+
+def _last_defaults(taken: list[Field[Any]]) -> tuple[Any, ...]:
+    """The defaults of the last fields, as far as each has one that is a value."""
+    found: list[Any] = []
+    for of in reversed(taken):
+        if of.default is MISSING:
+            break
+        found.insert(0, of.default)
+    return tuple(found)
 
 
 def _completed(
@@ -104,8 +128,10 @@ def _completed(
     for of in taken[len(values) :]:
         if of.name in named:
             found.append(named.pop(of.name))
-        elif _has(of):
-            found.append(_default(of))
+        elif of.default is not MISSING:
+            found.append(of.default)
+        elif of.default_factory is not MISSING:
+            found.append(of.default_factory())
         else:
             raise TypeError(f"{made.__qualname__} lacks the value of {of.name!r}")
     if named or len(found) > len(taken):
@@ -122,8 +148,8 @@ def _default(of: Field[Any]) -> Any:
     return of.default if of.default_factory is MISSING else of.default_factory()
 
 
-def _representation(made: Any) -> Method:
-    names = [f.name for f in fields(made) if f.repr]
+def _representation(found: dict[str, Any]) -> Method:
+    names = [name for name, of in found.items() if of.repr]
 
     def __repr__(self: Any) -> str:
         shown = ", ".join([f"{name}={getattr(self, name)!r}" for name in names])
@@ -132,9 +158,9 @@ def _representation(made: Any) -> Method:
     return __repr__
 
 
-def _comparison(made: Any, frozen: bool) -> dict[str, Method | None]:
+def _comparison(found: dict[str, Any], frozen: bool) -> dict[str, Any]:
     """`__eq__` by the fields within one class; a hash where they cannot change."""
-    names = [f.name for f in fields(made) if f.compare]
+    names = [name for name, of in found.items() if of.compare]
     if len(names) > 1:
         values: Method = attrgetter(*names)
     else:

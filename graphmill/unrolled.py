@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 
+from graphmill.driver import MANY
 from graphmill.ir.graph import Function, Location
 
-MANY = 2000  # ops, which take some seconds to compile
 SHARE = 0.2  # of them from one line: a loop, not a large program
 
 

@@ -18,8 +18,6 @@ from graphmill.passes.fusion_graph import (
     node_kind,
 )
 from graphmill.passes.fusion_groups import Group, Grouping, Limits
-from graphmill.passes.fusion_updates import absorb_updates
-from graphmill.passes.iterate import iterate_elements
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
@@ -45,7 +43,11 @@ def fuse(function: Function, *, max_ops: int = 64, max_buffers: int = 24) -> Fun
 
 
 def _fuse_block(block: Block, limits: Limits) -> None:
-    iterate_elements(block)
+    names = {op.name for op in block.ops}
+    if "scan" in names:
+        from graphmill.passes.iterate import iterate_elements
+
+        iterate_elements(block)
     for op in block.ops:
         if op.name not in SEALED:
             for region in op.regions:
@@ -62,7 +64,10 @@ def _fuse_block(block: Block, limits: Limits) -> None:
     block.ops = schedule(units)
     for op in block.ops:
         op.block = block
-    absorb_updates(block)
+    if "dynamic_update_slice" in names:
+        from graphmill.passes.fusion_updates import absorb_updates
+
+        absorb_updates(block)
 
 
 def _still_used(op: Op, graph: FusionGraph) -> bool:

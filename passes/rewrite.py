@@ -77,8 +77,17 @@ def exchangeable(old: Value, new: Value) -> bool:
 
 Structural = Callable[[Op, Builder], Replacement]
 
-# What `simplify` tries on each op besides the equations of `rules`, by op name.
-STRUCTURAL: dict[str, list[Structural]] = {}
+ELEMENTWISE = "elementwise ops"
+
+# What `simplify` tries on each op besides the equations of `rules`, by op name; on elementwise ones
+# first what is entered for all of them.
+STRUCTURAL: dict[str, list[Structural]] = {ELEMENTWISE: []}
+
+
+def structural_of(op: Op) -> Sequence[Structural]:
+    """What to try on this op, in this order."""
+    own = STRUCTURAL.get(op.name, ())
+    return (*STRUCTURAL[ELEMENTWISE], *own) if op.definition.fusion == "elementwise" else own
 
 
 def structural(*names: str) -> Callable[[Structural], Structural]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from graphmill.ir.builder import Builder
 from graphmill.ir.graph import Function, Op, Value
-from graphmill.passes import loops, movement, products, structure
+from graphmill.passes import loops, movement, structure
 from graphmill.passes.dce import remove_dead
 from graphmill.passes.fold import evaluate_small
 from graphmill.passes.manager import register_pass
-from graphmill.passes.rewrite import STRUCTURAL, Replacement, exchangeable, neighbours, rewrite
+from graphmill.passes.rewrite import Replacement, exchangeable, neighbours, rewrite, structural_of
 from graphmill.passes.rules import rules_by_op
 from graphmill.passes.statistics import count
 from graphmill.passes.terms import Bindings, Rule, build, head, match_operands
 
-RULE_MODULES = (loops, movement, products, structure)  # importing them entered their rules
+RULE_MODULES = (loops, movement, structure)  # importing them entered their rules
+# ops that the rules of `products` are about
+PRODUCTS = frozenset(("dot_general", "scan", "while"))
 PATTERN_DEPTH = 2  # how far above an op its rules look
 
 
@@ -25,11 +27,13 @@ def simplify(function: Function, *, fast: bool = False, max_rounds: int = 32) ->
     adds rules that are wrong for some special values or round differently.
     """
     table = rules_by_op(fast)
+    if any(op.name in PRODUCTS for op in function.walk()):
+        import graphmill.passes.products  # noqa: F401
 
     def visit(op: Op, builder: Builder) -> Replacement:
         if op.definition.terminator or not op.results:
             return None
-        for structural in STRUCTURAL.get(op.name, ()):
+        for structural in structural_of(op):
             found = structural(op, builder)
             if found is not None and _fits(op, found):
                 count(structural.__name__)

@@ -10,12 +10,9 @@ from graphmill.ir.builder import Builder
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType
 from graphmill.ir.graph import Op, Value
-from graphmill.ir.ops.base import all_ops
 from graphmill.passes.movement import unit_axes
-from graphmill.passes.rewrite import Replacement, structural
+from graphmill.passes.rewrite import ELEMENTWISE, Replacement, structural
 from graphmill.passes.terms import splat_of
-
-ELEMENTWISE = tuple(name for name, d in all_ops().items() if d.fusion == "elementwise")
 
 
 def emit_like(op: Op, operands: Sequence[Value], builder: Builder) -> Value:
@@ -26,7 +23,7 @@ def emit_like(op: Op, operands: Sequence[Value], builder: Builder) -> Value:
 # ---- elementwise ops of repeated values
 
 
-@structural(*ELEMENTWISE)
+@structural(ELEMENTWISE)
 def compute_before_broadcast(op: Op, builder: Builder) -> Replacement:
     """f(repeat(x), repeat(y)) = repeat(f(x, y)) when both are repeated along the same axes."""
     widest: Op | None = None
@@ -63,7 +60,7 @@ def _unrepeated(operand: Value, shape: tuple[DimLike, ...], builder: Builder) ->
 # ---- elementwise ops and reshapes
 
 
-@structural(*ELEMENTWISE)
+@structural(ELEMENTWISE)
 def reshape_after(op: Op, builder: Builder) -> Replacement:
     """f(reshape(x), y) = reshape(f(x, reshape(y))) where that needs no copy of y.
 

@@ -11,11 +11,12 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec
+from graphmill.records import record
 from graphmill.runtime import knobs, native
 from graphmill.runtime.layout import LAYOUT
 
@@ -174,7 +175,8 @@ def spell_spec(spec: ArgSpec) -> str:
     return f"{spec.dtype}[{', '.join(map(str, spec.shape))}]"
 
 
-class MemoryInfo(NamedTuple):
+@record
+class MemoryInfo:
     """Bytes of the caching allocator: in live arrays, waiting for reuse, most that may wait."""
 
     live: int

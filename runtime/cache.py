@@ -16,9 +16,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from graphmill.codegen.artifact import Artifact, ArtifactError
+from graphmill.records import record
 from graphmill.runtime import knobs
 
 _MAGIC = b"GMCACHE1"
@@ -38,7 +39,8 @@ class PackError(ValueError):
     """A pack file is damaged or no pack at all."""
 
 
-class CacheInfo(NamedTuple):
+@record
+class CacheInfo:
     """State of a cache: its folder, how full it is, what it did in this process."""
 
     folder: Path

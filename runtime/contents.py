@@ -16,13 +16,11 @@ import numpy as np
 
 from graphmill.runtime import pages
 from graphmill.runtime.cpython import HEAD, Pair, word
-from graphmill.runtime.digests import Batch, Task
+from graphmill.runtime.digests import MANY_BYTES, Batch, Task
 
 if TYPE_CHECKING:
     from graphmill.runtime.native import Digest
 
-# arrays from this size on are watched by their pages, and digested natively where that cannot be
-MANY_BYTES = 1 << 16
 # so many times in a row, each within so many seconds, pages may read as written to while the bytes
 # stay: then digests cost less
 _PATIENCE, _QUIET = 16, 1.0

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Task = Callable[[], object]
 Piece = tuple[int, int]
 
+# arrays from this size on are watched by their pages, and digested natively where that cannot be
+MANY_BYTES = 1 << 16
 _PER_THREAD = 16 << 20  # bytes that another thread is worth its start for
 _HEAD, _ROW = 2, 3
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphmill.records import record
-from graphmill.runtime import buffers, native, profiler
+from graphmill.runtime import buffers, native, profiling
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.executable import Executable
-from graphmill.runtime.fastcall import FastFunction
 from graphmill.runtime.forks import renewed
-from graphmill.runtime.forms import Call, Form, flat, leaves
 from graphmill.runtime.guards import Watch
+
+if TYPE_CHECKING:
+    from graphmill.runtime.fastcall import FastFunction
+    from graphmill.runtime.forms import Call
 
 # entries of the dictionary from concrete signatures to executables; with symbolic dims there are
 # as many signatures as sizes, so it is emptied when full
@@ -90,6 +92,8 @@ class Dispatcher:
         """The Python path: positional arrays and numbers in, one array or a tuple out."""
 
         def describe(executable: Executable) -> Call:
+            from graphmill.runtime.forms import Call, Form, flat, leaves
+
             return Call(Form(leaves(len(args))), flat(len(executable.artifact.outputs)))
 
         outputs = self.call_flat(args, way=len(args), describe=describe)
@@ -116,7 +120,7 @@ class Dispatcher:
                 values = tuple([buffers.native_order(x) for x in values])
         executable = self._find(values, key)
         outputs = executable.run(*values)
-        if describe is not None and profiler.active() is None:
+        if describe is not None and profiling.active() is None:
             such = (executable, way, *map(type, args))
             if such not in self._settled:
                 self._add_fast(executable, args, such, describe)
@@ -129,7 +133,7 @@ class Dispatcher:
 
     def _find(self, args: tuple[Any, ...], key: Hashable) -> Executable:
         # profiled executables are others than the plain ones
-        options = (key, profiler.active() is not None)
+        options = (key, profiling.active() is not None)
         full = (options, self.signature(args))
         found = self._table.get(full)
         if found is not None:
@@ -244,6 +248,8 @@ class Dispatcher:
         path, call = native.call_path(), describe(executable)
         if path is None or call is None:
             return
+        from graphmill.runtime.fastcall import FastFunction
+
         with self._lock:
             function = self._fast or FastFunction(path, self.general)
             if not function.add(executable, args, call):

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, ArtifactError, Constant
 from graphmill.records import record
-from graphmill.runtime import buffers, native, profiler
+from graphmill.runtime import buffers, native, profiling
 from graphmill.runtime.buffers import Array
 from graphmill.runtime.dims import DIM, PUSH, Code, DimError, compile_dim, run, solve
 from graphmill.runtime.donation import check_donated
@@ -291,8 +291,9 @@ class Executable:
         dims: Any,
         workers: int,
     ) -> None:
-        waits = self._called or workers > 1 or self.artifact.profiled or self.poll
-        pool = native.pool() if waits else native.pool_for_once()
+        divided = self.artifact.parallel and (self._called or workers > 1 or self.poll)
+        waits = divided or self.artifact.profiled
+        pool = native.pool() if waits else native.pool_at_hand()
         self._called = True
         address = buffers.address
         # one block: context, error record, pointers
@@ -313,7 +314,7 @@ class Executable:
         for position, array in zip(self._positions, (*arrays, *outputs), strict=True):
             block[position] = address(array)
         pointers = base + 8 * (CONTEXT_WORDS + _ERROR_WORDS)
-        recorder = profiler.active()
+        recorder = profiling.active()
         if recorder is None:
             unread = (_WORD * (2 * len(self.artifact.kernels)))()
             block[4] = ctypes.addressof(unread) if self.artifact.profiled else 0

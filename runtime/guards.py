@@ -23,15 +23,6 @@ import numpy as np
 
 from graphmill.records import record
 from graphmill.runtime import facts
-from graphmill.runtime.contents import (
-    MANY_BYTES,
-    AtOnce,
-    Bytes,
-    Form,
-    Frozen,
-    Memory,
-    frozen,
-)
 from graphmill.runtime.cpython import (
     ABSENT,
     FUNCTION_FIELDS,
@@ -40,10 +31,11 @@ from graphmill.runtime.cpython import (
     known_interpreter,
     name_loads,
 )
-from graphmill.runtime.digests import Task
+from graphmill.runtime.digests import MANY_BYTES, Task
 from graphmill.runtime.forks import renewed
 
 if TYPE_CHECKING:
+    from graphmill.runtime.contents import AtOnce, Bytes, Form, Frozen, Memory
     from graphmill.runtime.native import Digest
 
 # library code is taken as it is
@@ -110,6 +102,11 @@ class Watch:
     def add_arrays(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
         """Watch the contents of arrays that a trace has captured."""
         new = {id(a): a for a in arrays if not a.dtype.hasobject and id(a) not in self._arrays}
+        if not new:
+            return
+        # only for functions that hold arrays
+        from graphmill.runtime.contents import Bytes, Form, frozen
+
         found: dict[int, Bytes | Frozen] = {}
         few: list[int] = []
         many: list[int] = []
@@ -136,7 +133,7 @@ class Watch:
         for number, array in new.items():
             self._forms[number] = Form(array)
             self._arrays[number] = found[number]
-        self.version += bool(new)
+        self.version += 1
 
     def covers(self, array: np.ndarray[Any, Any]) -> bool:
         """Whether a write to this array's memory would be noticed."""
@@ -148,10 +145,8 @@ class Watch:
 
     def digest_of(self, array: np.ndarray[Any, Any]) -> int | None:
         """The native digest of a watched array's memory, which it has while this is valid."""
-        known = self._arrays.get(id(array))
-        if not isinstance(known, Bytes) or not array.flags.c_contiguous:
-            return None
-        return known.digest if isinstance(known.digest, int) else None
+        known = getattr(self._arrays.get(id(array)), "digest", None)
+        return known if isinstance(known, int) and array.flags.c_contiguous else None
 
     def arrays_valid(self) -> bool:
         """Whether nobody has written to a watched array."""
@@ -169,6 +164,8 @@ class Watch:
 
     def words(self) -> list[Pair] | None:
         """The same for the native path; None where this interpreter's structs are unknown."""
+        from graphmill.runtime.contents import Bytes
+
         if not known_interpreter():
             return None
         # a dict is looked through once for all of its names
@@ -195,6 +192,8 @@ class Watch:
         `digest()` gives the function that digests, if there is any. None if it is needed and
         missing, or if contents have changed already.
         """
+        from graphmill.runtime.contents import Bytes, Memory
+
         watched = [x for x in self._arrays.values() if isinstance(x, Bytes)]
         function = digest() if watched else None
         if function is None:

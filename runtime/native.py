@@ -8,6 +8,7 @@ ctypes.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -167,12 +168,17 @@ def pool() -> Pool:
         return _pool
 
 
-def pool_for_once() -> Pool:
+@functools.cache
+def _serial_pool() -> Pool:
+    return SerialPool()
+
+
+def pool_at_hand() -> Pool:
     """The pool if it is loaded; else one that runs loops on their caller.
 
     For a call on one thread that shall not wait for the pool's own compilation.
     """
-    return _pool or SerialPool()
+    return _pool or _serial_pool()
 
 
 def loaded_pool() -> Pool | None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from graphmill.codegen.artifact import Artifact
 from graphmill.runtime.dims import evaluate
 from graphmill.runtime.forks import renewed
+from graphmill.runtime.profiling import active, record_into
 
 
 class Interval(NamedTuple):
@@ -44,14 +45,6 @@ class Row(NamedTuple):
     gflops: float
 
 
-_active: Profile | None = None
-
-
-def active() -> Profile | None:
-    """The profile being recorded, if any."""
-    return _active
-
-
 class Profile:
     """A recording, as a context manager; after the block `intervals` and `table()` are complete."""
 
@@ -61,12 +54,11 @@ class Profile:
         self._lock = renewed(threading.Lock())
 
     def __enter__(self) -> Profile:
-        global _active
-        if _active is not None:
+        if active() is not None:
             raise RuntimeError("a profile is being recorded already")
         from graphmill.runtime.threads import add_bypass
 
-        _active = self
+        record_into(self)
         # the native call path does not record: send calls through Python meanwhile
         add_bypass(1)
         return self
@@ -77,11 +69,10 @@ class Profile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        global _active
         from graphmill.runtime.threads import add_bypass
 
         add_bypass(-1)
-        _active = None
+        record_into(None)
         if self.path is not None:
             import json
 
@@ -179,16 +170,6 @@ class Profile:
             middle = [c.rjust(w) for c, w in zip(line[1:6], widths[1:6], strict=True)]
             lines.append("  ".join([line[0].ljust(widths[0]), *middle, line[6]]).rstrip())
         return "\n".join(lines)
-
-
-@contextmanager
-def stage(name: str, location: str = "") -> Iterator[None]:
-    """Record a compile stage if a profile is on; costs nothing otherwise."""
-    if _active is None:
-        yield
-        return
-    with _active.stage(name, "compile", location):
-        yield
 
 
 def profile(path: str | os.PathLike[str] | None = None) -> Profile:

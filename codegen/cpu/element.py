@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphmill.codegen.cpu import convert, memory, scalar
+from graphmill.codegen.cpu import memory, scalar
 from graphmill.codegen.cpu.elem import Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import (
@@ -30,10 +30,8 @@ from graphmill.codegen.cpu.index import (
     zero,
 )
 from graphmill.codegen.cpu.kernel import Kernel, Source, contiguous
-from graphmill.codegen.cpu.quantise import converted, quantised
 from graphmill.codegen.cpu.ranges import is_inside
 from graphmill.codegen.cpu.segments import OUTSIDE
-from graphmill.codegen.cpu.special import special
 from graphmill.ir.dims import DimLike
 from graphmill.ir.dtypes import i64
 from graphmill.ir.graph import Op, Value
@@ -124,20 +122,25 @@ class Elements:
 
     def _elementwise(self, op: Op, index: Indices, guard: Val | None) -> Elem:
         code, out = self.code, op.result.tensor.dtype
-        nearest = quantised(op, lambda v: v in self.overrides or v in self.sources)
-        if nearest is not None:
-            value = self.at(nearest.value, index, guard)
-            if isinstance(value, Val) and value.lanes:
+        if op.name == "cast" and out.kind in "iu" and out.bits <= 16:
+            from graphmill.codegen.cpu.quantise import converted, quantised
+
+            nearest = quantised(op, lambda v: v in self.overrides or v in self.sources)
+            value = None if nearest is None else self.at(nearest.value, index, guard)
+            if nearest is not None and isinstance(value, Val) and value.lanes:
                 return converted(code, value, nearest, out.bits)
         args = [self.at(operand, index, guard) for operand in op.operands]
         lanes = max(arg.lanes for arg in args)
-        found = special(code, self.kernel.target, op, args)
-        if found is not None:
-            return found
+        if op.name in ("pow", "div", "floordiv", "mod"):
+            from graphmill.codegen.cpu.special import special
+
+            found = special(code, self.kernel.target, op, args)
+            if found is not None:
+                return found
         args = [splat(code, arg, lanes) for arg in args]
         types = [operand.tensor.dtype for operand in op.operands]
         if op.name == "cast":
-            return convert.cast(code, args[0], types[0], out)
+            return scalar.cast(code, args[0], types[0], out)
         if op.name == "bitcast":
             assert isinstance(args[0], Val)
             return memory.reinterpreted(code, args[0], types[0], out)
@@ -248,7 +251,7 @@ class Elements:
         code, dtype = self.code, value.tensor.dtype
         found = self.at(value, index, guard)
         assert isinstance(found, Val)
-        wide = convert.cast(code, found, dtype, i64)
+        wide = scalar.cast(code, found, dtype, i64)
         assert isinstance(wide, Val)
         lanes = wide.lanes
         turns = self.kernel.turns
@@ -282,11 +285,11 @@ def _constant(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
 def _iota(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
     position = index[op.attrs["axis"]]
     value = lanes_of(e.code, position, 0 if position.uniform else e.lanes)
-    return convert.cast(e.code, value, i64, op.attrs["dtype"])
+    return scalar.cast(e.code, value, i64, op.attrs["dtype"])
 
 
 def _dim(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:
-    return convert.cast(e.code, e.kernel.dim(op.attrs["value"]), i64, op.attrs["dtype"])
+    return scalar.cast(e.code, e.kernel.dim(op.attrs["value"]), i64, op.attrs["dtype"])
 
 
 def _broadcast(e: Elements, op: Op, index: Indices, guard: Val | None) -> Elem:

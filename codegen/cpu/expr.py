@@ -286,7 +286,7 @@ def _by_lane(unit: Unit, symbol: str, args: Sequence[Val]) -> str:
     element, step = like.element, int(like.element[1:]) // 8
     inputs = [(f"x{i}", like.type) for i in range(len(args))]
     inputs += [("otherwise", like.type), ("flags", vector("i8", lanes))]
-    code = Code(unit, name, inputs, like.type, traits=("noinline", "cold", "optsize"))
+    code = Code(unit, name, inputs, like.type, traits=("noinline", "cold", "optnone"))
     *slots, result = (code.alloca(element, lanes) for _ in inputs[:-1])
     flags = code.alloca("i8", lanes)
     for slot, value in zip((*slots, result, flags), code.args, strict=True):

@@ -33,19 +33,23 @@ def generate(
     sources: Sequence[Array] = (),
     contents: Sequence[str] = (),
     workers: Workers | None = None,
+    pool: Callable[[], object] | None = None,
 ) -> Artifact:
     """Compile `function`, which the pipeline has fused and planned, for `target`.
 
     An `observer` is told the MLIR, LLVM IR and assembly texts, whose comments name the user's line
     and the op of each instruction. `sources` are the large constants of the function as it was
     traced, which the artifact may refer to, `contents` what they hold (`constants.complete`);
-    `workers` take on LLVM's part of the work and finish what else they were given. Raises
-    `CodegenError` for an op without a lowering, `LoweringError` when generated text is malformed.
+    `workers` take on LLVM's part of the work and finish what else they were given, and get ready
+    the `pool` if the code wants it. Raises `CodegenError` for an op without a lowering,
+    `LoweringError` when generated text is malformed.
     """
     start = time.perf_counter()
     host = write(function, target, profiled, observer is not None)
     written = time.perf_counter()
     with workers or Workers(1) as working:
+        if pool is not None and host.parallel:
+            working.start(pool)
         constants = fill(_constants(host, sources), sources, working, contents)
         if observer is None:
             entry = entry_symbol(function)
@@ -67,9 +71,9 @@ class _Job:
         workers.start(self._compile)
 
     def _compile(self) -> None:
-        text, kind, effort = self._piece
-        llvm_ir = mlir.lower(text, effort > 0)
-        self.compiled = llvm.compile_ir(llvm_ir, self._target, kind=kind, effort=effort)
+        piece = self._piece
+        llvm_ir = mlir.lower(piece.text, piece.effort > 0)
+        self.compiled = llvm.compile_ir(llvm_ir, self._target, kind=piece.kind, effort=piece.effort)
 
 
 def _compile_observed(unit: Unit, target: Target, writing: float, observer: Observer) -> bytes:
@@ -154,7 +158,8 @@ def _constants(host: Host, sources: Sequence[Array]) -> list[Constant]:
     numbers = {id(array): number for number, array in enumerate(sources)}
     recipes = host.finish_constants()
     found, factors = list[Constant](), list[Constant]()
-    for i, (arrays, steps, shape, kind) in enumerate(recipes):
+    for i, recipe in enumerate(recipes):
+        arrays, steps, kind = recipe.arrays, recipe.steps, recipe.dtype
         source = numbers.get(id(arrays[0]))
         if source is None:
             found.append(
@@ -166,7 +171,7 @@ def _constants(host: Host, sources: Sequence[Array]) -> list[Constant]:
         first = len(recipes) + len(factors) - 1  # what the steps name as 1 comes after this
         factors += [_stored(f"c{first + n}", array) for n, array in enumerate(arrays[1:], 1)]
         steps = renumbered(steps, first)
-        found.append(Constant(f"c{i}", dtype(kind).name, shape, None, source, steps))
+        found.append(Constant(f"c{i}", dtype(kind).name, recipe.shape, None, source, steps))
     return found + factors
 
 
@@ -195,6 +200,7 @@ def _artifact(
         constants=constants,
         donated=tuple(function.attrs.get("donated", ())),
         loops=host.loops,
+        parallel=host.parallel,
     )
 
 

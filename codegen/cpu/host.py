@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from graphmill.codegen.cpu.launch import Launch
 from graphmill.codegen.cpu.literals import plain
 from graphmill.codegen.cpu.schedule import UNMEASURED, Choices
 from graphmill.codegen.cpu.target import Target
-from graphmill.codegen.recipes import Recipe, recipe_of
 from graphmill.ir.dims import Dim, DimLike, Quotient, at_most, maximum, parse_dim
 from graphmill.ir.graph import Function, Op, Value
 from graphmill.records import record
+
+if TYPE_CHECKING:
+    from graphmill.codegen.recipes import Recipe
 
 TINY_CONSTANT = 64  # bytes; up to this constants stand in the code, the others beside it
 _LINE = 64
@@ -85,6 +87,7 @@ class Host:
     profiled: bool = False
     checked: bool = False
     loops: bool = False  # whether `turn` is used
+    parallel: bool = False  # whether `run` is used
     buffers: Buffers = field(init=False)
     constants: list[Recipe] = field(default_factory=list)
     kernels: list[KernelInfo] = field(default_factory=list)
@@ -235,6 +238,8 @@ class Host:
         """
         key: Hashable
         if op.name == "prepare":
+            from graphmill.codegen.recipes import recipe_of
+
             pointer, key = self.constant_buffer(recipe_of(op.result))
             return Buffer(pointer, Storage(key))
         array: np.ndarray[Any, Any] = np.ascontiguousarray(op.attrs["value"])
@@ -245,14 +250,14 @@ class Host:
         elif array.nbytes <= LARGE:
             pointer, key = self._small_constant(array.tobytes())
         else:
-            pointer, key = self.constant_buffer(Recipe.of(array))
+            pointer, key = self.constant_buffer(_as_it_is(array))
         return Buffer(pointer, Storage(key))
 
     def _small_constant(self, data: bytes) -> tuple[Val, tuple[str, int]]:
         if self._small_base is None:
             self._small_number = len(self.constants)
-            empty = Recipe.of(np.empty(0, np.uint8))  # filled at the end
-            self._small_base, _ = self.constant_buffer(empty)
+            empty = np.empty(0, np.uint8)  # filled at the end
+            self._small_base, _ = self.constant_buffer(_as_it_is(empty))
         if data not in self._small_at:
             self._small += bytes(-len(self._small) % _LINE)
             self._small_at[data] = len(self._small)
@@ -280,7 +285,7 @@ class Host:
         """All constant arguments, once nothing more is added."""
         if self._small_base is not None:
             small = np.frombuffer(bytes(self._small), np.uint8)
-            self.constants[self._small_number] = Recipe.of(small)
+            self.constants[self._small_number] = _as_it_is(small)
         return self.constants
 
     def scratch(self, need: Need) -> Val:
@@ -381,6 +386,7 @@ class Host:
 
     def run(self, symbol: str, data: Val, items: Val, grain: Val) -> None:
         """Run `symbol(data, begin, end, worker)` over the threads."""
+        self.parallel = True
         body = self.code.address_of(symbol)
         args = [self.ctx, body, data, items, grain]
         self.code.call_pointer(self.context(PARALLEL_FOR), args)
@@ -446,6 +452,12 @@ class Host:
         number = len(self.kernels)
         self.code.store(start, self.code.at(slots, 2 * number, "i64"), 8)
         self.code.store(stop, self.code.at(slots, 2 * number + 1, "i64"), 8)
+
+
+def _as_it_is(array: np.ndarray[Any, Any]) -> Recipe:
+    from graphmill.codegen.recipes import Recipe
+
+    return Recipe.of(array)
 
 
 def emit_dim(code: Code, dim: DimLike, known: Mapping[DimLike, Val]) -> Val:

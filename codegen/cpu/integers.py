@@ -7,8 +7,6 @@ for them and which machines, unlike integer division, do on vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from graphmill.codegen.cpu.expr import Num, where
 
 
@@ -166,23 +164,22 @@ def unsigned_reciprocal(a: Num) -> Num:
     return where(a.eq(1), a, 0)
 
 
-def power(signed: bool) -> Callable[[Num, Num], Num]:
+def power(base: Num, exponent: Num) -> Num:
     """`base ** exponent` by squaring, wrapping; a negative exponent gives `1 // base ** -e`.
 
     (NumPy raises for negative exponents, which a kernel cannot.)
     """
+    result = unsigned_power(base, absolute(exponent))
+    return where(exponent < 0, reciprocal(result), result)
 
-    def emit(base: Num, exponent: Num) -> Num:
-        scope = base.scope
-        count = absolute(exponent) if signed else exponent
-        code = scope.code
-        with code.repeat([base.const(1).val, base.val, count.val]) as loop:
-            result, square, left = (Num(scope, value) for value in loop.carried)
-            odd = (left & 1).ne(0)
-            rest = left.shr(1)
-            loop.next = [where(odd, result * square, result).val, (square * square).val, rest.val]
-            code.again(loop, rest.ne(0).any().val)
-        result = Num(scope, loop.results[0])
-        return where(exponent < 0, reciprocal(result), result) if signed else result
 
-    return emit
+def unsigned_power(base: Num, exponent: Num) -> Num:
+    """`base ** exponent` by squaring, wrapping."""
+    scope, code = base.scope, base.scope.code
+    with code.repeat([base.const(1).val, base.val, exponent.val]) as loop:
+        result, square, left = (Num(scope, value) for value in loop.carried)
+        odd = (left & 1).ne(0)
+        rest = left.shr(1)
+        loop.next = [where(odd, result * square, result).val, (square * square).val, rest.val]
+        code.again(loop, rest.ne(0).any().val)
+    return Num(scope, loop.results[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from graphmill.codegen.cpu import interleave
 from graphmill.codegen.cpu.bypass import bypassing, fence
 from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
@@ -67,7 +66,9 @@ def _weaves(cut: Sequence[Segment], outputs: Sequence[Source]) -> bool:
     count = len(cut)
     if outputs[0].shape[-1] != count or count == 1:
         return False
-    return all(interleave.is_woven(output, count) for output in outputs)
+    from graphmill.codegen.cpu.interleave import is_woven
+
+    return all(is_woven(output, count) for output in outputs)
 
 
 def _emit_woven(
@@ -75,6 +76,8 @@ def _emit_woven(
     cut: Sequence[Segment],
 ) -> Launch:  # fmt: skip
     """Lanes along the axis before the last, whose positions are all computed, then interleaved."""
+    from graphmill.codegen.cpu import interleave
+
     code, values, shape = kernel.code, block.yielded, outputs[0].shape[:-1]
     blocks = row_blocks(shape[-1])
     with code.loop(kernel.begin, kernel.end) as item:

@@ -11,7 +11,6 @@ from math import ldexp
 
 from graphmill.codegen.cpu import polynomials as fit
 from graphmill.codegen.cpu.expr import Num, fast_two_sum, fma, libm, two_product, where
-from graphmill.codegen.cpu.math_root import reciprocal
 
 _PI = 0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C89452821E638D0
 _BITS = 304  # of it that are behind the point
@@ -91,6 +90,8 @@ def cos(x: Num) -> Num:
 
 def tan(x: Num) -> Num:
     """Tangent of radians within 1.6 ulp: of the reduced argument, inverted at odd quarter turns."""
+    from graphmill.codegen.cpu.math_root import reciprocal
+
     shifted = fma(x, 0.6366197723675814, _MAGIC[x.bits])
     n = shifted - _MAGIC[x.bits]
     r, r_low = _subtract_exactly(x, n, pi_parts(x.bits, x.scope.fused, 1))

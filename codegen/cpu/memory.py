@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from graphmill.codegen.cpu.elem import Complex, Elem, constant, memory_type, select, splat
 from graphmill.codegen.cpu.emit import Code, Val, vector
-from graphmill.codegen.cpu.half import narrow, widen
 from graphmill.ir.dtypes import DType
 
 
@@ -198,6 +197,8 @@ def from_memory(code: Code, raw: Val, dtype: DType) -> Val:
     if dtype.kind == "b":
         return code.compare("arith.cmpi", "ne", raw, code.const(0, raw.type))
     if dtype.kind == "f" and dtype.bits == 16:
+        from graphmill.codegen.cpu.half import widen
+
         return widen(code, raw, dtype)
     return raw
 
@@ -217,6 +218,8 @@ def to_memory(code: Code, value: Val, dtype: DType) -> Val:
     if dtype.kind == "b":
         return code.convert("arith.extui", value, "i8")
     if dtype.kind == "f" and dtype.bits == 16:
+        from graphmill.codegen.cpu.half import narrow
+
         return narrow(code, value, dtype)
     return value
 

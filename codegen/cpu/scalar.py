@@ -12,9 +12,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from graphmill.codegen.cpu import integers, reals, shared
+from graphmill.codegen.cpu import shared
 from graphmill.codegen.cpu.calls import Call, Lowering, compare, late, of_nums
-from graphmill.codegen.cpu.convert import cast
 from graphmill.codegen.cpu.elem import Complex, Elem, register_type, select
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.expr import Num, Scope, fma
@@ -52,6 +51,13 @@ def _joined(call: Call) -> Elem:
     return Complex(re, im)
 
 
+def cast(code: Code, value: Elem, src: DType, dst: DType) -> Elem:
+    """An element of another dtype, with NumPy's meaning."""
+    from graphmill.codegen.cpu import convert
+
+    return convert.cast(code, value, src, dst)
+
+
 def _cast(call: Call) -> Elem:
     return cast(call.scope.code, call.args[0], call.types[0], call.out)
 
@@ -65,6 +71,12 @@ def _bitcast(call: Call) -> Elem:
     if call.out.kind == "f" and call.out.bits > 16:
         return code.convert("arith.bitcast", bits, register_type(call.out))
     return from_memory(code, bits, call.out)
+
+
+def _next_after(call: Call) -> Elem:
+    from graphmill.codegen.cpu.reals import next_after
+
+    return next_after(call)
 
 
 def _always(value: bool) -> Lowering:
@@ -97,37 +109,37 @@ TABLE: dict[str, dict[str, Lowering]] = {
     "mul": {"f": "arith.mulf", "iu": "arith.muli", "b": "arith.andi"},
     "div": {"f": "arith.divf"},
     "fma": {"fiu": of_nums(_multiply_add)},
-    "square": {"fiu": of_nums(reals.square), "b": _same},
+    "square": {"fiu": late("reals", "square"), "b": _same},
     "neg": {"fiu": of_nums(_negate)},
     "reciprocal": {
-        "f": of_nums(reals.reciprocal),
-        "i": of_nums(integers.reciprocal),
-        "u": of_nums(integers.unsigned_reciprocal),
+        "f": late("reals", "reciprocal"),
+        "i": late("integers", "reciprocal"),
+        "u": late("integers", "unsigned_reciprocal"),
     },
     # whole division and remainders
     "floordiv": {
-        "f": of_nums(reals.floordiv),
-        "i": of_nums(integers.floordiv),
-        "u": of_nums(integers.unsigned_div),
+        "f": late("reals", "floordiv"),
+        "i": late("integers", "floordiv"),
+        "u": late("integers", "unsigned_div"),
     },
     "mod": {
-        "f": of_nums(reals.mod),
-        "i": of_nums(integers.mod),
-        "u": of_nums(integers.unsigned_rem),
+        "f": late("reals", "mod"),
+        "i": late("integers", "mod"),
+        "u": late("integers", "unsigned_rem"),
     },
     "rem": {
-        "f": of_nums(reals.rem),
-        "i": of_nums(integers.rem),
-        "u": of_nums(integers.unsigned_rem),
+        "f": late("reals", "rem"),
+        "i": late("integers", "rem"),
+        "u": late("integers", "unsigned_rem"),
     },
     # order
     "max": {
-        "f": of_nums(reals.maximum), "i": "arith.maxsi", "u": "arith.maxui", "b": "arith.ori",
+        "f": late("reals", "maximum"), "i": "arith.maxsi", "u": "arith.maxui", "b": "arith.ori",
     },
     "min": {
-        "f": of_nums(reals.minimum), "i": "arith.minsi", "u": "arith.minui", "b": "arith.andi",
+        "f": late("reals", "minimum"), "i": "arith.minsi", "u": "arith.minui", "b": "arith.andi",
     },
-    "clamp": {"f": of_nums(reals.clamp), "i": _int_clamp("s"), "u": _int_clamp("u")},
+    "clamp": {"f": late("reals", "clamp"), "i": _int_clamp("s"), "u": _int_clamp("u")},
     "eq": {"f": compare("oeq"), "iub": compare("eq")},
     "ne": {"f": compare("une"), "iub": compare("ne")},
     "lt": {"f": compare("olt"), "i": compare("slt"), "ub": compare("ult")},
@@ -140,22 +152,22 @@ TABLE: dict[str, dict[str, Lowering]] = {
     "or": {"iub": "arith.ori"},
     "xor": {"iub": "arith.xori"},
     "not": {"iub": of_nums(_invert)},
-    "shl": {"iu": of_nums(integers.shl)},
-    "shr": {"i": of_nums(integers.shr), "u": of_nums(integers.unsigned_shr)},
-    "popcount": {"i": of_nums(integers.popcount), "u": "math.ctpop"},
+    "shl": {"iu": late("integers", "shl")},
+    "shr": {"i": late("integers", "shr"), "u": late("integers", "unsigned_shr")},
+    "popcount": {"i": late("integers", "popcount"), "u": "math.ctpop"},
     # signs and classes
-    "abs": {"f": "math.absf", "i": of_nums(integers.absolute), "ub": _same},
+    "abs": {"f": "math.absf", "i": late("integers", "absolute"), "ub": _same},
     "sign": {
-        "f": of_nums(reals.sign),
-        "i": of_nums(integers.sign),
-        "u": of_nums(integers.unsigned_sign),
+        "f": late("reals", "sign"),
+        "i": late("integers", "sign"),
+        "u": late("integers", "unsigned_sign"),
     },
     "copysign": {"f": "math.copysign"},
-    "signbit": {"f": of_nums(reals.signbit), "i": of_nums(lambda x: x < 0), "ub": _always(False)},
-    "isnan": {"f": of_nums(reals.is_nan), "iub": _always(False)},
-    "isinf": {"f": of_nums(reals.is_inf), "iub": _always(False)},
-    "isfinite": {"f": of_nums(reals.is_finite), "iub": _always(True)},
-    "nextafter": {"f": reals.next_after},
+    "signbit": {"f": late("reals", "signbit"), "i": of_nums(lambda x: x < 0), "ub": _always(False)},
+    "isnan": {"f": late("reals", "is_nan"), "iub": _always(False)},
+    "isinf": {"f": late("reals", "is_inf"), "iub": _always(False)},
+    "isfinite": {"f": late("reals", "is_finite"), "iub": _always(True)},
+    "nextafter": {"f": _next_after},
     # rounding
     "floor": {"f": "math.floor", "iub": _same},
     "ceil": {"f": "math.ceil", "iub": _same},
@@ -168,8 +180,8 @@ TABLE: dict[str, dict[str, Lowering]] = {
     "rsqrt": {"f": late("math_root", "rsqrt")},
     "pow": {
         "f": late("math_pow", "power"),
-        "i": of_nums(integers.power(True)),
-        "u": of_nums(integers.power(False)),
+        "i": late("integers", "power"),
+        "u": late("integers", "unsigned_power"),
     },
     # exponentials and logarithms
     "exp": {"f": late("math_exp", "exp")},

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphmill.codegen.cpu import integers
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.expr import Num, Scope
@@ -15,9 +14,9 @@ from graphmill.ir.graph import Op, Value
 
 
 def special(code: Code, target: Target, op: Op, args: Sequence[Elem]) -> Elem | None:
-    """The result of an elementwise op for `args`; None where nothing special is known of them."""
+    """The result of a power or division of `args`; None where nothing special is known of them."""
     kind = op.result.tensor.dtype.kind
-    if op.name not in ("pow", "div", "floordiv", "mod") or not isinstance(args[0], Val):
+    if not isinstance(args[0], Val):
         return None
     scope = Scope.of(code, target)
     x = Num(scope, args[0])
@@ -30,6 +29,8 @@ def special(code: Code, target: Target, op: Op, args: Sequence[Elem]) -> Elem | 
         divisor = known(op.operands[1])
         if not divisor:
             return None
+        from graphmill.codegen.cpu import integers
+
         by = integers.floordiv_by if op.name == "floordiv" else integers.mod_by
         return by(x, int(divisor), kind == "i").val
     one_divisor = op.name == "div" and args[0].lanes > args[1].lanes

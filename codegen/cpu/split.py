@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
 from graphmill.codegen.cpu.emit import Unit
 from graphmill.codegen.cpu.literals import plain as without_places
 from graphmill.codegen.cpu.llvm import Kind
+from graphmill.records import record
 
-_DEFINED = r"\s*llvm\.(?:func|mlir\.global)[^@]*@([\w.$-]+)"
 _NAMED = r"@([\w.$-]+)"
-
-_LOOP = re.compile(r"scf\.(?:for|while)")
 
 LONG = 800  # lines of entries: from here on their code generation is worth less than it takes
 LINES = 600  # of MLIR: below this a piece costs more than it saves
 MOST = 8
 
 
-class Piece(NamedTuple):
+@record
+class Piece:
     """MLIR text, how it is to be optimised, and the effort that code generation is worth."""
 
     text: str
@@ -49,7 +47,7 @@ def split(unit: Unit, entries: Collection[str]) -> list[Piece]:
     if lines < LINES:
         return [Piece(unit.text(), "plain" if plain == kernels else "any")]
     most = max(LINES, lines // MOST + 1)
-    apart = _lines(hosts) > LONG and not any(map(_LOOP.search, hosts))
+    apart = _lines(hosts) > LONG and not any(map(_has_loop, hosts))
     first: tuple[list[str], Kind, int] = (hosts + shared, "straight", 2)
     more: list[tuple[list[str], Kind, int]] = []
     if apart:
@@ -80,10 +78,15 @@ def _groups(kernels: Iterable[str], most: int) -> list[list[str]]:
     return groups
 
 
+def _has_loop(part: str) -> bool:
+    return "scf.for" in part or "scf.while" in part
+
+
 def _name(part: str) -> str:
-    match = re.match(_DEFINED, part)
-    assert match is not None, f"no definition: {part[:80]}"
-    return match[1]
+    """The name of the function that a part defines."""
+    head, _, name = part.partition("(")[0].partition("@")
+    assert head.lstrip().startswith("llvm."), f"no definition: {part[:80]}"
+    return name
 
 
 def _piece(

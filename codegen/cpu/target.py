@@ -157,16 +157,17 @@ def machine() -> Target:
 
 def _cache_sizes() -> dict[int, int]:
     """Data cache sizes in bytes by level, as Linux's sysfs tells; empty elsewhere."""
-    from pathlib import Path
-
     sizes: dict[int, int] = {}
-    for entry in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+    for number in range(8):
         try:
-            kind = (entry / "type").read_text().strip()
-            level = int((entry / "level").read_text())
-            size = (entry / "size").read_text().strip()
+            kind, level, size = (_of_cache(number, what) for what in ("type", "level", "size"))
+            if kind in ("Data", "Unified") and size.endswith("K"):
+                sizes[int(level)] = int(size[:-1]) << 10
         except (OSError, ValueError):
-            continue
-        if kind in ("Data", "Unified") and size.endswith("K"):
-            sizes[level] = int(size[:-1]) << 10
+            break
     return sizes
+
+
+def _of_cache(number: int, what: str) -> str:
+    with open(f"/sys/devices/system/cpu/cpu0/cache/index{number}/{what}") as file:
+        return file.read().strip()

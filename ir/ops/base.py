@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from graphmill.ir.dims import DimLike
@@ -88,6 +88,12 @@ class OpDef:
         return self.effect == "pure" and not self.terminator
 
 
+# modules of this folder that register their ops; one with an op that is asked for is loaded then,
+# and those before it: what most functions use comes first
+FAMILIES = (
+    "elementwise", "shape", "control", "reduce", "contract", "indexing", "order", "random",
+    "effects", "blocked", "devices",
+)  # fmt: skip
 _REGISTRY: dict[str, OpDef] = {}
 
 
@@ -100,22 +106,21 @@ def register(definition: OpDef) -> OpDef:
 
 def lookup(name: str) -> OpDef:
     """The record of the op called `name`."""
-    _load()
-    if name not in _REGISTRY:
-        raise UnknownOpError(f"there is no op {name!r}")
-    return _REGISTRY[name]
+    found = _REGISTRY.get(name)
+    if found is not None:
+        return found
+    for family in FAMILIES:
+        import_module(f"graphmill.ir.ops.{family}")
+        if name in _REGISTRY:
+            return _REGISTRY[name]
+    raise UnknownOpError(f"there is no op {name!r}")
 
 
 def all_ops() -> Mapping[str, OpDef]:
     """Every op by name."""
-    _load()
+    for family in FAMILIES:
+        import_module(f"graphmill.ir.ops.{family}")
     return _REGISTRY
-
-
-@functools.cache
-def _load() -> None:
-    """Import the families, each of which registers its records."""
-    import graphmill.ir.ops.families  # noqa: F401
 
 
 # ---- what typing rules share

@@ -13,8 +13,9 @@ import pytest
 
 import graphmill as gm
 from graphmill import report
-from graphmill.dumping import DumpRecorder, SilentRecorder, recorder
+from graphmill.dumping import DumpRecorder
 from graphmill.ir.parser import parse, parse_function
+from graphmill.recorders import SilentRecorder, recorder
 from graphmill.report.layout import draw
 from graphmill.report.memory import memory_of, memory_report
 from graphmill.report.pictures import graph_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphmill.codegen.artifact import ArgSpec, Artifact, DimSpec, KernelInfo
-from graphmill.runtime import profiler
+from graphmill.runtime import profiler, profiling
 from graphmill.runtime.dispatch import Dispatcher
 from graphmill.runtime.executable import Executable
 from tests.runtime.handwritten import add_artifact, artifact
@@ -39,7 +39,7 @@ def timed(args=None):
     kernels = (KernelInfo("k0", "user.py:3", "2*n", "8*n", True), KernelInfo("k1", "user.py:9", 5))
     made = artifact(TIMED, "timed", (ArgSpec("x", "f32", ("n",)),), (ArgSpec("y", "f32", ("n",)),),
                     dims=(DimSpec("n"),), kernels=kernels,
-                    profiled=profiler.active() is not None)  # fmt: skip
+                    profiled=profiling.active() is not None)  # fmt: skip
     return Executable(made)
 
 
@@ -49,7 +49,7 @@ def test_kernels_and_rates(tmp_path):
     dispatcher(x)
     dispatcher(x)
     with profiler.profile(tmp_path / "trace.json") as profile:
-        with profiler.stage("fuse", "user.py:1"):
+        with profiling.stage("fuse", "user.py:1"):
             pass
         dispatcher(x)
         dispatcher(x)
@@ -86,12 +86,12 @@ def test_one_profile_at_a_time_and_none_left_after_an_error():
         with pytest.raises(RuntimeError, match="already"), profiler.profile():
             pass
         raise KeyError
-    assert profiler.active() is None
+    assert profiling.active() is None
     with profiler.profile():
-        assert profiler.active() is not None
+        assert profiling.active() is not None
 
 
 def test_stage_costs_nothing_without_a_profile():
-    with profiler.stage("x"):
-        assert profiler.active() is None
+    with profiling.stage("x"):
+        assert profiling.active() is None
     assert isinstance(timed().artifact, Artifact)
