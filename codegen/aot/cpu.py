@@ -105,8 +105,8 @@ def features(target: Target) -> list[str]:
 
 def uses_tiles(artifact: Artifact) -> bool:
     """Whether the code has AMX instructions."""
-    images = (artifact.object, *artifact.parts)
-    return any(name.startswith(AMX_PREFIX) for i in images for name, *_ in Elf(i).symbols())
+    images = map(Elf, (artifact.object, *artifact.parts))
+    return any(name.startswith(AMX_PREFIX) for i in images for name, *_ in i.symbols(local=True))
 
 
 def machine_code(target: Target) -> list[Section]:

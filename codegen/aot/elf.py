@@ -134,15 +134,18 @@ class Elf:
         """Indices of the sections of a type."""
         return [i for i, section in enumerate(self.sections) if section[1] == kind]
 
-    def symbols(self, kind: int = SYMTAB) -> list[tuple[str, int, int, int]]:
-        """Global and weak symbols as (name, section index, visibility, position in the file)."""
+    def symbols(self, kind: int = SYMTAB, local: bool = False) -> list[tuple[str, int, int, int]]:
+        """Global and weak symbols as (name, section index, visibility, position in the file).
+
+        With `local` those that are seen in the file alone, too.
+        """
         found = []
         for index in self.of_kind(kind):
             strings = self.content(self.sections[index][6])
             start, size = self.sections[index][4], self.sections[index][5]
             for at in range(start, start + size, _SYMBOL.size):
                 name, info, other, place, _, _ = _SYMBOL.unpack_from(self.data, at)
-                if info >> 4 in (_GLOBAL, _WEAK):
+                if local or info >> 4 in (_GLOBAL, _WEAK):
                     found.append((_text(strings, name), place, other & 3, at))
         return found
 

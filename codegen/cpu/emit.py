@@ -73,8 +73,8 @@ class Unit:
     plain: set[str] = field(default_factory=set)
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
-    _functions: dict[str, str] = field(default_factory=dict)  # those that may merge, by text
-    _merged: dict[str, str] = field(default_factory=dict)
+    finishers: dict[str, str] = field(default_factory=dict)  # symbols by texts, which may be equal
+    merged: dict[str, str] = field(default_factory=dict)  # what stands for a symbol
 
     def declare(self, name: str, args: Sequence[str], result: str | None = None) -> None:
         """Declare the external C function `name` once."""
@@ -101,22 +101,6 @@ class Unit:
             f"{{addr_space = 0 : i32, alignment = {align} : i64}}"
         )
         return symbol
-
-    def merged(self, symbol: str) -> str:
-        """The symbol of the function written last, or of an equal one that stands for it."""
-        text = self.parts[-1].replace(symbol, "")
-        known = self._functions.setdefault(plain(text) if self.places else text, symbol)
-        self._merged[symbol] = known
-        if known != symbol:
-            self.parts.pop()
-            del self.declarations[symbol]
-            if self.places is not None:
-                self.places.merge(known, symbol)
-        return known
-
-    def name_of(self, symbol: str) -> str:
-        """The symbol that a function was given by `merged`, if it was."""
-        return self._merged.get(symbol, symbol)
 
     def text(self) -> str:
         """The whole module as MLIR text."""

@@ -24,13 +24,16 @@ def check_form(fusion: Op) -> None:
     assert shapes and ops
     assert all(v.op is not None for v in block.yielded), "an argument is yielded"
     assert all(v.uses for v in block.args), "an argument is not read"
+    if kind == "iterate":
+        assert [op.name for op in ops].count("scan") == 1
+        return
     if kind == "update":
         assert ops[-1].name == "dynamic_update_slice" and writes_in_place(block)
         ops = ops[:-1]
     for op in ops:
         allowed = {"loop": ("elementwise", "index"), "reduce": ("elementwise", "index", "reduce"),
                    "contract": ("elementwise", "index", "contract"),
-                   "update": ("elementwise", "index")}[kind]  # fmt: skip
+                   "update": ("elementwise", "index", "reduce")}[kind]  # fmt: skip
         assert op.definition.fusion in allowed, f"{op.name} in a {kind}"
         if op.name == "constant":
             array = op.attrs["value"]

@@ -55,4 +55,4 @@ def test_memory_of_unfused_functions(seed: int) -> None:
 
 
 def test_pipeline_text_is_that_of_the_driver() -> None:
-    assert DEFAULT_PIPELINE.endswith("fuse,memory")
+    assert DEFAULT_PIPELINE.endswith("fuse,inline,memory")

@@ -15,6 +15,7 @@ from graphmill.codegen.cpu.contract.microkernel import add
 from graphmill.codegen.cpu.contract.spec import SLOTS, Epilogue, Place, Prologue
 from graphmill.codegen.cpu.elem import Elem, register_type
 from graphmill.codegen.cpu.emit import Code, Unit, Val
+from graphmill.codegen.cpu.literals import plain as without_places
 from graphmill.ir.dtypes import DType
 
 _ARGS = (
@@ -62,7 +63,7 @@ def finish_tile(
     """
     symbol = f"{name}_finish" if epilogue else f"gm.finish_{tile.element}_{out}_x{tile.columns}"
     if not unit.once(symbol):
-        return unit.name_of(symbol)
+        return unit.merged.get(symbol, symbol)
     code = Code(unit, symbol, _ARGS, traits=("noinline",))
     finisher = _Finisher(code, tile, acc, out, epilogue, first_extra)
     finisher.sliced = sliced or epilogue is None
@@ -77,7 +78,20 @@ def finish_tile(
     else:
         finisher.rows(masked=False)
     code.finish()
-    return unit.merged(symbol)
+    return _one_for_equals(unit, symbol)
+
+
+def _one_for_equals(unit: Unit, symbol: str) -> str:
+    """The symbol of the function written last, or of an equal one that stands for it."""
+    text = unit.parts[-1].replace(symbol, "")
+    known = unit.finishers.setdefault(without_places(text) if unit.places else text, symbol)
+    unit.merged[symbol] = known
+    if known != symbol:
+        unit.parts.pop()
+        del unit.declarations[symbol]
+        if unit.places is not None:
+            unit.places.merge(known, symbol)
+    return known
 
 
 class _Finisher:
