@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 # An empty folder: there `graphmill` is the installed package, not the checkout.
 CHECK := $(abspath $(VENV))/check
 
-.PHONY: help demo test install install-dev lint types layers pytest bench peers format clean
+.PHONY: help demo test install install-dev lint types layers pytest thorough bench peers format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ layers: ## the import contract of the architecture
 
 pytest: ## the tests alone
 	$(BIN)/pytest -n $(JOBS)
+
+thorough: ## the tests with all cases of those that `make test` runs a part of
+	$(BIN)/pytest -n $(JOBS) --thorough
 
 peers: ## a venv with the frameworks that the benchmarks compare with
 	benchmarks/install_peers.sh

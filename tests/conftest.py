@@ -1,4 +1,6 @@
-"""For all tests: every function that is compiled prints, parses back and prints the same.
+"""For all tests: of `sampled` ones a part of the cases runs, with `--thorough` all of them.
+
+Every function that is compiled prints, parses back and prints the same.
 
 A text is read back once, a long one only after the passes: before them it repeats an unrolled loop.
 The verifier runs after each pass, not only after the last.
@@ -10,6 +12,7 @@ import gc
 import tempfile
 from collections.abc import Iterator
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +29,27 @@ settings.load_profile("graphmill")
 
 MANY = 40_000  # characters of a function, some hundred ops
 READ = set[int]()  # hashes of the texts that were read back
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="all cases of sampled tests")
+
+
+@pytest.hookimpl(trylast=True)  # what is left by -k and -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the first case of each `sampled(n)` test and the n-th part of the others, the same
+    ones each time."""
+    if config.getoption("thorough"):
+        return
+    kept, left, seen = [], [], set()
+    for item in items:
+        mark, test = item.get_closest_marker("sampled"), item.nodeid.partition("[")[0]
+        again = mark is not None and test in seen
+        out = again and crc32(item.nodeid.encode()) % mark.args[0] > 0
+        (left if out else kept).append(item)
+        seen.add(test)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
 
 
 def pytest_collection_finish() -> None:

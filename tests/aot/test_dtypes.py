@@ -7,6 +7,8 @@ import graphmill as gm
 from graphmill.codegen.artifact import ITEMSIZES
 from graphmill.runtime.buffers import numpy_dtype
 
+pytestmark = pytest.mark.sampled(2)
+
 RANKS = ((), (5,), (2, 3), (1, 2, 0, 3), (2, 1, 2, 1, 2))
 
 

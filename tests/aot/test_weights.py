@@ -14,6 +14,8 @@ from graphmill.runtime.library import Library, LibraryError, _check, _open, load
 from tests.aot import kernels
 from tests.aot.conftest import LINKERS, needs_cc, run
 
+pytestmark = pytest.mark.sampled(2)
+
 X = np.ones((2, 6), np.float32)
 
 

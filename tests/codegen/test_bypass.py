@@ -17,6 +17,8 @@ from graphmill.ir.graph import Function
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.threads import threads
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 PAST = replace(native(), bypass=1, l2=1)
 FENCE = "llvm.x86.sse.sfence"

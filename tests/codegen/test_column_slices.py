@@ -10,6 +10,8 @@ import pytest
 import graphmill as gm
 from graphmill.codegen.cpu import column_slices
 
+pytestmark = pytest.mark.sampled(2)
+
 SHAPES = [(70_001, 5), (1030, 2049), (3, 9000, 70), (20, 700, 33), (600, 500)]
 REDUCTIONS = {
     "sum": (np.sum, ["f4", "f8", "c8", "i4", "u1"]),

@@ -15,6 +15,8 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.ir.dtypes import ALL, DType, dtype
 from tests.codegen.harness import Kernels
 
+pytestmark = pytest.mark.sampled(3)
+
 LANES = (0, 8)
 NAMES = [d.name for d in ALL]
 STRIDES = (-3, -1, 0, 1, 2, 5)

@@ -13,6 +13,8 @@ from graphmill.codegen.cpu.scalar import supported
 from graphmill.ir.dtypes import ALL, dtype
 from tests.codegen.harness import Kernels
 
+pytestmark = pytest.mark.sampled(3)
+
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 TO_BOOL = (*COMPARE, "isnan", "isinf", "isfinite", "signbit")
 

@@ -10,6 +10,8 @@ import pytest
 from graphmill.codegen.cpu.complex import TABLE
 from tests.codegen.harness import Kernels
 
+pytestmark = pytest.mark.sampled(2)
+
 TO_BOOL = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
            "gt": np.greater, "ge": np.greater_equal, "isnan": np.isnan, "isinf": np.isinf,
            "isfinite": np.isfinite}  # fmt: skip

@@ -9,6 +9,8 @@ import graphmill as gm
 from graphmill.codegen.cpu.segments import OUTSIDE, segments
 from graphmill.ir.parser import parse
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def programs(x, y):
     """Each reads a concat or a pad in another way; some at shifted positions as well."""

@@ -13,6 +13,8 @@ from graphmill.codegen.cpu.target import native, target
 from graphmill.driver import Options
 from graphmill.frontend.trace import trace
 
+pytestmark = pytest.mark.sampled(2)
+
 SIZES = [(1,), (15,), (16,), (63,), (64,), (65,), (130,), (1000,), (3, 67), (9, 128), (70_001,)]
 DTYPES = ["?", "u1", "i1", "i2", "u2", "f2", "f4", "i4", "f8"]
 FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {

@@ -9,6 +9,8 @@ from tests.differential.random_graphs import assert_same
 from tests.differential.test_ops_compiled import OPS
 from tests.ir.op_samples import arguments, sample_functions
 
+pytestmark = pytest.mark.sampled(2)
+
 CASES = [made for name in OPS for made in sample_functions(name) if made.dims]
 
 # what has no meaning for these sizes in NumPy either

@@ -9,6 +9,8 @@ from tests.differential.ranked import LAYOUTS, NO_STRIDES, RANKS, ranked
 from tests.differential.test_ops_compiled import OPS
 from tests.ir.op_samples import arguments
 
+pytestmark = pytest.mark.sampled(3)
+
 SIZES = (5, 1, 0)
 NAMES = [name for name in OPS if name not in NO_STRIDES]
 

@@ -11,6 +11,8 @@ import pytest
 
 import graphmill as gm
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 I32, F32 = np.int32, np.float32
 

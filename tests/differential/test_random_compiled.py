@@ -8,6 +8,8 @@ from graphmill.runtime.executable import Executable
 from tests.differential.compiled import PLAIN, executable, run_compiled
 from tests.differential.random_graphs import arrays_for, assert_same, random_function
 
+pytestmark = pytest.mark.sampled(2)
+
 SEEDS = range(150)
 
 

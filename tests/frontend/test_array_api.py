@@ -13,6 +13,8 @@ import pytest
 import graphmill as gm
 from tests.frontend.comparing import same
 
+pytestmark = pytest.mark.sampled(2)
+
 xp = gm.numpy
 RNG = np.random.default_rng(11)
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 import graphmill as gm
 
+pytestmark = pytest.mark.sampled(2)
+
 nn = gm.nn
 Array = NDArray[Any]
 RNG = np.random.default_rng(5)

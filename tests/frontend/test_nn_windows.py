@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 import graphmill as gm
 
+pytestmark = pytest.mark.sampled(2)
+
 nn = gm.nn
 FORMS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 Array = NDArray[Any]

@@ -13,6 +13,8 @@ from graphmill.passes.inplace import writes_in_place
 from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from tests.differential.random_graphs import Options, random_function
 
+pytestmark = pytest.mark.sampled(3)
+
 FUSED = DEFAULT_PIPELINE.removesuffix(",memory")
 
 

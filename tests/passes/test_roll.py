@@ -8,6 +8,8 @@ import pytest
 import graphmill as gm
 from graphmill.passes.manager import LEAST_OPS, run_pipeline
 
+pytestmark = pytest.mark.sampled(2)
+
 N = 40
 
 

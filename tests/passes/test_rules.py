@@ -16,6 +16,8 @@ from graphmill.passes.manager import run_pipeline
 from graphmill.passes.rules import RULES, rules_by_op
 from graphmill.passes.terms import CONSTANTS, Rule, Term, build
 
+pytestmark = pytest.mark.sampled(2)
+
 DTYPES = (bool_, i8, i64, u8, u64, f16, bf16, f32, f64, c64)
 REALS = [
     0.0,

@@ -9,6 +9,8 @@ from graphmill.passes.manager import DEFAULT_PIPELINE, run_pipeline
 from tests.differential.random_graphs import Options, arrays_for, assert_same, random_function
 from tests.passes.arena_machine import Machine
 
+pytestmark = pytest.mark.sampled(3)
+
 SINGLE = ["fold", "simplify", "cse", "dce", "fuse", "fuse{max_ops=4}"]
 
 

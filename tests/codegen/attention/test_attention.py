@@ -17,6 +17,8 @@ from graphmill import driver
 from graphmill.driver import Options
 from graphmill.runtime.executable import Executable
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 Form = Callable[..., Any]
 INF = np.float32(np.inf)

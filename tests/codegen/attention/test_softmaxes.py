@@ -13,6 +13,8 @@ from graphmill import driver
 from graphmill.driver import Options
 from graphmill.runtime.executable import Executable
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 Form = Callable[..., Any]
 B, H, M, D = 2, 2, 150, 8

@@ -23,6 +23,8 @@ from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.target import native, target
 from graphmill.ir import dtypes
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 Gemm = Callable[..., Array]
 

@@ -14,6 +14,8 @@ from graphmill.codegen.cpu.target import target
 from graphmill.ir import dtypes
 from graphmill.ir.dtypes import dtype
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 
 

@@ -15,6 +15,8 @@ from graphmill.codegen.cpu.contract.gemm import GemmSpec, packed_size, packing_o
 from graphmill.codegen.cpu.target import native, target
 from graphmill.ir import dtypes
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 Gemm = Callable[..., Array]
 

@@ -19,6 +19,8 @@ from graphmill.ir.types import tensor
 from graphmill.passes.manager import run_pipeline
 from graphmill.runtime.executable import Executable
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 TARGETS = ("native", "x86-64-v3", "x86-64-v2")
 

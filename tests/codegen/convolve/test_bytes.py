@@ -20,6 +20,8 @@ from graphmill.ir.ops.contract import CONV
 from tests.codegen.contract.test_units import filled
 from tests.codegen.convolve.test_conv import CASES, make, reference
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 
 PAIRS = [("i8", "i8"), ("u8", "i8"), ("i8", "u8"), ("u8", "u8"), ("i16", "i8")]

@@ -15,6 +15,8 @@ from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.ir import dtypes
 from graphmill.ir.ops.contract import CONV
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 Conv = Callable[..., Array]
 

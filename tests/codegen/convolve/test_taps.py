@@ -22,6 +22,8 @@ from graphmill.runtime import knobs
 from tests.codegen.contract.test_units import filled
 from tests.codegen.convolve.test_conv import make, reference
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 
 needs_amx = pytest.mark.skipif(not native().has_tiles, reason="this machine has no usable AMX")

@@ -30,6 +30,8 @@ from graphmill.ir.types import tensor
 from graphmill.passes.manager import run_pipeline
 from graphmill.runtime.executable import Executable
 
+pytestmark = pytest.mark.sampled(2)
+
 Array = np.ndarray[Any, Any]
 TILES = (2, 4)
 
