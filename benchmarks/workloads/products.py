@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.workload import Workload
 from benchmarks.workloads.styles import STYLES, Style, in_styles
 from benchmarks.workloads.sweeps import uniform
-from benchmarks.workloads.triangles import definite
+from benchmarks.workloads.triangles import definite, lu_jax
 
 ALPHA, BETA = 1.5, 1.2
 JAX = STYLES["jax"]
@@ -186,20 +186,7 @@ def ludcmp(style: Style, xp: Any, a: Any, b: Any) -> Any:
 
 
 def ludcmp_jax(xp: Any, a: Any, b: Any) -> Any:
-    n = a.shape[0]
-    places = xp.arange(n)
-
-    def row(i: Any, a: Any) -> Any:
-        def left(j: Any, a: Any) -> Any:
-            dot = xp.where(places < j, a[i], 0) @ a[:, j]
-            return a.at[i, j].set((a[i, j] - dot) / a[j, j])
-
-        def right(j: Any, a: Any) -> Any:
-            return a.at[i, j].add(-(xp.where(places < i, a[i], 0) @ a[:, j]))
-
-        return JAX.loop(i, n, right, JAX.loop(0, i, left, a))
-
-    a = JAX.loop(0, n, row, a)
+    n, a = a.shape[0], lu_jax(xp, a)
     y = JAX.loop(0, n, lambda i, y: y.at[i].set(b[i] - a[i] @ y), xp.zeros(n))  # zero from i on
 
     def up(k: Any, x: Any) -> Any:  # x is zero up to i

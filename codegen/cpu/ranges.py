@@ -48,7 +48,7 @@ def range_of(value: Value, depth: int = DEPTH) -> Range | None:
         return _of_array(op.attrs["value"])
     if op.name == "dim":
         return op.attrs["value"], op.attrs["value"]
-    if op.name == "iota":
+    if op.name == "iota" and type.dtype.bits == 64:  # narrow ones wrap around
         return 0, type.shape[op.attrs["axis"]] - 1
     if op.name in _SAME:
         return range_of(op.operands[0], depth - 1)

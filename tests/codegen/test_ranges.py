@@ -47,6 +47,15 @@ def test_ranges_of_counters_and_sizes():
     assert not is_inside(values["p1"], 8, turns)
 
 
+def test_narrow_counts_wrap_around():
+    text = """func @f() -> (i8[300]) {
+      %i: i8[300] = iota {axis=0, dtype=i8, shape=[300]}
+      return %i
+    }"""
+    (op, _) = parse_function(text).ops
+    assert range_of(op.result) is None
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 30])
 def test_clamps_stay_where_places_are_beyond_the_end(size):
     """A counter that is one too large or too small: clamped as an index of a tracer is."""
