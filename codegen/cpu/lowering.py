@@ -24,6 +24,7 @@ MODULES = {
     "argreduce": ("argreduce",),
     "checks": ("check", "require"),
     "control": ("cond", "scan", "while"),
+    "factors": ("cholesky", "lu", "solve"),
     "foreign": ("all_gather", "all_reduce", "custom_call", "reduce_scatter", "transfer"),
     "scans": ("cumulative",),
     "scatters": ("dynamic_update_slice", "scatter"),

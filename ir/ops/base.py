@@ -92,7 +92,7 @@ class OpDef:
 # and those before it: what most functions use comes first
 FAMILIES = (
     "elementwise", "shape", "control", "reduce", "contract", "indexing", "order", "random",
-    "effects", "blocked", "devices",
+    "effects", "blocked", "devices", "factor",
 )  # fmt: skip
 _REGISTRY: dict[str, OpDef] = {}
 
