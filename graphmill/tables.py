@@ -21,12 +21,12 @@ class Table(dict[K, V]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._homes: dict[K, ModuleType] = {}
+        self._homes: dict[K, ModuleType | None] = {}
         self._whole: dict[K, V] = {}
 
     def enter(self, key: K, value: V, module: str) -> None:
         """Enter what a module has; a key is taken once, or again when the module is."""
-        home = sys.modules[module]
+        home = sys.modules.get(module)
         assert key not in self or self._homes.get(key) is not home, f"{key} is entered twice"
         self[key], self._homes[key] = value, home
         self._whole.pop(key, None)
@@ -41,8 +41,7 @@ class Table(dict[K, V]):
         if home is None:
             return self.get(key)
         if _is_under_way(home) or sys.modules.get(home.__name__) is not home:
-            import_module(home.__name__)
-            home = self._homes[key]
+            home = import_module(home.__name__)
         if not _is_under_way(home):  # unless it is this thread that imports it
             self._whole[key] = self[key]
         return self[key]

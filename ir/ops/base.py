@@ -94,7 +94,7 @@ class OpDef:
 # and those before it: what most functions use comes first
 FAMILIES = (
     "elementwise", "shape", "control", "reduce", "contract", "indexing", "order", "random",
-    "effects", "blocked", "devices",
+    "effects", "blocked", "devices", "factor",
 )  # fmt: skip
 _REGISTRY = Table[str, OpDef]()
 

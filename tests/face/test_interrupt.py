@@ -1,6 +1,8 @@
 """Signals during a call: handlers run between the turns of long loops, and may end them."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -129,3 +131,34 @@ def test_loops_of_other_threads_go_on():
         f(LONG, x)
     thread.join(100)
     np.testing.assert_array_equal(found[0], want)
+
+
+LOADED_TWICE = """
+import sys
+from importlib import import_module, util
+import numpy as np
+import graphmill as gm
+from graphmill.codegen.cpu import lowering
+from graphmill.frontend import array_functions
+from graphmill.ir.ops import base
+from graphmill.passes import manager
+
+names = [f"ir.ops.{name}" for name in base.FAMILIES] + [f"passes.{n}" for n in manager.MODULES]
+names += [f"codegen.cpu.{name}" for name in lowering.MODULES]
+names += [f"frontend.{name}" for name in array_functions.FAMILIES]
+for name in [f"graphmill.{name}" for name in names]:
+    if name not in sys.modules:
+        spec = util.find_spec(name)
+        spec.loader.exec_module(util.module_from_spec(spec))  # as far as it got, at the most
+        import_module(name)
+
+x = np.linspace(-1, 1, 60, dtype=np.float32).reshape(6, 10)
+f = lambda x: np.sort(np.tanh(x @ x.T)[:, ::-1].cumsum(1))
+np.testing.assert_allclose(gm.jit(f)(x), f(x), rtol=1e-5, atol=1e-6)
+"""
+
+
+def test_modules_whose_import_was_cut_short_are_loaded_anew():
+    """Their ops, passes, lowerings and implementations of NumPy's functions enter a second time."""
+    done = subprocess.run([sys.executable, "-c", LOADED_TWICE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
