@@ -86,7 +86,7 @@ def _stay_apart(scan: Op) -> bool:
     written = {v for n, line in lines.items() for v in (body.yielded[n], line.update)}
     arrays = {body.args[n] for n in lines}
     for op in body.ops[:-1]:
-        if op.result in written:
+        if not written.isdisjoint(op.results):
             continue
         if op.definition.fusion not in ("elementwise", "index") or op.regions:
             return False
