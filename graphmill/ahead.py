@@ -7,18 +7,23 @@ function is loaded, and taken if the contents turn out to be those.
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
-from graphmill import recall
+from graphmill import packed, recall
 from graphmill.runtime import native
 from graphmill.runtime.executable import Executable
 from graphmill.runtime.threads import num_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from graphmill.frontend.trees import Tree
+    from graphmill.keys import Contents
+    from graphmill.runtime.dispatch import Dispatcher
 
 
 class Ready:
@@ -42,6 +47,20 @@ class Ready:
         if likely is not None:
             self._key, self._answer = likely
             self._executable = Executable(self._answer.artifact, threads=self._threads)
+
+    def question(self, of: Dispatcher, contents: Contents) -> recall.Question | None:
+        """What to ask; `contents` get to know those of the arrays that the function reaches."""
+
+        def watch(arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+            of.watch_arrays(arrays)
+            for array in arrays:
+                if (known := of.digest_of(array)) is not None:
+                    contents.know(array, known)
+
+        if self.subject is None:
+            return None
+        at_once = functools.partial(packed.at_once, meanwhile=self.load)
+        return recall.question(self.subject, contents, watch, at_once)
 
     def answer(self, asked: recall.Question) -> tuple[recall.Answer, Executable] | None:
         """The answer to a question about this and its executable, as far as there is one."""

@@ -219,7 +219,7 @@ class Jit(Dispatcher):
         asked = None
         if stays is not None and not self.tune:
             ready = ready or Ready(self._subject(args, tree, static), self.threads)
-            asked = self._question(ready, contents)
+            asked = ready.question(self, contents)
         self.watch_values(static.values())
         found = ready.answer(asked) if ready is not None and asked is not None else None
         if found is not None:
@@ -250,7 +250,7 @@ class Jit(Dispatcher):
         # a trace that has changed what it depends on would do so again
         if asked and name and not has_drawn() and self.undisturbed():
             again = Ready(self._subject(args, tree, static), self.threads)
-            if (once_more := self._question(again, contents)) and once_more.key == asked.key:
+            if (once_more := again.question(self, contents)) and once_more.key == asked.key:
                 recall.keep(asked, traced, name)
                 recall.note(asked, artifact)
         held = [contents(array) for array in sources(traced.function)] if name is not None else ()
@@ -268,19 +268,6 @@ class Jit(Dispatcher):
         options = self._options()
         settings = key_settings(options, driver.target(options))
         return recall.subject(self.function, (tree, static, self.donate), specs, settings)
-
-    def _question(self, ready: Ready, contents: Contents) -> recall.Question | None:
-        """What to ask; `contents` get to know those of the arrays that the function reaches."""
-
-        def watch(arrays: Sequence[np.ndarray[Any, Any]]) -> None:
-            self.watch_arrays(arrays)
-            for array in arrays:
-                if (known := self.digest_of(array)) is not None:
-                    contents.know(array, known)
-
-        at_once = functools.partial(packed.at_once, meanwhile=ready.load)
-        about = ready.subject
-        return None if about is None else recall.question(about, contents, watch, at_once)
 
     def _trace(
         self,
