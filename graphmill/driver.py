@@ -17,7 +17,7 @@ from graphmill.codegen.cpu.schedule import Notes, Schedule
 from graphmill.codegen.workers import Workers
 from graphmill.collector import no_collections
 from graphmill.ir.dtypes import bf16
-from graphmill.keys import Contents, cache_key, version
+from graphmill.keys import Contents, cache_key, words_id
 from graphmill.packed import at_once, completed
 from graphmill.passes.manager import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline
 from graphmill.recorders import Recorder, recorder
@@ -77,12 +77,7 @@ def _provide_native() -> None:
 
         return poll_object_code(layout)
 
-    def fingerprint() -> str:
-        from graphmill.codegen.cpu.words import fingerprint as of_sources
-
-        return f"{of_sources()} {version('llvmlite')}"
-
-    native.provide(pool=pool, call=call, digest=digest, poll=poll, fingerprint=fingerprint)
+    native.provide(pool=pool, call=call, digest=digest, poll=poll, fingerprint=words_id)
 
 
 _provide_native()
