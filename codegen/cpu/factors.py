@@ -1,8 +1,8 @@
 """Lowerings of `solve`, `lu` and `cholesky`.
 
-Many matrices or small ones: one kernel has a matrix for a work item. Else the host goes from panel
-to panel: one thread eliminates it, all threads work on the other columns. Both take the same steps
-in the same order.
+Many tiny matrices are worked on side by side (`factor.tiny`). Many others, or small ones: one
+kernel has a matrix for a work item. Else the host goes from panel to panel: one thread eliminates
+it, all threads work on the other columns. These two take the same steps in the same order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.factor import steps
 from graphmill.codegen.cpu.factor.panel import factor_panel
 from graphmill.codegen.cpu.factor.rows import Numbers, Scaled
+from graphmill.codegen.cpu.factor.tiny import emit_tiny, is_tiny
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, lanes_of
 from graphmill.codegen.cpu.kernel import Kernel, Storage
@@ -38,16 +39,25 @@ Columns = Callable[[Val, Val], None]  # what works on some columns
 @lowers("lu")
 @lowers("cholesky")
 def _factor(host: Host, op: Op) -> None:
-    _Factoring(host, op).run()
+    numbers = Numbers(op.operands[0].tensor.dtype, host.target)
+    *lead, rows, _ = op.operands[0].shape
+    right = op.operands[1].shape[-1] if op.name == "solve" else 0
+    if not is_tiny(lead, rows, right, numbers.reals):
+        _Factoring(host, op, numbers).run()
+        return
+    outputs, kernel = host.place(op), host.kernel(label(op))
+    sources = [host.source(kernel, v) for v in op.operands]
+    targets = [host.source(kernel, r, b) for r, b in zip(op.results, outputs, strict=True)]
+    launch = emit_tiny(op.name, kernel, sources, targets, numbers.reals)
+    host.launch(kernel, launch, info_of(op, kernel.name, True))
 
 
 class _Factoring:
     """One op: the sizes and the places of what it works on."""
 
-    def __init__(self, host: Host, op: Op) -> None:
-        self.host, self.op = host, op
+    def __init__(self, host: Host, op: Op, numbers: Numbers) -> None:
+        self.host, self.op, self.numbers = host, op, numbers
         type = op.operands[0].tensor
-        self.numbers = numbers = Numbers(type.dtype, host.target)
         self.lead, self.rows = type.shape[:-2], type.shape[-1]
         self.right = op.operands[1].shape[-1] if op.name == "solve" else 0
         self.middle = _up(self.rows, numbers.lanes)  # where right sides begin
