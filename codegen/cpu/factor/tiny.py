@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from graphmill.codegen.cpu import scalar
 from graphmill.codegen.cpu.elem import Complex, Elem, constant, select, splat
 from graphmill.codegen.cpu.element import Elements
-from graphmill.codegen.cpu.emit import Val
+from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.codegen.cpu.index import Index
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import item_range, row_blocks, sweep
 from graphmill.ir.dims import DimLike, product
-from graphmill.ir.dtypes import DType
+from graphmill.ir.dtypes import DType, bool_
+from graphmill.ir.graph import Op
 
 ROWS, RIGHT = 4, 4  # at most
 BLOCK = 512  # matrices of the last axis that one work item takes at most
@@ -31,14 +32,14 @@ def is_tiny(lead: Sequence[DimLike], rows: DimLike, right: DimLike, lanes: int) 
 
 
 def emit_tiny(
-    name: str, kernel: Kernel, operands: Sequence[Source], targets: Sequence[Source], lanes: int
+    op: Op, kernel: Kernel, operands: Sequence[Source], targets: Sequence[Source], lanes: int
 ) -> Launch:
-    """Write the kernel of op `name`."""
+    """Write the kernel of an op."""
     *lead, rows = operands[0].shape[:-1]
     assert isinstance(rows, int)
     elements = Elements(kernel, {}, lanes)
-    work = _Tiny(elements, operands[0].dtype, rows)
-    step: Callable[[Sequence[Matrix]], Sequence[Matrix]] = getattr(work, name)
+    work = _Tiny(elements, operands[0].dtype, rows, bool(op.attrs.get("lower")))
+    step: Callable[[Sequence[Matrix]], Sequence[Matrix]] = getattr(work, op.name)
     blocks = row_blocks(lead[-1], BLOCK)
     with kernel.code.loop(kernel.begin, kernel.end) as item:
         outer, low, high = item_range(kernel, item.i, lead, blocks, BLOCK)
@@ -71,8 +72,8 @@ def _known(size: DimLike) -> range:
 class _Tiny:
     """The ops on one vector of matrices."""
 
-    def __init__(self, elements: Elements, dtype: DType, rows: int) -> None:
-        self.elements, self.dtype, self.rows = elements, dtype, rows
+    def __init__(self, elements: Elements, dtype: DType, rows: int, lower: bool) -> None:
+        self.elements, self.dtype, self.rows, self.lower = elements, dtype, rows, lower
         self.code, self.target = elements.code, elements.kernel.target
 
     def solve(self, operands: Sequence[Matrix]) -> Sequence[Matrix]:
@@ -91,7 +92,15 @@ class _Tiny:
         return factors, [[swap] for swap in swaps]
 
     def cholesky(self, operands: Sequence[Matrix]) -> Sequence[Matrix]:
-        rest, n = [list(row) for row in operands[0]], self.rows
+        if not self.lower:
+            return [self._root(operands[0])]
+        return [self._turned(self._root(self._turned(operands[0])))]
+
+    def _turned(self, matrix: Matrix) -> Matrix:
+        return [[conjugate(self.code, x) for x in row] for row in zip(*matrix, strict=True)]
+
+    def _root(self, matrix: Matrix) -> Matrix:
+        rest, n = [list(row) for row in matrix], self.rows
         nothing = constant(self.code, 0, self.dtype, self.elements.lanes)
         for k in range(n):
             root = self.code.unary("math.sqrt", _real(rest[k][k]))
@@ -99,9 +108,9 @@ class _Tiny:
             if isinstance(nothing, Complex):
                 rest[k][k] = Complex(root, nothing.im)
             for i in range(k + 1, n):
-                factor = self._conjugate(rest[k][i])
+                factor = conjugate(self.code, rest[k][i])
                 rest[i][k + 1 :] = self._less(rest[i][k + 1 :], factor, rest[k][k + 1 :])
-        return [rest]
+        return rest
 
     def _eliminated(self, matrix: Matrix) -> tuple[Matrix, list[Elem]]:
         """L and U, and the row that each step exchanged with its own."""
@@ -146,8 +155,6 @@ class _Tiny:
         return scalar.apply(self.code, self.target, name, [a, b], types, self.dtype)
 
     def _compare(self, name: str, a: Elem, b: Elem) -> Val:
-        from graphmill.ir.dtypes import bool_
-
         found = scalar.apply(self.code, self.target, name, [a, b], [self.dtype] * 2, bool_)
         assert isinstance(found, Val)
         return found
@@ -157,17 +164,19 @@ class _Tiny:
             return self.code.binary("arith.divf", value, real)
         return Complex(*(self.code.binary("arith.divf", v, real) for v in (value.re, value.im)))
 
-    def _conjugate(self, value: Elem) -> Elem:
-        if isinstance(value, Val):
-            return value
-        return Complex(value.re, self.code.unary("arith.negf", value.im))
-
     def _size(self, value: Elem) -> Val:
         """|re| + |im|."""
         if isinstance(value, Val):
             return self.code.unary("math.absf", value)
         parts = (self.code.unary("math.absf", v) for v in (value.re, value.im))
         return self.code.binary("arith.addf", *parts)
+
+
+def conjugate(code: Code, value: Elem) -> Elem:
+    """An element's conjugate; a real one itself."""
+    if isinstance(value, Val):
+        return value
+    return Complex(value.re, code.unary("arith.negf", value.im))
 
 
 def _real(value: Elem) -> Val:
