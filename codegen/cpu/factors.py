@@ -259,7 +259,7 @@ class _Matrix:
         code.call(exchange, [*matrix, self.swaps, *sizes, right, high])
         tall = self.kernel.dim(self.plan.tall)
         code.call(
-            steps.eliminate(unit, numbers),
+            steps.eliminate(unit, numbers, self.plan.divided),
             [*matrix, self.columns_of_panel, tall, *sizes, self.rows, right, high],
         )
 
@@ -269,7 +269,7 @@ class _Matrix:
         if self.op.name == "cholesky":
             right = code.binary("arith.maxsi", low, self.behind)
             code.call(
-                steps.root_rest(unit, numbers),
+                steps.root_rest(unit, numbers, self.plan.divided),
                 [self.work, self.stride, self.first, self.width, self.rows, right, high],
             )
 

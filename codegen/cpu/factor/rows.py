@@ -92,6 +92,14 @@ class Rows:
         numbers = self.numbers
         return self.code.at(address, vectors * numbers.lanes * numbers.parts, numbers.element)
 
+    def fetch(self, row: Val, count: int, column: Val, vectors: int) -> None:
+        """Ask for what will be written; rows lie too far apart for the CPU to foresee it."""
+        width = vectors * self.numbers.lanes * self.numbers.parts * self.numbers.size
+        for n in range(count):
+            address = self.at(self.code.add(row, n), column)
+            for line in range(0, width, 64):
+                self.code.prefetch(self.code.at(address, line, "i8"), write=True)
+
     def number(self, address: Val) -> list[Val]:
         """The parts of the number there."""
         numbers = self.numbers

@@ -34,10 +34,10 @@ def exchange_rows(unit: Unit, numbers: Numbers) -> str:
     return symbol
 
 
-def eliminate(unit: Unit, numbers: Numbers) -> str:
+def eliminate(unit: Unit, numbers: Numbers, ahead: bool) -> str:
     """The symbol of `void (work, stride, panel, tall, first, width, rows, low, high)`: take the
-    rows of a panel off those below them, in columns low … high."""
-    symbol = f"gm.lu_eliminate_{numbers.name}x{numbers.lanes}"
+    rows of a panel off those below them, in columns low … high; rows are fetched `ahead`."""
+    symbol = f"gm.lu_eliminate_{numbers.name}x{numbers.lanes}{'_ahead' * ahead}"
     if not unit.once(symbol):
         return symbol
     args = (*_MATRIX, ("panel", "!llvm.ptr"), ("tall", "i64"), *_PANEL, ("rows", "i64"), *_COLUMNS)
@@ -66,6 +66,8 @@ def eliminate(unit: Unit, numbers: Numbers) -> str:
 
     def strip(column: Val, vectors: int) -> None:
         def some(row: Val, count: int, until: Val) -> None:
+            if ahead and count > 1:
+                rows.fetch(code.add(row, count), count, column, vectors)
             found = rows.less(count, vectors, row, column, first, until, multipliers(row, count))
             for n, values in enumerate(found):
                 rows.store(values, rows.at(code.add(row, n), column))
@@ -184,10 +186,10 @@ def root_rows(unit: Unit, numbers: Numbers) -> str:
     return symbol
 
 
-def root_rest(unit: Unit, numbers: Numbers) -> str:
+def root_rest(unit: Unit, numbers: Numbers, ahead: bool) -> str:
     """The symbol of `void (work, stride, first, width, rows, low, high)`: take those rows off what
-    is left of the upper half, in columns low … high."""
-    symbol = f"gm.cholesky_rest_{numbers.name}x{numbers.lanes}"
+    is left of the upper half, in columns low … high; rows are fetched `ahead`."""
+    symbol = f"gm.cholesky_rest_{numbers.name}x{numbers.lanes}{'_ahead' * ahead}"
     if not unit.once(symbol):
         return symbol
     args = (*_MATRIX, *_PANEL, ("rows", "i64"), *_COLUMNS)
@@ -198,6 +200,8 @@ def root_rest(unit: Unit, numbers: Numbers) -> str:
 
     def strip(column: Val, vectors: int) -> None:
         def some(row: Val, count: int) -> None:
+            if ahead and count > 1:
+                rows.fetch(code.add(row, count), count, column, vectors)
             of = _columns(rows, row, count)
             found = rows.less(count, vectors, row, column, first, end, of)
             for n, values in enumerate(found):
