@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphmill import draws, driver, packed, recall
+from graphmill.ahead import Pending, Ready
 from graphmill.codegen.constants import sources
 from graphmill.collector import no_collections
 from graphmill.driver import Options
@@ -75,15 +75,11 @@ class Jit(Dispatcher):
             self.options = replace(self.options, pipeline=pipeline)
         self._signature = inspect.signature(function)
         self._known_arguments()
-        self._pending = threading.local()
+        self._pending = Pending()
         self._out_trees: dict[Any, Tree] = {}
         self._paths: dict[Tree, tuple[str, ...]] = {}  # of the leaves, where some are donated
-        at_once = functools.partial(recall.at_once, options=self.options, threads=threads)
         # an edit to the function, or to what it calls or reads by name, compiles again
-        super().__init__(
-            self._compile_flat,
-            watch=functools.partial(Watch, function, native.digest, at_once),
-        )
+        super().__init__(self._compile_flat, watch=self._watch_around)
 
     def _known_arguments(self) -> None:
         names = self._signature.parameters
@@ -118,7 +114,7 @@ class Jit(Dispatcher):
             from graphmill.donation import check_leaves
 
             check_leaves(leaves, self._paths[tree], self.donate)
-        self._pending.call = (tree, static, key)
+        self._pending.call, self._pending.ready = (tree, static, key), None
         way = len(args), tuple(kwargs)
 
         def describe(executable: Loaded) -> Call | None:
@@ -183,6 +179,26 @@ class Jit(Dispatcher):
 
     # ---- compiling
 
+    def _watch_around(self, args: tuple[Any, ...]) -> Watch:
+        """What the function depends on, looked at for a call with these arguments."""
+        try:
+            self._pending.args = args
+            return Watch(self.function, native.digest, self._read)
+        finally:
+            self._pending.args = None
+
+    def _read(self, tasks: Iterable[Callable[[], object]]) -> None:
+        """Do tasks on all threads, and in this one meanwhile what comes next."""
+
+        def meanwhile() -> None:
+            args = self._pending.args
+            if args is not None and not self.tune:
+                tree, static, _ = self._pending.call
+                ready = self._pending.ready = Ready(self._subject(args, tree, static), self.threads)
+                ready.load()
+
+        packed.at_once(tasks, meanwhile)
+
     @no_collections
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
         loaded, contents, read = self._compile_once(args, self.covers)
@@ -198,16 +214,17 @@ class Jit(Dispatcher):
         """What to run, what the sources of its constants hold where that is known, and whether
         arrays have been read since the watch knows what they hold."""
         tree, static, key = self._pending.call
-        options, contents = self.options, Contents()
-        if profiling.active() is not None:
-            options = replace(options, profiled=True)
-        ask = functools.partial(self._question, args, tree, static, options, contents)
-        asked = ask() if stays is not None and not self.tune else None
+        options, contents = self._options(), Contents()
+        ready, self._pending.ready = self._pending.ready, None
+        asked = None
+        if stays is not None and not self.tune:
+            ready = ready or Ready(self._subject(args, tree, static), self.threads)
+            asked = ready.question(self, contents)
         self.watch_values(static.values())
-        answer = recall.find(asked) if asked is not None else None
-        if answer is not None:
+        found = ready.answer(asked) if ready is not None and asked is not None else None
+        if found is not None:
+            answer, loaded = found
             self._out_trees[key] = answer.out_tree
-            loaded = Loaded(answer.artifact, threads=self.threads)
             return loaded, answer.contents, not packed.is_mapped(answer.artifact)
         could_draw = asked is not None and asked.portrait.could_draw
         with draws.watched(could_draw) as has_drawn:
@@ -232,32 +249,25 @@ class Jit(Dispatcher):
         artifact, name = driver.compiled(traced.function, options, contents)
         # a trace that has changed what it depends on would do so again
         if asked and name and not has_drawn() and self.undisturbed():
-            again = ask()
-            if again is not None and again.key == asked.key:
+            again = Ready(self._subject(args, tree, static), self.threads)
+            if (once_more := again.question(self, contents)) and once_more.key == asked.key:
                 recall.keep(asked, traced, name)
+                recall.note(asked, artifact)
         held = [contents(array) for array in sources(traced.function)] if name is not None else ()
         return Loaded(artifact, threads=self.threads), held, True
 
-    def _question(
-        self,
-        leaves: Sequence[Any],
-        tree: Tree,
-        static: Mapping[str, Any],
-        options: Options,
-        contents: Contents,
-    ) -> recall.Question | None:
-        """What to ask the compile cache before tracing."""
+    def _options(self) -> Options:
+        profiled = profiling.active() is not None
+        return replace(self.options, profiled=True) if profiled else self.options
+
+    def _subject(
+        self, leaves: Sequence[Any], tree: Tree, static: Mapping[str, Any]
+    ) -> recall.Subject | None:
+        """What to ask the compile cache about before tracing."""
         specs, _ = self._specs(leaves, tree, static)
+        options = self._options()
         settings = key_settings(options, driver.target(options))
-        call = (tree, static, self.donate)
-
-        def watch(arrays: Sequence[np.ndarray[Any, Any]]) -> None:
-            self.watch_arrays(arrays)
-            for array in arrays:
-                if (number := self.digest_of(array)) is not None:
-                    contents.know(array, number)
-
-        return recall.question(self.function, call, specs, settings, contents, watch)
+        return recall.subject(self.function, (tree, static, self.donate), specs, settings)
 
     def _trace(
         self,

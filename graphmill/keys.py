@@ -15,7 +15,7 @@ import numpy as np
 
 from graphmill.runtime import native
 from graphmill.runtime.cache import key_of
-from graphmill.runtime.digests import MANY_BYTES, Batch
+from graphmill.runtime.digests import MANY_BYTES, Batch, of_elements
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from graphmill.ir.graph import Function
     from graphmill.runtime.contents import AtOnce
 
-FORMAT = "2"  # raise it when generated code changes its meaning
+Array = np.ndarray[Any, Any]
+
+FORMAT = "3"  # raise it when generated code changes its meaning
 COMPILERS = ("llvmlite", "torch_mlir", "mlir", "numpy")
 LAYERS = ("ir", "frontend", "passes", "codegen", "runtime", "graphmill")
 
@@ -32,21 +34,27 @@ class Contents:
     """What `content` says of the arrays of one function, looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[object, tuple[np.ndarray[Any, Any], str]] = {}
+        # by the array as it is, then by memory seen in the same way, for as long as this lives
+        self._of_array: dict[object, tuple[Array, str]] = {}
+        self._known: dict[object, tuple[Array, str]] = {}
 
-    def __call__(self, array: np.ndarray[Any, Any]) -> str:
-        place = _place(array)
-        known = self._known.get(place)
-        if known is None:
-            known = self._known[place] = array, content(array)
-        return known[1]
+    def __call__(self, array: Array) -> str:
+        found = self._of_array.get(_array(array))
+        if found is None:
+            place = _place(array)
+            found = self._known.get(place) or (array, content(array))
+            self._known[place] = found
+            self._of_array[_array(array)] = array, found[1]
+        return found[1]
 
-    def read(self, arrays: Iterable[np.ndarray[Any, Any]], at_once: AtOnce) -> None:
+    def read(self, arrays: Iterable[Array], at_once: AtOnce) -> None:
         """Look at the large ones of these arrays, on several threads."""
-        large: dict[object, np.ndarray[Any, Any]] = {}
+        large: dict[object, Array] = {}
         for array in arrays:
             large_enough = array.nbytes >= MANY_BYTES and array.flags.c_contiguous
-            if large_enough and (place := _place(array)) not in self._known:
+            if not large_enough or _array(array) in self._of_array:
+                continue
+            if (place := _place(array)) not in self._known:
                 large[place] = array
         fast = native.digest() if large else None
         if fast is None:
@@ -57,9 +65,10 @@ class Contents:
         for array, number in zip(some, batch.found(), strict=True):
             self.know(array, number)
 
-    def know(self, array: np.ndarray[Any, Any], number: int) -> None:
-        """Take over a native digest of a contiguous array."""
-        self._known[_place(array)] = array, _text(array, number)
+    def know(self, array: Array, digest: int | bytes) -> None:
+        """Take over a digest: the native one of a contiguous array, or that of its elements."""
+        found = array, _text(array, digest)
+        self._of_array[_array(array)] = self._known[_place(array)] = found
 
 
 def cache_key(
@@ -77,21 +86,24 @@ def settings(options: Options, target: Target) -> tuple[str, ...]:
     return FORMAT, options.passes, str(options.profiled), str(astuple(target)), build_id()
 
 
-def content(array: np.ndarray[Any, Any]) -> str:
+def content(array: Array) -> str:
     """A text that differs when the elements, dtype or shape of an array do."""
     fast = native.digest() if array.nbytes >= MANY_BYTES and array.flags.c_contiguous else None
     if fast is None:
-        from graphmill.ir.literals import digest
-
-        return digest(array)
+        return _text(array, of_elements(array))
     return _text(array, fast(array.__array_interface__["data"][0], array.nbytes))
 
 
-def _text(array: np.ndarray[Any, Any], number: int) -> str:
-    return f"{array.dtype}{array.shape}:{number:x}"
+def _text(array: Array, digest: int | bytes) -> str:
+    said = digest.hex() if isinstance(digest, bytes) else f"{digest:x}"
+    return f"{array.dtype}{array.shape}:{said}"
 
 
-def _place(array: np.ndarray[Any, Any]) -> object:
+def _array(array: Array) -> object:
+    return id(array), array.shape, array.strides
+
+
+def _place(array: Array) -> object:
     """The same for the same memory seen in the same way, for as long as the array lives."""
     return array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
 
@@ -108,18 +120,26 @@ def build_id() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _sources(folder: str) -> Iterator[str]:
-    """Path, size and time of change of every source file below a folder."""
+def words_id() -> str:
+    """The same of the sources of the runtime's native parts alone."""
+    from graphmill.codegen import cpu
+
+    parts = [version("llvmlite"), *_sources(cpu.__path__[0], (".words", "words.py"))]
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def _sources(folder: str, names: tuple[str, ...] = (".py", ".words")) -> Iterator[str]:
+    """Path, size and time of change of every file below a folder with such an end of its name."""
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
-        if entry.name.endswith((".py", ".words")):
+        if entry.name.endswith(names):
             status = entry.stat()
             yield f"{entry.path}:{status.st_size}:{status.st_mtime_ns}"
-        elif entry.is_dir() and entry.name != "__pycache__":
-            yield from _sources(entry.path)
+        elif "." not in entry.name and entry.name != "__pycache__" and entry.is_dir():
+            yield from _sources(entry.path, names)
 
 
 def version(package: str) -> str:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from graphmill.runtime.blocks import Writing
     from graphmill.runtime.shelf import Shelf
 
+Task = Callable[[], object]
+Sources = Callable[[], "Sequence[Array]"]
+Complete = Callable[["Artifact", Sources, "Sequence[str]"], "Artifact | None"]
+
 FORMAT = "1"
 LEAST = 4 << 20  # bytes that packing takes milliseconds for
 _LOW_PRIORITY = 10
@@ -37,20 +41,49 @@ _kept: set[str] = set()
 _at_work: dict[threading.Thread, Writing] = {}
 
 
-def completed(
-    artifact: Artifact, sources: Callable[[], Sequence[Array]], contents: Sequence[str]
-) -> Artifact:
+def in_turn(tasks: Iterable[Task]) -> None:
+    """Do tasks on this thread."""
+    for task in tasks:
+        task()
+
+
+def at_once(tasks: Iterable[Task], meanwhile: Task = lambda: None) -> None:
+    """Do tasks that leave the interpreter lock alone, on all threads.
+
+    `meanwhile` is done by this thread, once others are busy.
+    """
+    with Workers(num_threads()) as workers:
+        some = False
+        for task in tasks:
+            workers.start(task)
+            some = True
+        if some:
+            meanwhile()
+
+
+def completed(artifact: Artifact, sources: Sources, contents: Sequence[str]) -> Artifact:
     """The artifact with the data of all its constants; `contents` are what its sources hold.
 
     Those are asked for only where they are packed.
     """
+    found = mapped(artifact, sources, contents)
+    return found or complete(artifact, sources(), num_threads(), contents)
+
+
+def mapped(
+    artifact: Artifact,
+    sources: Sources,
+    contents: Sequence[str],
+    at_once: Callable[[Iterable[Task]], None] = at_once,
+) -> Artifact | None:
+    """The same, if its constants can be mapped from the shelf."""
     places, size = _places(artifact.constants)
     store = _shelf() if size >= LEAST else None
-    found = None
-    if store is not None:
-        found = store.find(_key(artifact.constants, contents), size, at_once)
+    if store is None:
+        return None
+    found = store.find(_key(artifact.constants, contents), size, at_once)
     if found is None:
-        return complete(artifact, sources(), num_threads(), contents)
+        return None
     constants = list(artifact.constants)
     for number, at in places.items():
         constant = constants[number]
@@ -108,26 +141,15 @@ def _finish() -> None:
             thread.join(_PATIENCE)
 
 
+def is_large(artifact: Artifact) -> bool:
+    """Whether its constants have a place on the shelf."""
+    return _places(artifact.constants)[1] >= LEAST
+
+
 def is_mapped(artifact: Artifact) -> bool:
     """Whether the constants that have a source are all from the shelf, and there are some."""
     data = [memoryview(c.data or b"") for c in artifact.constants if c.source is not None]
     return bool(data) and all(isinstance(one.obj, mmap.mmap) for one in data)
-
-
-def at_once(
-    tasks: Iterable[Callable[[], object]], meanwhile: Callable[[], object] = lambda: None
-) -> None:
-    """Do tasks that leave the interpreter lock alone, on all threads.
-
-    `meanwhile` is done by this thread, once others are busy.
-    """
-    with Workers(num_threads()) as workers:
-        some = False
-        for task in tasks:
-            workers.start(task)
-            some = True
-        if some:
-            meanwhile()
 
 
 def _places(constants: Sequence[Constant]) -> tuple[dict[int, int], int]:

@@ -11,38 +11,48 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphmill import driver, packed
+from graphmill import packed
 from graphmill.codegen.constants import sources
 from graphmill.frontend.trees import Tree
 from graphmill.ir.dtypes import dtype
 from graphmill.keys import Contents
-from graphmill.keys import settings as key_settings
 from graphmill.records import record
 from graphmill.runtime import cache as disk
-from graphmill.runtime import knobs, native
+from graphmill.runtime import knobs
 from graphmill.runtime.portrait import Portrait, Unclear
-from graphmill.runtime.threads import num_threads
 from graphmill.signals import pass_on
 
 if TYPE_CHECKING:
     from graphmill.codegen.artifact import Artifact
     from graphmill.frontend.spec import Spec
     from graphmill.frontend.trace import Traced
+    from graphmill.runtime.contents import AtOnce
 
 Array = np.ndarray[Any, Any]
 
-FORMAT = "2"
+FORMAT = "3"
 MAX_OWN = 1 << 20  # bytes of constants that are in no array of the function
 _HEAD = struct.Struct("<Q")
 
 
 class Forgotten(ValueError):
     """An answer that cannot be kept, or makes no sense."""
+
+
+@record
+class Subject:
+    """All of a question but the contents of arrays; `name` is a key of it."""
+
+    name: str
+    store: disk.Cache
+    portrait: Portrait
+    others: tuple[str, ...]
 
 
 @record
@@ -53,6 +63,7 @@ class Question:
     store: disk.Cache
     portrait: Portrait
     contents: Contents
+    subject: str
 
 
 @record
@@ -65,32 +76,16 @@ class Answer:
     contents: Sequence[str]
 
 
-def at_once(
-    tasks: Iterable[Callable[[], object]], options: driver.Options, threads: int | None
-) -> None:
-    """Do tasks on all threads, and get ready meanwhile what a start from the cache needs next."""
-
-    def meanwhile() -> None:
-        key_settings(options, driver.target(options))
-        if (threads or num_threads()) > 1:
-            native.pool()
-        native.poll()
-
-    packed.at_once(tasks, meanwhile)
-
-
-def question(
+def subject(
     function: Callable[..., Any],
     call: tuple[Tree, Mapping[str, Any], Sequence[str]],
     specs: Sequence[Spec],
     settings: Sequence[str],
-    contents: Contents,
-    watch: Callable[[Sequence[Array]], None],
-) -> Question | None:
-    """What to ask for a call with these specs of its leaves; None where only a trace can tell.
+) -> Subject | None:
+    """What to ask about for a call with these specs of its leaves; None where only a trace can
+    tell.
 
-    `call` is the tree of the arguments, the static ones and the names of donated ones. `watch` is
-    called with the arrays that the function reaches, before their contents are looked at.
+    `call` is the tree of the arguments, the static ones and the names of donated ones.
     """
     store = disk.default() if knobs.dump() is None else None
     if store is None:
@@ -100,15 +95,26 @@ def question(
         portrait = Portrait([function, dict(static), tuple(donated), *_tree_values(tree)])
     except Unclear:
         return None
-    if portrait.arrays:
-        watch(portrait.arrays)
-        contents.read(portrait.arrays, packed.at_once)
-    said = [contents(array) for array in portrait.arrays]
-    signature = [repr((str(s.type), s.bounds, s.weak)) for s in specs]
-    key = disk.key_of(
-        "recall", FORMAT, portrait.text, "\n".join(said), "\n".join(signature), *settings
-    )
-    return Question(key, store, portrait, contents)
+    signature = "\n".join([repr((str(s.type), s.bounds, s.weak)) for s in specs])
+    others = (portrait.text, signature, *settings)
+    return Subject(disk.key_of("subject", FORMAT, *others), store, portrait, others)
+
+
+def question(
+    about: Subject, contents: Contents, watch: Callable[[Sequence[Array]], None], at_once: AtOnce
+) -> Question:
+    """What to ask, now that contents may be looked at.
+
+    `watch` is called with the arrays that the function reaches before they are, `at_once` does
+    several tasks.
+    """
+    arrays = about.portrait.arrays
+    if arrays:
+        watch(arrays)
+        contents.read(arrays, at_once)
+    said = "\n".join([contents(array) for array in arrays])
+    key = disk.key_of("recall", FORMAT, said, *about.others)
+    return Question(key, about.store, about.portrait, contents, about.name)
 
 
 def _tree_values(tree: Tree) -> Iterator[Any]:
@@ -125,7 +131,34 @@ def _tree_values(tree: Tree) -> Iterator[Any]:
 
 def find(asked: Question) -> Answer | None:
     """What an earlier process found out, if its artifact is there still."""
-    content = asked.store.get(asked.key, counted=False)
+    return _find(asked.key, asked.store, asked.portrait, packed.completed)
+
+
+def likely(about: Subject) -> tuple[str, Answer] | None:
+    """The key of the question that was asked last about this, and its answer.
+
+    Only one whose constants can be mapped; whether it is the right one shows when contents are
+    known.
+    """
+    said = about.store.get(about.name, counted=False)
+    key = said.decode("ascii", "replace") if said is not None else ""
+    if not disk.is_key(key):
+        return None
+    mapped = partial(packed.mapped, at_once=packed.in_turn)  # others are at work already
+    answer = _find(key, about.store, about.portrait, mapped)
+    return None if answer is None else (key, answer)
+
+
+def note(asked: Question, artifact: Artifact) -> None:
+    """Let `likely` give this question's answer from now on, if it was worth getting ready."""
+    if packed.is_large(artifact):
+        asked.store.put(asked.subject, asked.key.encode())
+
+
+def _find(
+    key: str, store: disk.Cache, portrait: Portrait, complete: packed.Complete
+) -> Answer | None:
+    content = store.get(key, counted=False)
     if content is None:
         return None
     try:
@@ -134,15 +167,16 @@ def find(asked: Question) -> Answer | None:
         own = memoryview(content)[_HEAD.size + size :]
         places = found["sources"]
         said = [str(place["holds"]) for place in places]
-        tree = _tree(found["result"], asked.portrait.classes)
-        artifact = asked.store.artifact(str(found["artifact"]))
+        tree = _tree(found["result"], portrait.classes)
+        artifact = store.artifact(str(found["artifact"]))
         if artifact is None:
             return None
 
         def arrays() -> list[Array]:
-            return [_source(place, asked.portrait.arrays, own) for place in places]
+            return [_source(place, portrait.arrays, own) for place in places]
 
-        return Answer(packed.completed(artifact, arrays, said), tree, said)
+        whole = complete(artifact, arrays, said)
+        return None if whole is None else Answer(whole, tree, said)
     except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
         pass_on(error)
         return None

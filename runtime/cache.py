@@ -198,7 +198,7 @@ class Cache:
     # -- inside ----------------------------------------------------------------------------
     def path(self, key: str) -> Path:
         """The file of an entry, whether it is there or not."""
-        if not _is_key(key):
+        if not is_key(key):
             raise ValueError(f"a cache key is 64 hexadecimal digits, not {key!r}")
         return self.folder / (key + _SUFFIX)
 
@@ -209,7 +209,7 @@ class Cache:
         except OSError:
             return
         for entry in listed:
-            if entry.name.endswith(_SUFFIX) and _is_key(entry.name.removesuffix(_SUFFIX)):
+            if entry.name.endswith(_SUFFIX) and is_key(entry.name.removesuffix(_SUFFIX)):
                 yield entry
 
     def ready(self, create: bool) -> bool:
@@ -264,7 +264,8 @@ class Cache:
                 break
 
 
-def _is_key(text: str) -> bool:
+def is_key(text: str) -> bool:
+    """Whether a text has the form of a key."""
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
@@ -298,7 +299,7 @@ def _unpacked(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
             raise PackError("the pack is cut short")
         name, size = _PACK_ENTRY.unpack(head)
         key = name.decode("ascii", "replace")
-        if not _is_key(key) or size > _MAX_ENTRY:
+        if not is_key(key) or size > _MAX_ENTRY:
             raise PackError("the pack is damaged")
         # a damaged size must not ask for more memory than the file has bytes
         left = os.fstat(file.fileno()).st_size - file.tell()

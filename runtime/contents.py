@@ -16,7 +16,7 @@ import numpy as np
 
 from graphmill.runtime import pages
 from graphmill.runtime.cpython import HEAD, Pair, word
-from graphmill.runtime.digests import MANY_BYTES, Batch, Task
+from graphmill.runtime.digests import MANY_BYTES, Batch, Task, of_elements
 
 if TYPE_CHECKING:
     from graphmill.runtime.native import Digest
@@ -237,13 +237,7 @@ class Bytes:
     def _digest(self) -> int | bytes:
         if self.native is not None:
             return self.native(self.low, self.size)
-        import hashlib
-
-        if self.array.flags.c_contiguous:
-            plain = self.array.reshape(-1).view(np.uint8)
-        else:
-            plain = np.ascontiguousarray(self.array).reshape(-1).view(np.uint8)
-        return hashlib.blake2b(plain.data, digest_size=16).digest()
+        return of_elements(self.array)
 
 
 # by first address and last; whoever is in it keeps the memory

@@ -53,8 +53,13 @@ class Dispatcher:
     )  # fmt: skip
     __call__: Callable[..., Any]
 
-    def __init__(self, compile: Compile, *, watch: Callable[[], Watch] | None = None) -> None:
-        """`watch()` tells what else the executables depend on; when it changes, all are dropped."""
+    def __init__(
+        self, compile: Compile, *, watch: Callable[[tuple[Any, ...]], Watch] | None = None
+    ) -> None:
+        """`watch(args)` tells, at a first call, what else the executables depend on.
+
+        When that changes, all are dropped, and the next call is a first one.
+        """
         self._compile = compile
         self._make_watch = watch
         self._watch: Watch | None = None
@@ -113,11 +118,11 @@ class Dispatcher:
         `way` for how the arguments were passed; `describe(executable)` gives the form of such calls
         and of their result, None where only Python can serve them.
         """
-        self._check_watch(self._fast)
         values = tuple([x if type(x) in _PLAIN else buffers.as_array(x) for x in args])
         for x in values:
             if type(x) is np.ndarray and not x.dtype.isnative:
                 values = tuple([buffers.native_order(x) for x in values])
+        self._check_watch(self._fast, values)
         executable = self._find(values, key)
         outputs = executable.run(*values)
         if describe is not None and profiling.active() is None:
@@ -128,7 +133,7 @@ class Dispatcher:
 
     def lookup(self, args: tuple[Any, ...], key: Hashable = None) -> Executable:
         """The executable for flat arguments (arrays and numbers), compiled if there is none."""
-        self._check_watch(None)
+        self._check_watch(None, args)
         return self._find(args, key)
 
     def _find(self, args: tuple[Any, ...], key: Hashable) -> Executable:
@@ -175,7 +180,7 @@ class Dispatcher:
             self._remember(full, executable)
         return executable
 
-    def _check_watch(self, came_by: FastFunction | None) -> None:
+    def _check_watch(self, came_by: FastFunction | None, args: tuple[Any, ...]) -> None:
         """Drop all executables if what they were made from has changed.
 
         A call that came by a native function has had its guards checked there.
@@ -185,7 +190,7 @@ class Dispatcher:
         if self._watch is not None and not self._watch.valid():
             self.forget()
         if self._watch is None:
-            self._watch = self._make_watch()
+            self._watch = self._make_watch(args)
             return
         # a dict may have moved: tell the native function the new places
         if self._fast is not None and self._fast.guard_failed:
@@ -204,8 +209,8 @@ class Dispatcher:
         if self._watch is not None:
             self._watch.add_arrays(arrays)
 
-    def digest_of(self, array: Array) -> int | None:
-        """The native digest of a watched array's memory, if it was taken."""
+    def digest_of(self, array: Array) -> int | bytes | None:
+        """The digest of a watched array's contents, if it was taken."""
         return None if self._watch is None else self._watch.digest_of(array)
 
     def watch_values(self, values: Iterable[Any]) -> None:

@@ -143,10 +143,15 @@ class Watch:
             array = array.base  # type: ignore[assignment]
         return False
 
-    def digest_of(self, array: np.ndarray[Any, Any]) -> int | None:
-        """The native digest of a watched array's memory, which it has while this is valid."""
+    def digest_of(self, array: np.ndarray[Any, Any]) -> int | bytes | None:
+        """The digest of a watched array's contents, which it has while this is valid.
+
+        A number is the native one, of an array's memory in the order of its elements.
+        """
         known = getattr(self._arrays.get(id(array)), "digest", None)
-        return known if isinstance(known, int) and array.flags.c_contiguous else None
+        if isinstance(known, int) and not array.flags.c_contiguous:
+            return None
+        return known
 
     def arrays_valid(self) -> bool:
         """Whether nobody has written to a watched array."""

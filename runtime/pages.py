@@ -14,13 +14,12 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import struct
 import sys
 import threading
 import weakref
 from functools import cache
 from pathlib import Path
-
-import numpy as np
 
 from graphmill.runtime import knobs
 from graphmill.runtime.forks import renewed
@@ -36,6 +35,7 @@ _MODE_WP = 2
 _MADV_WIPEONFORK, _MADV_POPULATE_READ = 18, 22
 # kinds of pages in PAGEMAP_SCAN
 _WPALLOWED, _WRITTEN, _FILE, _PRESENT = 1, 2, 4, 8
+_SCAN = struct.Struct("12q")
 
 
 def _request(direction: int, kind: int, number: int, size: int) -> int:
@@ -63,11 +63,13 @@ class Region:
     def __init__(self, tracker: Tracker, start: int, stop: int) -> None:
         self.tracker, self.start, self.stop = tracker, start, stop
         # what the kernel is asked, and room for its answer: the first page that was written to
-        self._words = np.zeros(LAYOUT["REGION_WORDS"], np.int64)
-        self.address: int = self._words.__array_interface__["data"][0]
+        # and, behind that, another question
+        self._words = (ctypes.c_int64 * (LAYOUT["REGION_WORDS"] + _SCAN.size // 8))()
+        self.address: int = ctypes.addressof(self._words)
         found = self.address + 8 * LAYOUT["REGION_FOUND"]
         self._words[LAYOUT["REGION_PROCESS"]] = tracker.address
-        self._words[LAYOUT["REGION_SCAN"] : LAYOUT["REGION_FOUND"]] = self._scan(_WRITTEN, found)
+        for place, kinds in (("REGION_SCAN", _WRITTEN), ("REGION_WORDS", _WRITTEN | _FILE)):
+            _SCAN.pack_into(self._words, 8 * LAYOUT[place], *self._scan(kinds, found))
 
     def _scan(self, of: int, found: int) -> list[int]:
         """The kernel's struct that asks for a page of these kinds, or not there, or not watched."""
@@ -79,7 +81,7 @@ class Region:
         """Whether no page was written to since that epoch began. Never true by mistake."""
         scan = self.address + 8 * LAYOUT["REGION_SCAN"]
         # in this order: a new epoch is counted before its watch begins
-        return self.tracker.scan(scan) and int(self._words[0]) == epoch
+        return self.tracker.scan(scan) and self._words[0] == epoch
 
     def begin(self, populate: bool = True) -> int | None:
         """Watch from now on: the epoch that it is, or None where that cannot be.
@@ -88,10 +90,10 @@ class Region:
         there cannot be watched: `populate` makes them, for as much time as reading them takes.
         """
         with _lock:
-            if self.untouched(int(self._words[0])):
-                return int(self._words[0])
+            if self.untouched(self._words[0]):
+                return self._words[0]
             self.tracker.count_overlapping(self)
-            epoch = int(self._words[0])
+            epoch = self._words[0]
             return epoch if self.tracker.protect(self.start, self.stop, populate) else None
 
     def count(self) -> None:
@@ -100,9 +102,7 @@ class Region:
 
     def private(self) -> bool:
         """Whether all pages are untouched so far and this process's own, seen by no other."""
-        found = np.zeros(3, np.int64)
-        words = np.array(self._scan(_WRITTEN | _FILE, found.__array_interface__["data"][0]))
-        return self.tracker.scan(words.__array_interface__["data"][0])
+        return self.tracker.scan(self.address + 8 * LAYOUT["REGION_WORDS"])
 
 
 class Tracker:
@@ -115,9 +115,7 @@ class Tracker:
             getattr(self._libc, name).argtypes = [ctypes.c_size_t] * 2 + [ctypes.c_void_p]
         self._libc.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
         # by first address and last
-        self._regions: weakref.WeakValueDictionary[tuple[int, int], Region] = (
-            weakref.WeakValueDictionary()
-        )
+        self._regions: dict[tuple[int, int], weakref.ref[Region]] = {}
         # a page that a forked child finds zeroed: the descriptors are about its parent's memory
         self._page = mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._page.madvise(_MADV_WIPEONFORK)
@@ -150,13 +148,14 @@ class Tracker:
     def region(self, start: int, stop: int, owner: object) -> Region | None:
         """Whole pages to watch, the same object for the same pages; `owner` keeps them mapped."""
         with _lock:
-            known = self._regions.get((start, stop))
-            if known is not None:
-                return known
+            place = start, stop
+            known = self._regions.get(place)
+            if known is not None and (found := known()) is not None:
+                return found
             if len(self._regions) >= _MAX_REGIONS:
                 return None
             made = Region(self, start, stop)
-            self._regions[start, stop] = made
+            self._regions[place] = weakref.ref(made)
             # no lock: a collection may come while this thread holds it
             end = weakref.finalize(made, self._release, start, stop, owner)
             end.atexit = False
@@ -165,8 +164,9 @@ class Tracker:
     def count_overlapping(self, region: Region) -> None:
         """Count an epoch for all regions with pages in common: they would miss what it saw."""
         start, stop = region.start, region.stop
-        for (low, high), other in list(self._regions.items()):
-            if low < stop and start < high:
+        # a copy, which no collection interrupts: it may drop some
+        for (low, high), known in self._regions.copy().items():
+            if low < stop and start < high and (other := known()) is not None:
                 other.count()
 
     def protect(self, start: int, stop: int, populate: bool) -> bool:
@@ -184,6 +184,9 @@ class Tracker:
         return self.alive and self._libc.ioctl(self._pagemap, PAGEMAP_SCAN, block) == 0
 
     def _release(self, start: int, stop: int, owner: object) -> None:
+        known = self._regions.get((start, stop))
+        if known is not None and known() is None:  # not one that was made since
+            del self._regions[start, stop]
         if self.alive:
             self._ioctl(self._watching, _UFFDIO_UNREGISTER, start, stop - start)
 

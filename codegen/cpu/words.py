@@ -19,10 +19,8 @@ Statements: assignment (also `+=` and `p[k] = v`), if, while, break, continue, p
 from __future__ import annotations
 
 import ast
-import hashlib
 from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
 
 from graphmill.records import record
 
@@ -174,13 +172,6 @@ def to_object(
     return llvm.compile_ir(
         to_llvm(source, triple, constants), target, kind="straight", effort=effort
     ).object
-
-
-def fingerprint() -> str:
-    """Changes whenever some word module in this package does, or this translator."""
-    here = Path(__file__)
-    texts = [file.read_bytes() for file in (here, *sorted(here.parent.glob("*.words")))]
-    return hashlib.sha256(b"\0".join(texts)).hexdigest()
 
 
 def _declarations(names: _Names) -> list[str]:

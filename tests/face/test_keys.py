@@ -36,7 +36,9 @@ def test_a_watch_knows_the_contents_that_it_has_digested():
     contents = Contents()
     contents.know(w, watch.digest_of(w))
     assert contents(w) == content(LARGE) == Contents()(w)
-    assert [watch.digest_of(a) for a in (small, frozen, w.T, LARGE)] == [None] * 4
+    contents.know(small, watch.digest_of(small))
+    assert contents(small) == content(LARGE[0]) == content(np.repeat(small, 2)[::2])
+    assert [watch.digest_of(a) for a in (frozen, w.T, LARGE)] == [None] * 3
 
 
 def _edited(at: int) -> np.ndarray:

@@ -279,7 +279,7 @@ class Changed:
 
     def __init__(self, weights):
         self.compiled, self.weights = [], weights
-        self.call = Dispatcher(self.compile, watch=lambda: Watch(None, native.digest))
+        self.call = Dispatcher(self.compile, watch=lambda args: Watch(None, native.digest))
 
     def compile(self, args):
         self.call.watch_arrays([self.weights])

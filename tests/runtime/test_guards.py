@@ -364,7 +364,7 @@ def test_dispatch_sees_writes_to_captured_arrays(user):
         dispatcher.watch_arrays([weights])
         return add_executable(args[0].shape)
 
-    dispatcher = Dispatcher(compile, watch=lambda: Watch(user.closed))
+    dispatcher = Dispatcher(compile, watch=lambda args: Watch(user.closed))
     x = np.arange(4, dtype=np.float32)
     for _ in range(4):
         dispatcher(x, x)
@@ -386,7 +386,7 @@ def test_what_tracing_changes_itself_is_no_edit(user):
         user.scale += 1
         return add_executable(args[0].shape)
 
-    dispatcher = Dispatcher(compile, watch=lambda: Watch(user.configured))
+    dispatcher = Dispatcher(compile, watch=lambda args: Watch(user.configured))
     for n in (4, 5, 4, 5, 4, 5):
         dispatcher(np.ones(n, np.float32), np.ones(n, np.float32))
     assert len(compiled) == 2
@@ -435,7 +435,7 @@ def scaled(user):
         compiled.append(user.scale)
         return add_executable(args[0].shape, "f32" if user.scale == 2.0 else "i64")
 
-    return Dispatcher(compile, watch=lambda: Watch(user.closed)), compiled
+    return Dispatcher(compile, watch=lambda args: Watch(user.closed)), compiled
 
 
 def test_dispatch_compiles_again_after_an_edit(user):
