@@ -152,12 +152,13 @@ def publish(path: native.CallPath | None = None) -> None:
     if path is None:
         return
     with _lock:
-        scopes = [(thread, stack) for thread, stack in _scopes.items() if stack]
+        # by slices: the blocks of other threads end without the lock
+        scopes = [(thread, top) for thread, stack in _scopes.items() for top in stack[-1:]]
         path.set_host("HOST_THREADS", _default())
         path.set_host("HOST_BYPASS", profiling.active() is not None or len(scopes) > 1)
-        owner, stack = next(iter(scopes), (0, [0]))
+        owner, count = next(iter(scopes), (0, 0))
         path.set_host("HOST_SCOPE_OWNER", 0)
-        path.set_host("HOST_SCOPE_THREADS", stack[-1])
+        path.set_host("HOST_SCOPE_THREADS", count)
         path.set_host("HOST_SCOPE_OWNER", owner)
 
 

@@ -1,5 +1,6 @@
 """Signals during a call: handlers run between the turns of long loops, and may end them."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def test_a_handler_that_raises_ends_the_call(function, threads):
     x = np.full(100_000, 0.5, np.float32)
     want = f(2, x)
     for _ in range(4):  # by way of Python at first, then natively
+        gc.collect()  # what other tests have left
         live = buffers.memory_info().live
         with pytest.raises(Enough), alarm(raising):
             f(LONG, x)
