@@ -19,6 +19,7 @@ from graphmill.codegen.cpu.contract.spec import (
     GemmSpec,
     Place,
     Prologue,
+    Prologues,
     Sizes,
     Spot,
 )
@@ -73,31 +74,37 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     x_free = free_axes(len(x.shape), attrs["x_batch"], attrs["x_contract"])
     y_free = free_axes(len(y.shape), attrs["y_batch"], attrs["y_contract"])
     a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"])
-    computed = is_computed(root.operands[1])
-    packed = None if computed else _packed_type(y, x.tensor.dtype, batch)
+    computed = [computed_as(v) for v in root.operands]
+    packed = None if computed[1] else _packed_type(y, computed[0] or x.tensor.dtype, batch)
     if packed is None:
         b = _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
     else:
         b = Matrix(a.pointer, 0, 1, 1)
-    widened = any(v.op is not None for v in root.operands)
+    widened = any(
+        v.op is not None and not of for v, of in zip(root.operands, computed, strict=True)
+    )
     spec = GemmSpec(
         x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype,
         _known(m), _known(n), _known(k), a.order, b.order, packed is not None,
-        _known(batch), widened, computed, x is y and is_symmetric(block, root),
+        _known(batch), widened, computed[1], x is y and is_symmetric(block, root), computed[0],
     )  # fmt: skip
     if packed is not None:
         b = _packed(host, y, (attrs["y_contract"], y_free), spec)
     kernel = host.kernel(label)
     work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
-    before = FusedPrologue(host, kernel.name, block, root, acc, operands)
     epilogue = work.epilogue()
-    own = epilogue.slots if epilogue else ()
-    prologue = before.prologue(len(SLOTS) + len(own)) if computed else None
+    captured = work.captured() if epilogue else []
+    before: list[Prologue | None] = []
+    strided = [work.strided]
+    for side, of in enumerate(computed):
+        own = FusedPrologue(host, kernel.name, block, root, acc, operands, side)
+        before.append(own.prologue(len(SLOTS) + len(captured)) if of else None)
+        captured += own.captured() if of else []
+        strided.append(own.strided)
     gemm = host.once(
-        ("gemm", spec, structure(block), work.strided, before.strided, *host.turns),
-        lambda: emit_gemm(host.unit, kernel.name, spec, host.target, epilogue, prologue),
+        ("gemm", spec, structure(block), *strided, *host.turns),
+        lambda: emit_gemm(host.unit, kernel.name, spec, host.target, epilogue, Prologues(*before)),
     )
-    captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
     _launch(host, gemm, a, b, output, (batch, m, n, k), captured)
     host.kernels.append(replace(info(op, kernel.name, True), schedule=gemm.how))
 
@@ -128,10 +135,17 @@ def _is_mirrored(value: Value, root: Op) -> bool:
 
 def read_by(value: Value) -> Value:
     """The argument whose elements an operand of the product is computed from, one from one."""
+    return min(_one_from_one(value), key=lambda v: v.tensor.dtype.bits)
+
+
+def _one_from_one(value: Value) -> list[Value]:
+    """The block's arguments whose element at a place an element of `value` there is made of."""
     if value.op is None:
-        return value
-    full = [v for v in _arguments(value) if tuple(v.shape) == tuple(value.shape)]
-    return min(full, key=lambda v: v.tensor.dtype.bits)
+        return [value]
+    if value.op.definition.fusion != "elementwise":
+        return []
+    found = [v for operand in value.op.operands for v in _one_from_one(operand)]
+    return list(dict.fromkeys(found))
 
 
 def _arguments(value: Value) -> list[Value]:
@@ -150,6 +164,18 @@ def is_computed(value: Value) -> bool:
     narrow, wide = op.operands[0].tensor.dtype, value.tensor.dtype
     cast = op.name == "cast" and op.operands[0].op is None
     return not (cast and narrow.is_float == wide.is_float and narrow.bits < wide.bits)
+
+
+def computed_as(value: Value) -> DType | None:
+    """The dtype of what is multiplied where an operand is computed: of integers the narrow one."""
+    if not is_computed(value):
+        return None
+    op = value.op
+    assert op is not None, "arguments are not computed"
+    before = op.operands[0].tensor.dtype
+    of = value.tensor.dtype
+    widened = op.name == "cast" and of.is_integer and before.is_integer and before.bits < of.bits
+    return before if widened else of
 
 
 def accumulator(of: DType) -> DType:
@@ -403,12 +429,22 @@ class FusedEpilogue:
 
 
 class FusedPrologue(FusedEpilogue):
-    """The elementwise computation of the right operand, from elements as they lie in memory."""
+    """The elementwise computation of an operand, from elements as they lie in memory.
+
+    `side` is its number among the operands.
+    """
+
+    def __init__(
+        self, host: Host, name: str, block: Block, root: Op, acc: DType,
+        operands: dict[Value, Value], side: int,
+    ) -> None:  # fmt: skip
+        self.value = root.operands[side]
+        self.name = "xy"[side]
+        super().__init__(host, name, block, root, acc, operands)
 
     def arguments(self) -> list[Value]:
         """What is read beside the array of the operand's own size."""
-        y = self.root.operands[1]
-        return [a for a in _arguments(y) if a is not read_by(y)]
+        return [a for a in _arguments(self.value) if a is not read_by(self.value)]
 
     def prologue(self, first: int) -> Prologue:
         """For the generator; the slots start at number `first`."""
@@ -416,16 +452,17 @@ class FusedPrologue(FusedEpilogue):
 
     def compute(self, code: Code, loaded: Elem, spot: Spot, extra: tuple[Val, ...]) -> Val:
         """The operand's elements where the array holds `loaded`."""
-        y, attrs = self.root.operands[1], self.root.attrs
+        y, attrs = self.value, self.root.attrs
         kernel, elements = self.elements(code, spot.lanes, extra)
         elements.overrides[read_by(y)] = lambda index, guard: loaded
         along = 1 if spot.lanes else 0
         spread = Index(spot.k, along if spot.along_k else 0)
-        across = Index(spot.col, 0 if spot.along_k else along)
-        contract = attrs["y_contract"]
+        across = Index(spot.free, 0 if spot.along_k else along)
+        batch, contract = attrs[f"{self.name}_batch"], attrs[f"{self.name}_contract"]
+        free = free_axes(y.tensor.rank, batch, contract)
         at = dict(zip(contract, self.split(kernel, spread, contract), strict=True))
-        free = free_axes(y.tensor.rank, (), contract)
         at |= zip(free, self.split(kernel, across, free), strict=True)
+        at |= zip(batch, self.split(kernel, Index(spot.batch), batch), strict=True)
         with elements.scope(spot.mask):
             value = convert.cast(
                 code,
@@ -437,15 +474,15 @@ class FusedPrologue(FusedEpilogue):
         return value
 
     def split(self, kernel: Borrowed, index: Index, axes: Sequence[int]) -> list[Index]:
-        """Positions along `axes` of the right operand, which `index` counts together.
+        """Positions along `axes` of the operand, which `index` counts together.
 
         Lanes start at a multiple of their number.
         """
         code = kernel.code
-        sizes = [kernel.size(self.root.operands[1].shape[axis]) for axis in axes]
+        sizes = [kernel.size(self.value.shape[axis]) for axis in axes]
+        if len(axes) < 2:
+            return [index][: len(axes)]
         inner = sizes[-1]
-        if len(axes) == 1:
-            return [index]
         if index.step == 0:
             return [Index(at) for at in unravel(code, index.base, sizes)]
         if isinstance(inner, int) and inner % kernel.lanes == 0:
