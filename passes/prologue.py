@@ -3,9 +3,10 @@
 A widening cast that only products (of integers also convolutions) read is evaluated by each of
 them: it costs nothing beside the loads. More than that, as the dequantisation
 `(q.astype(f32) - zero) * scale`, is evaluated for operands whose elements are packed once, or once
-by each thread, and reads arrays of the operand's size that lie in memory anyway. Where these are as
-wide as the operand (`relu(x) * s`), it must be so large that it does not stay in the caches, and
-nothing else may read them, which could compute the operand in passing.
+by each thread, and reads arrays of the operand's size that lie in memory anyway, or views of such
+(`x[:, 3:60]`, `q.T`), which are operands of their own, too. Where these are as wide as the operand
+(`relu(x) * s`), it must be so large that it does not stay in the caches, and nothing else may read
+them, which could compute the operand in passing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def prologue_ops(block: Block) -> set[Op]:
     """The ops of a block that are evaluated inside the products that read them."""
     found: set[Op] = set()
     for op in block.ops:
-        if is_operand_cast(op):
+        if is_operand_cast(op) or _is_read_in_place(op):
             found.add(op)
         elif op.name == "dot_general":
             for side in (0, 1):
@@ -44,6 +45,23 @@ def is_operand_cast(op: Op) -> bool:
         return False
     alike = narrow.is_float == wide.is_float and not (narrow.kind == "b" or wide.is_complex)
     return alike and narrow is not wide and holds(wide, narrow)
+
+
+def _is_read_in_place(op: Op) -> bool:
+    """Whether products alone read this view, which they do where the array lies."""
+    return is_view(op) and all(user.name == "dot_general" for user in op.result.users)
+
+
+def is_view(op: Op) -> bool:
+    """Whether this is a transposed matrix in memory, or part of an array, neighbours along the last
+    axis."""
+    rank = op.result.tensor.rank if op.results else 0
+    part = op.name == "slice" and rank > 1 and op.attrs["step"][-1] == 1
+    if not (part or (op.name == "transpose" and rank == 2)) or not op.result.uses:
+        return False
+    source = op.operands[0]
+    made = source.op is not None and source.op.name in ("constant", "prepare")
+    return _is_stored(source) and not made
 
 
 def _computed(dot: Op, side: int) -> set[Op]:
@@ -87,6 +105,8 @@ def _is_worth(read: Value, value: Value, inside: set[Op]) -> bool:
     narrow = value
     while narrow.op is not None and is_operand_cast(narrow.op):
         (narrow,) = narrow.op.operands  # what is multiplied
+    if narrow.op is not None and is_view(narrow.op):
+        return True
     if read.tensor.dtype.bits != narrow.tensor.dtype.bits:
         return read.tensor.dtype.bits < narrow.tensor.dtype.bits
     size = value.tensor.nbytes
@@ -103,6 +123,6 @@ def _is_stored(value: Value) -> bool:
 
 
 def _joins(op: Op, like: Value, readers: set[Op]) -> bool:
-    if op.definition.fusion != "elementwise" or tuple(op.result.shape) != tuple(like.shape):
+    if tuple(op.result.shape) != tuple(like.shape) or not readers.issuperset(op.result.users):
         return False
-    return op.name != "constant" and readers.issuperset(op.result.users)
+    return (op.definition.fusion == "elementwise" and op.name != "constant") or is_view(op)

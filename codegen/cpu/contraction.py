@@ -20,7 +20,14 @@ from graphmill.codegen.cpu.contract.spec import (
     Sizes,
 )
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.fused import FusedEpilogue, FusedPrologue, computed_as, read_by
+from graphmill.codegen.cpu.fused import (
+    FusedEpilogue,
+    FusedPrologue,
+    argument_of,
+    computed_as,
+    read_by,
+    view_of,
+)
 from graphmill.codegen.cpu.host import THREADS, Buffer, Host
 from graphmill.codegen.cpu.kernel import Storage, contiguous
 from graphmill.codegen.cpu.loops import emit_loop
@@ -61,21 +68,25 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     (output,) = host.place(op)
     root = next(o for o in block.ops if o.definition.fusion == "contract")
     operands = dict(zip(block.args, op.operands, strict=True))
-    x, y = (operands[read_by(v)] for v in root.operands)
+    read = [read_by(v) for v in root.operands]
+    x, y = (operands[argument_of(v)] for v in read)
+    x_view, y_view = map(view_of, read)
     batch, m, n, k = _sizes(root)
     acc = accumulator(root.attrs["dtype"])
     attrs = root.attrs
     x_free = free_axes(len(x.shape), attrs["x_batch"], attrs["x_contract"])
     y_free = free_axes(len(y.shape), attrs["y_batch"], attrs["y_contract"])
-    a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"])
+    a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"], x_view)
     computed = [computed_as(v) for v in root.operands]
-    packed = None if computed[1] else _packed_type(y, computed[0] or x.tensor.dtype, batch)
+    packed = (
+        None if computed[1] or y_view else _packed_type(y, computed[0] or x.tensor.dtype, batch)
+    )
     if packed is None:
-        b = _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
+        b = _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free, y_view)
     else:
         b = Matrix(a.pointer, 0, 1, 1)
     widened = any(
-        v.op is not None and not of for v, of in zip(root.operands, computed, strict=True)
+        v is not leaf and not of for v, leaf, of in zip(root.operands, read, computed, strict=True)
     )
     spec = GemmSpec(
         x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype,
@@ -157,18 +168,39 @@ def _known(dim: DimLike) -> int | None:
 
 
 def _matrix(
-    host: Host, value: Value, batch: Sequence[int], rows: Sequence[int], columns: Sequence[int]
-) -> Matrix:
-    """The operand as it lies in memory, or copied when its axes do not merge."""
+    host: Host, value: Value, batch: Sequence[int], rows: Sequence[int], columns: Sequence[int],
+    view: Op | None,
+) -> Matrix:  # fmt: skip
+    """The operand, or a view of it, as it lies in memory; copied when its axes do not merge."""
     buffer = host.buffers[value]
-    strides = _strides(host, value, buffer)
-    merged = [_merge(value.shape, strides, axes) for axes in (batch, rows, columns)]
+    pointer, shape, strides = buffer.pointer, value.shape, _strides(host, value, buffer)
+    if view is not None:
+        shape = view.result.shape
+    if view is not None and view.name == "slice":
+        pointer = _begin(host, value, view, strides)
+        strides = [_times(host, by, n) for by, n in zip(strides, view.attrs["step"], strict=True)]
+    elif view is not None:
+        strides = [strides[axis] for axis in view.attrs["perm"]]
+    merged = [_merge(shape, strides, axes) for axes in (batch, rows, columns)]
     if all(m is not None for m in merged):
-        return Matrix(buffer.pointer, *merged)  # type: ignore[arg-type]
+        return Matrix(pointer, *merged)  # type: ignore[arg-type]
     order = [*batch, *rows, *columns]
-    pointer = copied(host, value, order)
-    width = product(value.shape[i] for i in columns)
-    return Matrix(pointer, product(value.shape[i] for i in rows) * width, width, 1)
+    pointer = copied(host, value, order, view)
+    width = product(shape[i] for i in columns)
+    return Matrix(pointer, product(shape[i] for i in rows) * width, width, 1)
+
+
+def _begin(host: Host, value: Value, view: Op, strides: Sequence[Stride]) -> Val:
+    """The address of the first element of part of a value."""
+    code, offset = host.code, host.code.i64(0)
+    for start, by in zip(view.attrs["start"], strides, strict=True):
+        stride = by if isinstance(by, Val) else host.dim(by)
+        offset = code.add(offset, code.mul(host.dim(start), stride))
+    return code.at(host.buffers[value].pointer, code.mul(offset, value.tensor.dtype.itemsize), "i8")
+
+
+def _times(host: Host, stride: Stride, step: int) -> Stride:
+    return host.code.mul(stride, step) if isinstance(stride, Val) else stride * step
 
 
 def _strides(host: Host, value: Value, buffer: Buffer) -> list[Stride]:
@@ -191,14 +223,17 @@ def _merge(
     return strides[axes[-1]]
 
 
-def copied(host: Host, value: Value, order: Sequence[int]) -> Val:
-    """A copy of `value` with permuted axes in scratch memory."""
-    nbytes = value.tensor.nbytes
+def copied(host: Host, value: Value, order: Sequence[int], view: Op | None = None) -> Val:
+    """A copy of `value`, or a view of it, with permuted axes in scratch memory."""
+    nbytes = (value if view is None else view.result).tensor.nbytes
     number = len(host.needs)
     base = host.reserve(nbytes)
     region = Region(Block([value.type]))
     builder = Builder(region.block)
-    result = builder.transpose(region.block.args[0], order)
+    (taken,) = region.block.args
+    if view is not None:
+        taken = builder.op(view.name, taken, **view.attrs)
+    result = builder.transpose(taken, order)
     builder.emit("yield", [result])
     kernel = host.kernel("transpose")
     target = Buffer(base, Storage(("transposed", number), True))

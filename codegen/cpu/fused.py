@@ -21,14 +21,28 @@ from graphmill.ir.graph import Block, Op, Value
 from graphmill.ir.ops.contract import free_axes
 
 
+def view_of(value: Value) -> Op | None:
+    """The op that makes a value a view of an argument, if one does."""
+    op = value.op
+    views = ("slice", "transpose")
+    return op if op is not None and op.name in views and op.operands[0].op is None else None
+
+
+def argument_of(value: Value) -> Value:
+    """The argument that a value is, or is a view of."""
+    view = view_of(value)
+    return value if view is None else view.operands[0]
+
+
 def read_by(value: Value) -> Value:
-    """The argument whose elements an operand of the product is computed from, one from one."""
+    """The argument, or view of one, whose elements an operand of the product is computed from, one
+    from one."""
     return min(_one_from_one(value), key=lambda v: v.tensor.dtype.bits)
 
 
 def _one_from_one(value: Value) -> list[Value]:
-    """The block's arguments whose element at a place an element of `value` there is made of."""
-    if value.op is None:
+    """The arguments, and views of such, of whose element at a place that of `value` is made."""
+    if value.op is None or view_of(value) is not None:
         return [value]
     if value.op.definition.fusion != "elementwise":
         return []
@@ -36,21 +50,23 @@ def _one_from_one(value: Value) -> list[Value]:
     return list(dict.fromkeys(found))
 
 
-def _arguments(value: Value) -> list[Value]:
-    """The block's arguments that a value is computed from."""
+def _arguments(value: Value, but: Value) -> list[Value]:
+    """The block's arguments that a value is computed from, beside another one."""
+    if value is but:
+        return []
     if value.op is None:
         return [value]
-    found = [v for operand in value.op.operands for v in _arguments(operand)]
+    found = [v for operand in value.op.operands for v in _arguments(operand, but)]
     return list(dict.fromkeys(found))
 
 
 def is_computed(value: Value) -> bool:
     """Whether more than a widening load gives this operand its elements."""
     op = value.op
-    if op is None:
+    if op is None or view_of(value) is not None:
         return False
     narrow, wide = op.operands[0].tensor.dtype, value.tensor.dtype
-    cast = op.name == "cast" and op.operands[0].op is None
+    cast = op.name == "cast" and argument_of(op.operands[0]).op is None
     return not (cast and narrow.is_float == wide.is_float and narrow.bits < wide.bits)
 
 
@@ -209,7 +225,7 @@ class FusedPrologue(FusedEpilogue):
 
     def arguments(self) -> list[Value]:
         """What is read beside the array of the operand's own size."""
-        return [a for a in _arguments(self.value) if a is not read_by(self.value)]
+        return _arguments(self.value, read_by(self.value))
 
     def prologue(self, first: int) -> Prologue:
         """For the generator; the slots start at number `first`."""

@@ -134,6 +134,30 @@ MADE: dict[str, tuple[Callable[..., Array], tuple[Any, ...]]] = {
         lambda q, s, w: (q.astype(F32) * s) @ w,
         ((np.int8, 8, 9000), (F32, 9000), (F32, 9000, 40)),
     ),
+    "parts": (
+        lambda x, w: np.maximum(x[2:22, 3:43] @ w[:, 5:35], 0),
+        ((F32, 30, 50), (F32, 40, 40)),
+    ),
+    "parts of a batch": (
+        lambda q, s, w: (q[:, 1:21].astype(F32) * s) @ w[1:, :, :30],
+        ((np.int8, 3, 22, 40), (F32, 3, 20, 1), (F32, 4, 40, 31)),
+    ),
+    "every other row, columns": (
+        lambda q, w: q[1::2, 4:44].astype(I32) @ w[5:45].astype(I32),
+        ((np.int8, 41, 50), (np.int8, 50, 30)),
+    ),
+    "neighbours": (
+        lambda q, w: (q[1:].astype(F32) * q[:-1].astype(F32)) @ w,
+        ((np.int8, 20, 40), (F32, 40, 30)),
+    ),
+    "columns and what follows": (
+        lambda q, s, w: (q.T.astype(F32) * s) @ w + s,
+        ((np.int8, 40, 20), (F32, 20, 1), (F32, 40, 30)),
+    ),
+    "weights by columns": (
+        lambda x, q, s: x[:, 2:] @ (q.T.astype(F32) * s),
+        ((F32, 20, 42), (np.int8, 30, 40), (F32, 30)),
+    ),
     "large and as wide": (
         lambda x, s, w: (np.maximum(x, 0) * s) @ w,
         ((F32, 600, 450), (F32, 450), (F32, 450, 20)),
@@ -160,6 +184,8 @@ def test_is_not_stored(name: str) -> None:
     assert "arena_bytes=0" in text and text.count("= fusion") == 1
     check(compiled(*given), function, given)
     np.testing.assert_array_equal(gm.jit(function, threads=1)(*given), compiled(*given))
+    given[0] = np.repeat(given[0], 2, -1)[..., ::2]
+    check(compiled(*given), function, given)
 
 
 def test_few_and_small_arrays_as_wide_are_stored() -> None:
