@@ -1,8 +1,13 @@
-"""A few threads for the length of one compilation: work that leaves the interpreter lock alone."""
+"""A few threads for the length of one compilation: work that leaves the interpreter lock alone.
+
+The handler of a signal may raise between any two steps of the thread that enters the block, in the
+midst of `threading.Thread.start` and of every lock written in Python too. So that thread takes only
+steps that are done or not done; the threads beside it, where no handler runs, keep the account.
+"""
 
 from __future__ import annotations
 
-import threading
+from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -12,26 +17,34 @@ class Workers:
     """Runs tasks on `threads` threads, the one that enters the block among them.
 
     Tasks begin in the order of `start` while the block goes on; its end waits for all of them and
-    raises the first failure.
+    raises the first failure. When the block or its end fails, tasks not yet begun are left out.
     """
 
     def __init__(self, threads: int) -> None:
-        self._others = max(threads, 1) - 1
+        self._spare = deque(range(max(threads, 1) - 1))  # threads that may still begin
         self._tasks: deque[Callable[[], object]] = deque()
-        self._threads: list[threading.Thread] = []
+        self._running: list[LockType] = []  # one for each thread at work, held by it
         self._failures: list[BaseException] = []
 
     def start(self, task: Callable[[], object]) -> None:
         """Add a task; a thread begins with it now if there may be one more."""
         self._tasks.append(task)
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if len(self._threads) < self._others:
-            thread = threading.Thread(target=self._work, name="graphmill compile", daemon=True)
-            self._threads.append(thread)
-            try:
-                thread.start()
-            except KeyError as error:  # what Python raises when a signal's handler has raised there
-                raise error.__context__ or error from None
+        try:
+            number = self._spare.popleft()
+        except IndexError:
+            return
+        start_new_thread(self._beside, (number,))
+
+    def _beside(self, number: int) -> None:
+        held = allocate_lock()
+        held.acquire()
+        self._running.append(held)
+        try:
+            self._work()
+        finally:
+            self._spare.append(number)
+            self._running.remove(held)  # before it is let go: who waited need not remember that
+            held.release()
 
     def _work(self) -> None:
         while not self._failures:
@@ -44,6 +57,15 @@ class Workers:
             except BaseException as error:
                 self._failures.append(error)
 
+    def _wait(self) -> None:
+        """Until no thread is at work; one that has not begun yet will find no task."""
+        while self._running:
+            try:
+                held = self._running[0]
+            except IndexError:
+                return
+            held.acquire()
+
     def __enter__(self) -> Workers:
         return self
 
@@ -53,10 +75,12 @@ class Workers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None:
+        try:
+            if error is None:
+                self._work()
+                self._wait()
+        finally:
             self._tasks.clear()
-        self._work()
-        for thread in self._threads:
-            thread.join()
+            self._wait()
         if error is None and self._failures:
             raise self._failures[0]

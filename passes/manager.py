@@ -85,7 +85,9 @@ def register_pass(name: str, on_modules: bool = False) -> Callable[[Registered],
     """Enter a function into the table; its keyword-only parameters are the options."""
 
     def enter(run: Registered) -> Registered:
-        assert name not in _PASSES, f"pass {name} is registered twice"
+        before = _PASSES[name].run if name in _PASSES else run
+        # a module whose import was cut short is loaded anew
+        assert before.__module__ == run.__module__, f"pass {name} is registered twice"
         options: Mapping[str, Any] = getattr(run, "__kwdefaults__", None) or {}
         doc = (run.__doc__ or "").strip().split("\n", 1)[0]
         _PASSES[name] = Pass(name, run, doc, options, on_modules)

@@ -137,7 +137,6 @@ class Text(ctypes.Structure):
 
 
 DIAGNOSE = ctypes.CFUNCTYPE(c_int8, Handle, c_void_p)
-VISIT = ctypes.CFUNCTYPE(c_int, Handle, c_void_p)
 PRINT = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_void_p)
 _MLIR: Signatures = {
     "mlirDialectRegistryCreate": (Handle, ()),
@@ -152,7 +151,12 @@ _MLIR: Signatures = {
     "mlirModuleGetOperation": (Handle, (Handle,)),
     "mlirModuleDestroy": (None, (Handle,)),
     "mlirOperationVerify": (c_bool, (Handle,)),
-    "mlirOperationWalk": (None, (Handle, VISIT, c_void_p, c_int)),
+    "mlirOperationGetFirstRegion": (Handle, (Handle,)),
+    "mlirOperationGetNextInBlock": (Handle, (Handle,)),
+    "mlirRegionGetFirstBlock": (Handle, (Handle,)),
+    "mlirRegionGetNextInOperation": (Handle, (Handle,)),
+    "mlirBlockGetFirstOperation": (Handle, (Handle,)),
+    "mlirBlockGetNextInRegion": (Handle, (Handle,)),
     "mlirOperationGetName": (Handle, (Handle,)),
     "mlirIdentifierStr": (Text, (Handle,)),
     "mlirPassManagerCreate": (Handle, (Handle,)),

@@ -34,10 +34,11 @@ _MODULE_OF = {op: module for module, ops in MODULES.items() for op in ops}
 
 
 def lowers(name: str) -> Callable[[Emitter], Emitter]:
-    """Register the lowering of a block-level op."""
+    """Register the lowering of a block-level op, once, or anew with a module loaded anew."""
 
     def add(emitter: Emitter) -> Emitter:
-        assert name not in EMITTERS, f"{name} has two lowerings"
+        before = EMITTERS.get(name, emitter).__module__
+        assert before == emitter.__module__, f"{name} has two lowerings"
         EMITTERS[name] = emitter
         return emitter
 

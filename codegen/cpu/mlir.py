@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphmill.codegen.cpu import bindings
-from graphmill.codegen.cpu.bindings import DIAGNOSE, PRINT, VISIT, Handle, Text
+from graphmill.codegen.cpu.bindings import DIAGNOSE, PRINT, Handle, Text
 
 # canonicalize, cse, loop-invariant-code-motion, … as their makers are called
 _BETTER = (
@@ -107,18 +107,32 @@ def _all(problems: list[str]) -> str:
 
 def _check_only_llvm(module: Handle, c: Any, text: str) -> None:
     """Refuse what the translator would crash on: an op outside the llvm dialect."""
-    names: dict[int, str] = {}  # of each kind of operation, by the address of its name
-
-    def visit(operation: Any, _: object) -> int:
-        name = c.mlirOperationGetName(operation)
-        if name.of not in names:
-            names[name.of] = _string(c.mlirIdentifierStr(name))
-        return 0
-
-    c.mlirOperationWalk(module, VISIT(visit), None, 0)
+    names = {n: _string(c.mlirIdentifierStr(Handle(n))) for n in _names(module, c)}
     left = {n for n in names.values() if not n.startswith("llvm.") and n != "builtin.module"}
     if left:
         raise LoweringError(f"ops left outside the llvm dialect: {sorted(left)}", text)
+
+
+def _names(operation: Handle, c: Any) -> set[int]:
+    """The addresses of the names of an operation and of those in it.
+
+    Walked from here: what a signal's handler raises in a function that MLIR calls would be lost.
+    """
+    found, nested = set[int](), [operation]
+    while nested:
+        operation = nested.pop()
+        found.add(c.mlirOperationGetName(operation).of)
+        region = c.mlirOperationGetFirstRegion(operation)
+        while region.of:
+            block = c.mlirRegionGetFirstBlock(region)
+            while block.of:
+                operation = c.mlirBlockGetFirstOperation(block)
+                while operation.of:
+                    nested.append(operation)
+                    operation = c.mlirOperationGetNextInBlock(operation)
+                block = c.mlirBlockGetNextInRegion(block)
+            region = c.mlirRegionGetNextInOperation(region)
+    return found
 
 
 def _string(text: Any) -> str:

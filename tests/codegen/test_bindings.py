@@ -87,3 +87,37 @@ def test_the_installed_llvmlite_is_a_tested_one():
         declared = getattr(library, f"LLVMPY_{name}").argtypes
         if declared is not None:
             assert [*map(ctypes.sizeof, declared)] == [*map(ctypes.sizeof, arguments)], name
+
+
+class Enough(Exception):
+    pass
+
+
+def test_what_a_signals_handler_raises_comes_out_of_mlir():
+    """At every step: none of them is in a function that MLIR calls, which would lose it."""
+    text = "func.func @gm_f(%a: i64) -> i64 {\n  %b = arith.addi %a, %a : i64\n  return %b : i64\n}"
+    lowered, before, steps = mlir.lower(text), sys.gettrace(), 0
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename != mlir.__file__:
+            return None
+        left -= event == "line"
+        if left == 0:
+            raise Enough
+        return trace
+
+    while True:
+        steps += 1
+        left = steps
+        try:
+            sys.settrace(trace)
+            assert mlir.lower(text) == lowered
+            break
+        except Enough:
+            pass
+        finally:
+            sys.settrace(before)
+        assert left == 0
+    assert steps > 50
+    assert left > 0
