@@ -55,9 +55,10 @@ def _is_read_in_place(op: Op) -> bool:
 def is_view(op: Op) -> bool:
     """Whether this is a transposed matrix in memory, or part of an array, neighbours along the last
     axis."""
-    rank = op.result.tensor.rank if op.results else 0
-    part = op.name == "slice" and rank > 1 and op.attrs["step"][-1] == 1
-    if not (part or (op.name == "transpose" and rank == 2)) or not op.result.uses:
+    if op.name not in ("slice", "transpose") or not op.result.uses:
+        return False
+    rank = op.result.tensor.rank
+    if rank != 2 if op.name == "transpose" else rank < 2 or op.attrs["step"][-1] != 1:
         return False
     source = op.operands[0]
     made = source.op is not None and source.op.name in ("constant", "prepare")
