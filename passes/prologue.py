@@ -33,15 +33,18 @@ def prologue_ops(block: Block) -> set[Op]:
 
 
 def is_operand_cast(op: Op) -> bool:
-    """Whether this cast widens, losing nothing, and only products read the result.
+    """Whether this cast widens, losing nothing, and products read the result.
 
-    Products are those of matrices and, of integers, convolutions.
+    Products are those of matrices and, of integers, convolutions. Others may read it, too, if they
+    can make it anew as they go.
     """
     if op.name != "cast" or not op.result.uses:
         return False
     narrow, wide = op.operands[0].tensor.dtype, op.result.tensor.dtype
     products = ("dot_general",) if wide.is_float else ("dot_general", "conv")
-    if any(user.name not in products for user in op.result.users):
+    others = [user for user in op.result.users if user.name not in products]
+    anew = all(user.definition.fusion in ("elementwise", "reduce") for user in others)
+    if not anew or len(others) == len(op.result.users):
         return False
     alike = narrow.is_float == wide.is_float and not (narrow.kind == "b" or wide.is_complex)
     return alike and narrow is not wide and holds(wide, narrow)
@@ -124,6 +127,7 @@ def _is_stored(value: Value) -> bool:
 
 
 def _joins(op: Op, like: Value, readers: set[Op]) -> bool:
-    if tuple(op.result.shape) != tuple(like.shape) or not readers.issuperset(op.result.users):
+    computes = op.definition.fusion == "elementwise" and op.name != "constant"
+    if not (computes or is_view(op)) or not readers.issuperset(op.result.users):
         return False
-    return (op.definition.fusion == "elementwise" and op.name != "constant") or is_view(op)
+    return tuple(op.result.shape) == tuple(like.shape)
