@@ -150,6 +150,10 @@ MADE: dict[str, tuple[Callable[..., Array], tuple[Any, ...]]] = {
         lambda q, w: (q[1:].astype(F32) * q[:-1].astype(F32)) @ w,
         ((np.int8, 20, 40), (F32, 40, 30)),
     ),
+    "a row of an array as large": (
+        lambda x, s, w: x @ (s[0] * w),
+        ((F32, 20, 600), (F32, 600, 450), (F32, 600, 450)),
+    ),
     "columns and what follows": (
         lambda q, s, w: (q.T.astype(F32) * s) @ w + s,
         ((np.int8, 40, 20), (F32, 20, 1), (F32, 40, 30)),
