@@ -1,9 +1,10 @@
-"""Products whose right operand is computed by groups of the summed axis.
+"""Products of which an operand is computed by groups of the summed axis.
 
-Quantised weights have a scale for every 32 or 128 values of k, and two values of 4 bits in a byte.
-In NumPy that takes a reshape (or `repeat`, or `stack`) before the product, for which the weights
-would have to be stored as floats. Over an axis cut into groups and their members the same numbers
-are computed elementwise, so that the product can do it as it reads the weights (`prologue`).
+Quantised weights, and values by blocks, have a scale for every 32 or 128 values of k, and two
+values of 4 bits in a byte. In NumPy that takes a reshape (or `repeat`, or `stack`) before the
+product, for which the operand would have to be stored as floats. Over an axis cut into groups and
+their members the same numbers are computed elementwise, so that the product can do it as it packs
+the operand (`prologue`).
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ Build = Callable[[Builder], Value]
 
 @register_pass("groups")
 def groups(function: Function) -> Function:
-    """Cuts the summed axis of a product where the matrix on the right is computed by groups.
+    """Cuts the summed axis of a product where one of its matrices is computed by groups.
 
-    After it, reshapes and concatenations that only serve the right operand of a product are
-    axes of that product, or products of parts that are added up.
+    After it, reshapes that only serve an operand of a product are axes of that product;
+    concatenations that only serve the right one are products of parts that are added up.
     """
     if not any(op.name == "dot_general" for op in function.walk()):
         return function
@@ -46,42 +47,69 @@ def groups(function: Function) -> Function:
 def _visit(op: Op, b: Builder) -> Replacement:
     if op.name != "dot_general":
         return None
-    attrs, (x, y) = op.attrs, op.operands
-    if attrs["y_batch"] or len(attrs["y_contract"]) != 1:
+    found = _by_groups(op, 1, b)
+    return _by_groups(op, 0, b) if found is None else found
+
+
+def _by_groups(op: Op, side: int, b: Builder) -> Value | None:
+    """The product where operand `side` is computed by groups."""
+    attrs, value, other = op.attrs, op.operands[side], op.operands[1 - side]
+    (mine, its), axis = ("xy", "yx")[side], attrs["xy"[side] + "_contract"]
+    if attrs["x_batch"] or len(axis) != 1 or not _is_alone(value):
         return None
-    if x is y or len(y.users) != 1 or len(y.uses) != 1 or y.tensor.rank != 2:
+    cut = _Cut.of(value)
+    if cut is None or (cut.joined and not side):
         return None
-    cut = _Cut.of(y)
-    if cut is None:
-        return None
-    summed = cut.within(y, attrs["y_contract"][0])
+    summed = cut.within(value, axis[0])
     if cut.joined and cut.joined not in summed:
         return None
-    built = [cut.build(y, part) for part in range(cut.sizes[cut.joined] if cut.joined else 1)]
+    built = [cut.build(value, part) for part in range(cut.sizes[cut.joined] if cut.joined else 1)]
     kept = [top for top in summed if top != cut.joined]
     if None in built:
         return None
-    axis = attrs["x_contract"][0]
+    (along,) = attrs[f"{its}_contract"]
+    sizes = [cut.sizes[t] for t in summed]
+    own = None if cut.joined else _alike_cut(other, along, sizes)
     first = cut.kept.index(kept[0])
+    start = along if own is None else own.kept.index(own.within(other, along)[0])
     axes = {
-        "x_contract": tuple(range(axis, axis + len(kept))),
-        "y_contract": tuple(range(first, first + len(kept))),
+        f"{mine}_contract": tuple(range(first, first + len(kept))),
+        f"{its}_contract": tuple(range(start, start + len(kept))),
     }
     count("products by groups")
     total: Value | None = None
     for part, build in enumerate(built):
-        left = _left(b, x, axis, [cut.sizes[t] for t in summed], cut.joined, summed, part)
-        value = b.op("dot_general", left, cast(Build, build)(b), **(attrs | axes))
+        if own is not None and (made := own.build(other, 0)) is not None:
+            left = made(b)
+        else:
+            left = _left(b, other, along, sizes, cut.joined, summed, part)
+        pair = [left, cast(Build, build)(b)]
+        value = b.op("dot_general", *(pair if side else pair[::-1]), **(attrs | axes))
         total = value if total is None else b.op("add", total, value)
     assert total is not None
     return b.reshape(total, op.result.shape)
+
+
+def _is_alone(value: Value) -> bool:
+    """Whether one product reads an array that is computed, and nothing else does."""
+    return value.op is not None and len(value.uses) == 1 and value.tensor.rank > 1
+
+
+def _alike_cut(other: Value, axis: int, sizes: Sequence[int]) -> _Cut | None:
+    """The cut of the other operand, computed as well, with its summed axis cut into `sizes`."""
+    if not _is_alone(other):
+        return None
+    cut = _Cut.of(other, (axis, sizes))
+    if cut is None or cut.joined or cut.build(other, 0) is None:
+        return None
+    return cut if [cut.sizes[top] for top in cut.within(other, axis)] == list(sizes) else None
 
 
 def _left(
     b: Builder, x: Value, axis: int, sizes: Sequence[int], joined: int, summed: Sequence[int],
     part: int,
 ) -> Value:  # fmt: skip
-    """The left operand with its summed axis cut alike, and of it what meets one part."""
+    """The other operand with its summed axis cut alike, and of it what meets one part."""
     if x.op is not None and is_operand_cast(x.op):  # stays the product's own
         inner = _left(b, x.op.operands[0], axis, sizes, joined, summed, part)
         return b.cast(inner, x.tensor.dtype)
@@ -114,8 +142,8 @@ class _Cut:
         self.shape = [self.sizes[top] for top in self.kept]
 
     @staticmethod
-    def of(value: Value) -> _Cut | None:
-        """The cut for `value`; None where nothing is cut or no cut fits."""
+    def of(value: Value, wanted: tuple[int, Sequence[int]] | None = None) -> _Cut | None:
+        """The cut for `value`, one axis into `wanted` sizes; None if none fits or is needed."""
         tops: set[int] = set()
         joins: set[int] = set()
         ops: list[Op] = []
@@ -125,6 +153,10 @@ class _Cut:
             if not this.tensor.is_static or 0 in this.shape:
                 return None
             shape = cast(tuple[int, ...], this.shape)
+            if wanted is not None and this is value:
+                axis, sizes = wanted
+                parts = [prod(sizes[i:]) for i in range(len(sizes))]
+                tops |= {part * prod(shape[axis + 1 :]) for part in parts}
             tops |= {prod(shape[i:]) for i in range(len(shape) + 1)}
             if this.op is None:
                 continue
@@ -137,7 +169,7 @@ class _Cut:
                 waiting += this.op.operands
         ordered = sorted(tops, reverse=True)
         fits = not any(a % c for a, c in pairwise(ordered)) and len(joins) <= 1 and not waiting
-        cut = joins or any(op.name == "reshape" for op in ops)
+        cut = wanted or joins or any(op.name == "reshape" for op in ops)
         if not fits or not cut or not any(_widens(op) for op in ops):
             return None
         return _Cut(ordered, next(iter(joins), 0))

@@ -19,13 +19,13 @@ Observer = Callable[[str, Any, float, Statistics], None]
 
 # The way of every function; the folder has one module per name.
 DEFAULT_PIPELINE = (
-    "inline,state,outline,roll,decompose,fold,simplify,layout,simplify,"
+    "inline,state,outline,roll,decompose,exact,fold,simplify,layout,simplify,"
     "absorb,block,groups,cse,dce,attention,recompute,fuse,inline,memory"
 )
 MODULES = (
-    "absorb", "attention", "block", "check", "cse", "dce", "decompose", "fold", "fuse", "groups",
-    "inline", "layout", "memory", "outline", "recompute", "roll", "simplify", "specialise",
-    "state", "winograd",
+    "absorb", "attention", "block", "check", "cse", "dce", "decompose", "exact", "fold", "fuse",
+    "groups", "inline", "layout", "memory", "outline", "recompute", "roll", "simplify",
+    "specialise", "state", "winograd",
 )  # fmt: skip
 
 # passes that leave a function as it is when it has none of these ops: they are not even loaded then
@@ -34,6 +34,7 @@ NEEDS: Mapping[str, frozenset[str]] = {
     "state": frozenset({"variable.read", "variable.assign"}),
     "outline": frozenset({"dot_general"}),
     "decompose": frozenset({"conv", "dot_general"}),
+    "exact": frozenset({"dot_general"}),
     "layout": frozenset({"transpose", "dot_general"}),
     "absorb": frozenset({"conv"}),
     "block": frozenset({"conv"}),

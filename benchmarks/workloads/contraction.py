@@ -84,8 +84,41 @@ def bfloats(rng: np.random.Generator) -> Any:
     return normal(rng, SMALL, SMALL).astype(ml_dtypes.bfloat16)
 
 
+def dequantised(xp: Any, q: Any, zero: Any, scale: Any, w: Any) -> Any:
+    """Quantised activations, with a zero point and a scale for each row, by weights."""
+    return ((q.astype(np.float32) - zero) * scale) @ w
+
+
+def dequantised_torch(torch: Any, q: Any, zero: Any, scale: Any, w: Any) -> Any:
+    return ((q.float() - zero) * scale) @ w
+
+
+def quantised_rows(rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "q": rng.integers(-128, 128, (SMALL, SMALL), dtype=np.int8),
+        "zero": rng.integers(-9, 9, (SMALL, 1)).astype(np.float32),
+        "scale": np.abs(normal(rng, SMALL, 1)) + np.float32(0.1),
+        "w": normal(rng, SMALL, NARROWER),
+    }
+
+
 SMALL = 1024
+NARROWER = 256
 NARROW = (
+    Workload(
+        "matmul_dequantised_left",
+        f"(int8 - zero) * scale of each row, {SMALL} × {SMALL}, by {SMALL} × {NARROWER} of f32",
+        quantised_rows,
+        {
+            "array": dequantised,
+            "torch": dequantised_torch,
+            "onnx": f"f (int8[{SMALL},{SMALL}] q, float[{SMALL},1] zero, float[{SMALL},1] scale,"
+            f" float[{SMALL},{NARROWER}] w) => (float[{SMALL},{NARROWER}] out)"
+            f" {{ c = Cast<to = 1>(q) d = Sub(c, zero) e = Mul(d, scale) out = MatMul(e, w) }}",
+        },
+        flops=2.0 * SMALL**2 * NARROWER,
+        bytes=1.0 * SMALL**2 + 8.0 * SMALL * NARROWER,
+    ),
     Workload(
         "matmul_int8",
         f"matmul of int8 to int32, {SMALL} × {SMALL}",

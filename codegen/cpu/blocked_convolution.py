@@ -10,14 +10,7 @@ from graphmill.codegen.artifact import KernelInfo, Step
 from graphmill.codegen.cpu.contract.blocking import compute_element
 from graphmill.codegen.cpu.contract.dots import PLAIN, choose_dot
 from graphmill.codegen.cpu.contract.spec import Epilogue, GemmKernel, Place, Sizes
-from graphmill.codegen.cpu.contraction import (
-    Borrowed,
-    FusedEpilogue,
-    Info,
-    accumulator,
-    copied,
-    run_phases,
-)
+from graphmill.codegen.cpu.contraction import Info, accumulator, copied, run_phases
 from graphmill.codegen.cpu.convolve.blocked import emit_blocked
 from graphmill.codegen.cpu.convolve.blocked_spec import BlockedSpec, Planes, Tap, shape_of
 from graphmill.codegen.cpu.convolve.blocked_tiles import BlockedPlace
@@ -26,6 +19,7 @@ from graphmill.codegen.cpu.convolve.free import emit_free
 from graphmill.codegen.cpu.convolve.winograd import WinogradLoops, emit_filters
 from graphmill.codegen.cpu.convolve.winograd_plan import Winograd, fastest, packing
 from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.fused import Borrowed, FusedEpilogue
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import Storage

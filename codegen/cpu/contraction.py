@@ -10,29 +10,31 @@ from typing import Any
 import numpy as np
 
 from graphmill.codegen.artifact import KernelInfo, Step
-from graphmill.codegen.cpu import convert, memory
 from graphmill.codegen.cpu.contract.gemm import emit_gemm, packing_of_b
 from graphmill.codegen.cpu.contract.spec import (
     SLOTS,
-    Epilogue,
     GemmKernel,
     GemmSpec,
-    Place,
     Prologue,
+    Prologues,
     Sizes,
-    Spot,
 )
-from graphmill.codegen.cpu.elem import Elem
-from graphmill.codegen.cpu.element import Elements
 from graphmill.codegen.cpu.emit import Code, Val
-from graphmill.codegen.cpu.host import THREADS, Buffer, Host, emit_dim
-from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
-from graphmill.codegen.cpu.kernel import Source, Storage, contiguous
+from graphmill.codegen.cpu.fused import (
+    FusedEpilogue,
+    FusedPrologue,
+    argument_of,
+    computed_as,
+    read_by,
+    view_of,
+)
+from graphmill.codegen.cpu.host import THREADS, Buffer, Host
+from graphmill.codegen.cpu.kernel import Storage, contiguous
 from graphmill.codegen.cpu.loops import emit_loop
 from graphmill.codegen.cpu.lowering import structure
 from graphmill.codegen.recipes import recipe_of
 from graphmill.ir.builder import Builder
-from graphmill.ir.dims import Dim, DimLike, product
+from graphmill.ir.dims import DimLike, product
 from graphmill.ir.dtypes import DType, f32, i8, i32, i64, u8
 from graphmill.ir.graph import Block, Op, Region, Value
 from graphmill.ir.ops.contract import free_axes
@@ -66,38 +68,48 @@ def emit_contract(host: Host, op: Op, block: Block, label: str, info: Info) -> N
     (output,) = host.place(op)
     root = next(o for o in block.ops if o.definition.fusion == "contract")
     operands = dict(zip(block.args, op.operands, strict=True))
-    x, y = (operands[read_by(v)] for v in root.operands)
+    read = [read_by(v) for v in root.operands]
+    x, y = (operands[argument_of(v)] for v in read)
+    x_view, y_view = map(view_of, read)
     batch, m, n, k = _sizes(root)
     acc = accumulator(root.attrs["dtype"])
     attrs = root.attrs
     x_free = free_axes(len(x.shape), attrs["x_batch"], attrs["x_contract"])
     y_free = free_axes(len(y.shape), attrs["y_batch"], attrs["y_contract"])
-    a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"])
-    computed = is_computed(root.operands[1])
-    packed = None if computed else _packed_type(y, x.tensor.dtype, batch)
+    a = _matrix(host, x, attrs["x_batch"], x_free, attrs["x_contract"], x_view)
+    computed = [computed_as(v) for v in root.operands]
+    packed = (
+        None if computed[1] or y_view else _packed_type(y, computed[0] or x.tensor.dtype, batch)
+    )
     if packed is None:
-        b = _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free)
+        b = _matrix(host, y, attrs["y_batch"], attrs["y_contract"], y_free, y_view)
     else:
         b = Matrix(a.pointer, 0, 1, 1)
-    widened = any(v.op is not None for v in root.operands)
+    widened = any(
+        v is not leaf and not of for v, leaf, of in zip(root.operands, read, computed, strict=True)
+    )
     spec = GemmSpec(
         x.tensor.dtype, packed or y.tensor.dtype, acc, op.result.tensor.dtype,
         _known(m), _known(n), _known(k), a.order, b.order, packed is not None,
-        _known(batch), widened, computed, x is y and is_symmetric(block, root),
+        _known(batch), widened, computed[1], x is y and is_symmetric(block, root), computed[0],
     )  # fmt: skip
     if packed is not None:
         b = _packed(host, y, (attrs["y_contract"], y_free), spec)
     kernel = host.kernel(label)
     work = FusedEpilogue(host, kernel.name, block, root, acc, operands)
-    before = FusedPrologue(host, kernel.name, block, root, acc, operands)
     epilogue = work.epilogue()
-    own = epilogue.slots if epilogue else ()
-    prologue = before.prologue(len(SLOTS) + len(own)) if computed else None
+    captured = work.captured() if epilogue else []
+    before: list[Prologue | None] = []
+    strided = [work.strided]
+    for side, of in enumerate(computed):
+        own = FusedPrologue(host, kernel.name, block, root, acc, operands, side)
+        before.append(own.prologue(len(SLOTS) + len(captured)) if of else None)
+        captured += own.captured() if of else []
+        strided.append(own.strided)
     gemm = host.once(
-        ("gemm", spec, structure(block), work.strided, before.strided, *host.turns),
-        lambda: emit_gemm(host.unit, kernel.name, spec, host.target, epilogue, prologue),
+        ("gemm", spec, structure(block), *strided, *host.turns),
+        lambda: emit_gemm(host.unit, kernel.name, spec, host.target, epilogue, Prologues(*before)),
     )
-    captured = [*(work.captured() if epilogue else ()), *(before.captured() if computed else ())]
     _launch(host, gemm, a, b, output, (batch, m, n, k), captured)
     host.kernels.append(replace(info(op, kernel.name, True), schedule=gemm.how))
 
@@ -124,32 +136,6 @@ def _is_mirrored(value: Value, root: Op) -> bool:
     if op.name == "broadcast":
         return not op.operands[0].shape and _is_mirrored(op.operands[0], root)
     return op.definition.fusion == "elementwise" and all(_is_mirrored(v, root) for v in op.operands)
-
-
-def read_by(value: Value) -> Value:
-    """The argument whose elements an operand of the product is computed from, one from one."""
-    if value.op is None:
-        return value
-    full = [v for v in _arguments(value) if tuple(v.shape) == tuple(value.shape)]
-    return min(full, key=lambda v: v.tensor.dtype.bits)
-
-
-def _arguments(value: Value) -> list[Value]:
-    """The block's arguments that a value is computed from."""
-    if value.op is None:
-        return [value]
-    found = [v for operand in value.op.operands for v in _arguments(operand)]
-    return list(dict.fromkeys(found))
-
-
-def is_computed(value: Value) -> bool:
-    """Whether more than a widening load gives this operand its elements."""
-    op = value.op
-    if op is None:
-        return False
-    narrow, wide = op.operands[0].tensor.dtype, value.tensor.dtype
-    cast = op.name == "cast" and op.operands[0].op is None
-    return not (cast and narrow.is_float == wide.is_float and narrow.bits < wide.bits)
 
 
 def accumulator(of: DType) -> DType:
@@ -182,18 +168,39 @@ def _known(dim: DimLike) -> int | None:
 
 
 def _matrix(
-    host: Host, value: Value, batch: Sequence[int], rows: Sequence[int], columns: Sequence[int]
-) -> Matrix:
-    """The operand as it lies in memory, or copied when its axes do not merge."""
+    host: Host, value: Value, batch: Sequence[int], rows: Sequence[int], columns: Sequence[int],
+    view: Op | None,
+) -> Matrix:  # fmt: skip
+    """The operand, or a view of it, as it lies in memory; copied when its axes do not merge."""
     buffer = host.buffers[value]
-    strides = _strides(host, value, buffer)
-    merged = [_merge(value.shape, strides, axes) for axes in (batch, rows, columns)]
+    pointer, shape, strides = buffer.pointer, value.shape, _strides(host, value, buffer)
+    if view is not None:
+        shape = view.result.shape
+    if view is not None and view.name == "slice":
+        pointer = _begin(host, value, view, strides)
+        strides = [_times(host, by, n) for by, n in zip(strides, view.attrs["step"], strict=True)]
+    elif view is not None:
+        strides = [strides[axis] for axis in view.attrs["perm"]]
+    merged = [_merge(shape, strides, axes) for axes in (batch, rows, columns)]
     if all(m is not None for m in merged):
-        return Matrix(buffer.pointer, *merged)  # type: ignore[arg-type]
+        return Matrix(pointer, *merged)  # type: ignore[arg-type]
     order = [*batch, *rows, *columns]
-    pointer = copied(host, value, order)
-    width = product(value.shape[i] for i in columns)
-    return Matrix(pointer, product(value.shape[i] for i in rows) * width, width, 1)
+    pointer = copied(host, value, order, view)
+    width = product(shape[i] for i in columns)
+    return Matrix(pointer, product(shape[i] for i in rows) * width, width, 1)
+
+
+def _begin(host: Host, value: Value, view: Op, strides: Sequence[Stride]) -> Val:
+    """The address of the first element of part of a value."""
+    code, offset = host.code, host.code.i64(0)
+    for start, by in zip(view.attrs["start"], strides, strict=True):
+        stride = by if isinstance(by, Val) else host.dim(by)
+        offset = code.add(offset, code.mul(host.dim(start), stride))
+    return code.at(host.buffers[value].pointer, code.mul(offset, value.tensor.dtype.itemsize), "i8")
+
+
+def _times(host: Host, stride: Stride, step: int) -> Stride:
+    return host.code.mul(stride, step) if isinstance(stride, Val) else stride * step
 
 
 def _strides(host: Host, value: Value, buffer: Buffer) -> list[Stride]:
@@ -216,14 +223,17 @@ def _merge(
     return strides[axes[-1]]
 
 
-def copied(host: Host, value: Value, order: Sequence[int]) -> Val:
-    """A copy of `value` with permuted axes in scratch memory."""
-    nbytes = value.tensor.nbytes
+def copied(host: Host, value: Value, order: Sequence[int], view: Op | None = None) -> Val:
+    """A copy of `value`, or a view of it, with permuted axes in scratch memory."""
+    nbytes = (value if view is None else view.result).tensor.nbytes
     number = len(host.needs)
     base = host.reserve(nbytes)
     region = Region(Block([value.type]))
     builder = Builder(region.block)
-    result = builder.transpose(region.block.args[0], order)
+    (taken,) = region.block.args
+    if view is not None:
+        taken = builder.op(view.name, taken, **view.attrs)
+    result = builder.transpose(taken, order)
     builder.emit("yield", [result])
     kernel = host.kernel("transpose")
     target = Buffer(base, Storage(("transposed", number), True))
@@ -270,190 +280,6 @@ def _packed(
     recipe = recipe_of(value).then((*matrix, *panels), shape, dtype)
     pointer, _ = host.constant_buffer(recipe)
     return Matrix(pointer, 0, 1, 1)
-
-
-# ---- what follows the product
-
-
-class Borrowed:
-    """The face of a `Kernel` for evaluating elements inside the generator's own function."""
-
-    def __init__(self, host: Host, code: Code, lanes: int, known: dict[DimLike, Val]) -> None:
-        self.unit, self.target, self.code = host.unit, host.target, code
-        self.lanes, self.known = lanes, known
-        self.turns = None  # equal functions are written once, wherever their operands come from
-
-    def dim(self, dim: DimLike) -> Val:
-        return emit_dim(self.code, dim, self.known)
-
-    def size(self, dim: DimLike) -> Val | int:
-        return dim if isinstance(dim, int) else self.dim(dim)
-
-
-class FusedEpilogue:
-    """The elementwise rest of a contract fusion, applied to each finished vector of sums."""
-
-    def __init__(
-        self,
-        host: Host,
-        name: str,
-        block: Block,
-        root: Op,
-        acc: DType,
-        operands: dict[Value, Value],
-    ) -> None:
-        self.host, self.block, self.root, self.acc = host, block, root, acc
-        self.others = self.arguments()
-        self.operands = operands
-        self.names = host.named
-        self.dtype: DType = root.attrs.get("dtype", root.result.tensor.dtype)
-
-    def arguments(self) -> list[Value]:
-        """What is read beside the operands and what computes them."""
-        before = {self.root}
-        waiting = [v.op for v in self.root.operands]
-        while waiting:
-            op = waiting.pop()
-            if op is not None and op not in before:
-                before.add(op)
-                waiting += [v.op for v in op.operands]
-        return [a for a in self.block.args if not before.issuperset(a.users)]
-
-    @property
-    def strided(self) -> tuple[bool, ...]:
-        """Which of the other operands are read by run-time strides."""
-        return tuple(self.host.buffers[self.operands[a]].strides is not None for a in self.others)
-
-    def epilogue(self) -> Epilogue | None:
-        """For the generator; None where sums are stored as they are."""
-        if self.block.yielded == [self.root.result] and self.dtype.kind != "b":
-            return None
-        return Epilogue(self.apply, self.kinds(), self._beside())
-
-    def _beside(self) -> int | None:
-        """The first of the other operands that lies in memory like the result."""
-        (result,) = self.block.yielded
-        for number, arg in enumerate(self.others):
-            alike = arg.shape == result.shape
-            size = arg.tensor.dtype.itemsize == result.tensor.dtype.itemsize
-            if alike and size and self.host.buffers[self.operands[arg]].strides is None:
-                return number
-        return None
-
-    def kinds(self) -> tuple[str, ...]:
-        """The MLIR types of the slots."""
-        return ("!llvm.ptr",) * len(self.others) + ("i64",) * len(self._numbers())
-
-    def _numbers(self) -> list[object]:
-        """Keys of the i64 slots: named dims, then run-time strides."""
-        keys: list[object] = [Dim.of(name) for name in self.names]
-        for arg in self.others:
-            keys += self.host.buffers[self.operands[arg]].strides or ()
-        return keys
-
-    def captured(self) -> list[Val]:
-        """The host's values for the slots."""
-        pointers = [self.host.buffers[self.operands[a]].pointer for a in self.others]
-        numbers = [
-            self.host.dim(k) if isinstance(k, Dim) else self.host.value(k) for k in self._numbers()
-        ]
-        return [*pointers, *numbers]
-
-    def apply(self, code: Code, sums: Elem, place: Place) -> Elem:
-        """The block's yield where the root's result is `sums`."""
-        kernel, elements = self.elements(code, place.lanes, place.extra)
-        value = convert.cast(code, sums, self.acc, self.dtype)
-        elements.overrides[self.root.result] = lambda index, guard: value
-        (result,) = self.block.yielded
-        with elements.scope(place.mask):
-            final = elements.vector(result, self.index(kernel, place))
-        if not isinstance(final, Val):
-            return final  # complex: its parts are stored as they are
-        return memory.to_memory(code, final, result.tensor.dtype)
-
-    def elements(self, code: Code, lanes: int, extra: tuple[Val, ...]) -> tuple[Borrowed, Elements]:
-        """An evaluator of the block's values, with `extra` from the slots."""
-        slots = dict(zip(self._numbers(), extra[len(self.others) :], strict=True))
-        known: dict[DimLike, Val] = {k: v for k, v in slots.items() if isinstance(k, Dim)}
-        kernel = Borrowed(self.host, code, lanes, known)
-        sources = {}
-        for arg, pointer in zip(self.others, extra, strict=False):
-            keys = self.host.buffers[self.operands[arg]].strides
-            type = arg.tensor
-            strides = contiguous(type.shape) if keys is None else tuple(slots[k] for k in keys)
-            sources[arg] = Source(pointer, type.dtype, type.shape, strides)
-        return kernel, Elements(kernel, sources)  # type: ignore[arg-type]
-
-    def index(self, kernel: Borrowed, place: Place) -> Indices:
-        """The result's index of a vector: batch, row and column positions per axis."""
-        x, y = (v.tensor for v in self.root.operands)
-        attrs, code = self.root.attrs, kernel.code
-        batch = [x.shape[i] for i in attrs["x_batch"]]
-        rows = [x.shape[i] for i in free_axes(x.rank, attrs["x_batch"], attrs["x_contract"])]
-        columns = [y.shape[i] for i in free_axes(y.rank, attrs["y_batch"], attrs["y_contract"])]
-        index = [Index(v) for v in unravel(code, place.batch, [kernel.size(d) for d in batch])]
-        index += [Index(v) for v in unravel(code, place.row, [kernel.size(d) for d in rows])]
-        if len(columns) == 1:
-            return (*index, Index(place.col, 1))
-        flat = lanes_of(code, Index(place.col, 1), place.lanes)
-        sizes = [kernel.size(d) for d in columns]
-        splats = [code.splat(code.i64(s) if isinstance(s, int) else s, place.lanes) for s in sizes]
-        step = None if place.lanes else 0
-        return (*index, *(Index(v, step) for v in unravel(code, flat, splats)))
-
-
-class FusedPrologue(FusedEpilogue):
-    """The elementwise computation of the right operand, from elements as they lie in memory."""
-
-    def arguments(self) -> list[Value]:
-        """What is read beside the array of the operand's own size."""
-        y = self.root.operands[1]
-        return [a for a in _arguments(y) if a is not read_by(y)]
-
-    def prologue(self, first: int) -> Prologue:
-        """For the generator; the slots start at number `first`."""
-        return Prologue(self.compute, self.kinds(), first)
-
-    def compute(self, code: Code, loaded: Elem, spot: Spot, extra: tuple[Val, ...]) -> Val:
-        """The operand's elements where the array holds `loaded`."""
-        y, attrs = self.root.operands[1], self.root.attrs
-        kernel, elements = self.elements(code, spot.lanes, extra)
-        elements.overrides[read_by(y)] = lambda index, guard: loaded
-        along = 1 if spot.lanes else 0
-        spread = Index(spot.k, along if spot.along_k else 0)
-        across = Index(spot.col, 0 if spot.along_k else along)
-        contract = attrs["y_contract"]
-        at = dict(zip(contract, self.split(kernel, spread, contract), strict=True))
-        free = free_axes(y.tensor.rank, (), contract)
-        at |= zip(free, self.split(kernel, across, free), strict=True)
-        with elements.scope(spot.mask):
-            value = convert.cast(
-                code,
-                elements.vector(y, tuple(at[i] for i in range(len(at)))),
-                y.tensor.dtype,
-                self.acc,
-            )
-        assert isinstance(value, Val), "complex operands are computed before"
-        return value
-
-    def split(self, kernel: Borrowed, index: Index, axes: Sequence[int]) -> list[Index]:
-        """Positions along `axes` of the right operand, which `index` counts together.
-
-        Lanes start at a multiple of their number.
-        """
-        code = kernel.code
-        sizes = [kernel.size(self.root.operands[1].shape[axis]) for axis in axes]
-        inner = sizes[-1]
-        if len(axes) == 1:
-            return [index]
-        if index.step == 0:
-            return [Index(at) for at in unravel(code, index.base, sizes)]
-        if isinstance(inner, int) and inner % kernel.lanes == 0:
-            *outer, last = unravel(code, index.base, sizes)
-            return [*map(Index, outer), Index(last, index.step)]
-        flat = lanes_of(code, index, kernel.lanes)
-        splats = [code.splat(code.i64(s) if isinstance(s, int) else s, kernel.lanes) for s in sizes]
-        return [Index(at, None) for at in unravel(code, flat, splats)]
 
 
 def _launch(

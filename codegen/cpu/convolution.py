@@ -7,13 +7,10 @@ from dataclasses import replace
 
 from graphmill.codegen.cpu.contract.spec import GemmKernel, Place, Sizes
 from graphmill.codegen.cpu.contraction import (
-    Borrowed,
-    FusedEpilogue,
     Info,
     accumulator,
     copied,
     narrowed,
-    read_by,
     run_phases,
 )
 from graphmill.codegen.cpu.convolve.conv import ConvSpec, conv_sizes, emit_conv
@@ -21,6 +18,7 @@ from graphmill.codegen.cpu.convolve.explain import plain_schedule
 from graphmill.codegen.cpu.convolve.tap_plan import packing_of_filters, tap_plan
 from graphmill.codegen.cpu.convolve.taps import LinePlace
 from graphmill.codegen.cpu.emit import Code, Val
+from graphmill.codegen.cpu.fused import Borrowed, FusedEpilogue, read_by
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, Indices, lanes_of, unravel
 from graphmill.codegen.cpu.kernel import contiguous

@@ -32,6 +32,37 @@ PAIRS = [
         """,
     ),
     (
+        "blocks of the left operand, beside rows of the right one",
+        """
+        func @f(%q: i8[3, 8], %s: f32[3, 2], %p: i8[8, 5], %t: f32[5]) -> (f32[3, 5]) {
+          %0: i8[3, 2, 4] = reshape %q {shape=[3, 2, 4]}
+          %1: f32[3, 2, 4] = cast %0 {dtype=f32}
+          %2: f32[3, 2, 4] = broadcast %s {axes=[0, 1], shape=[3, 2, 4]}
+          %3: f32[3, 2, 4] = mul %1, %2
+          %4: f32[3, 8] = reshape %3 {shape=[3, 8]}
+          %5: f32[8, 5] = cast %p {dtype=f32}
+          %6: f32[8, 5] = broadcast %t {axes=[1], shape=[8, 5]}
+          %7: f32[8, 5] = mul %5, %6
+          %8: f32[3, 5] = dot_general %4, %7 {dtype=f32, x_batch=[], x_contract=[1], y_batch=[], y_contract=[0]}
+          return %8
+        }
+        """,
+        """
+        func @f(%q: i8[3, 8], %s: f32[3, 2], %p: i8[8, 5], %t: f32[5]) -> (f32[3, 5]) {
+          %0: i8[2, 4, 5] = reshape %p {shape=[2, 4, 5]}
+          %1: f32[2, 4, 5] = cast %0 {dtype=f32}
+          %2: f32[2, 4, 5] = broadcast %t {axes=[2], shape=[2, 4, 5]}
+          %3: f32[2, 4, 5] = mul %1, %2
+          %4: i8[3, 2, 4] = reshape %q {shape=[3, 2, 4]}
+          %5: f32[3, 2, 4] = cast %4 {dtype=f32}
+          %6: f32[3, 2, 4] = broadcast %s {axes=[0, 1], shape=[3, 2, 4]}
+          %7: f32[3, 2, 4] = mul %5, %6
+          %8: f32[3, 5] = dot_general %7, %3 {dtype=f32, x_batch=[], x_contract=[1, 2], y_batch=[], y_contract=[0, 1]}
+          return %8
+        }
+        """,
+    ),
+    (
         "halves of bytes become products",
         """
         func @f(%x: f32[3, 8], %p: u8[4, 5], %m: u8[4, 5]) -> (f32[3, 5]) {

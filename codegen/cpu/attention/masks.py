@@ -91,7 +91,7 @@ class Turned:
             by = pitch if isinstance(pitch, Val) else self.problem.kernel.dim(pitch)
             pack = pack_b(code.unit, self._tile(mask), mask.stored, "col")
             zero, one = code.i64(0), code.i64(1)
-            code.call(pack, [start, one, by, count, left, zero, one, array, zero, array])
+            code.call(pack, [start, one, by, count, left, zero, one, array])
 
     def _tile(self, mask: Mask) -> Tile:
         tile = self.problem.tile

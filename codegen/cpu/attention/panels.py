@@ -141,8 +141,7 @@ class _Panels:
         pack = pack_b(self.unit, tile, q.dtype, q.order())
         strides = [s if isinstance(s, Val) else code.i64(s) for s in (q.across, q.along)]
         zero, one, depth = code.i64(0), code.i64(1), code.i64(self.problem.depth)
-        given = [start, *strides, depth, self.left, zero, one, self.queries]
-        code.call(pack, [*given, zero, self.queries])
+        code.call(pack, [start, *strides, depth, self.left, zero, one, self.queries])
         for step in self.steps:
             self._put(code.const(-np.inf, tile.vector), self.largest, step)
             self._put(code.const(0, tile.vector), self.totals, step)

@@ -45,7 +45,7 @@ def _rows(problem: Problem, sums: Val, out: Val, count: Val, stage: Val) -> None
     code.call(
         turn,
         [sums, code.i64(1), code.i64(columns), code.i64(columns), code.i64(width), zero,
-         code.i64(panels), stage, zero, stage],
+         code.i64(panels), stage],
     )  # fmt: skip
     with code.loop(0, count) as row:
         target = problem.out.at(out, row.i)

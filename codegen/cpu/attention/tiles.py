@@ -98,7 +98,7 @@ class Tiles:
         pack = pack_b(code.unit, tile, of.dtype, order)
         by = [s if isinstance(s, Val) else code.i64(s) for s in strides]
         zero, one = code.i64(0), code.i64(1)
-        code.call(pack, [source, *by, k, left, zero, one, to, zero, to])
+        code.call(pack, [source, *by, k, left, zero, one, to])
 
     def _multiply(
         self, tile: Tile, height: int, a: tuple[Val, int], b: tuple[Val, Val], k: Val,

@@ -15,10 +15,11 @@ from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import AMX_UNITS, Dot
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
 from graphmill.codegen.cpu.contract.microkernel import ARGS, FETCHED, prefetch
-from graphmill.codegen.cpu.contract.packing import transpose
-from graphmill.codegen.cpu.contract.reading import Reader
+from graphmill.codegen.cpu.contract.packing import A_CORNER, at_corner, transpose
+from graphmill.codegen.cpu.contract.reading import Corner, Reader
+from graphmill.codegen.cpu.contract.spec import Prologue
 from graphmill.codegen.cpu.emit import Code, Unit, Val
-from graphmill.ir.dtypes import DType, i16
+from graphmill.ir.dtypes import DType, i8, i16
 
 PREFIX = "gm.amx_"  # of the only functions that use tiles
 ROWS = 16
@@ -109,31 +110,35 @@ def amx_kernel(unit: Unit, tile: Tile, blocks: int) -> str:
     return symbol
 
 
-def pack_tiles(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
+def pack_tiles(
+    unit: Unit, tile: Tile, dtype: DType, order: str, prologue: Prologue | None = None,
+    owner: str = "",
+) -> str:  # fmt: skip
     """Symbol of `(a, a_m, a_k, rows, k, out)`: packs up to 32 rows of A as `[block][32][64]` bytes.
 
-    The last values of k are followed by zeros, the last row by nothing.
+    The last values of k are followed by zeros, the last row by nothing. For a prologue there are
+    the arguments more that `pack_a` has.
     """
-    symbol = f"gm.pack_tiles_{dtype}_{tile.dot.name}_{order}"
+    symbol = f"{owner}_tiles" if prologue else f"gm.pack_tiles_{dtype}_{tile.dot.name}_{order}"
     if not unit.once(symbol):
         return symbol
     args = (
         ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("rows", "i64"), ("k", "i64"),
-        ("out", "!llvm.ptr"),
+        ("out", "!llvm.ptr"), *(A_CORNER if prologue else ()),
     )  # fmt: skip
     code = Code(unit, symbol, args, traits=("noinline",))
-    a, a_m, a_k, rows, k, out = code.args
+    a, a_m, a_k, rows, k, out = code.args[:6]
+    reader, corner = at_corner(code, Reader(tile, dtype, prologue=prologue))
     if order == "row":
-        _copy_rows(code, dtype, a, a_m, rows, k, out)
+        _copy_rows(code, reader, corner, a, a_m, rows, k, out)
     else:
         group, done = tile.dot.group, code.i64(0)
-        reader = Reader(tile, dtype)
         if order == "col":
-            done = _turn_columns(code, reader, a, a_k, rows, k, out)
+            done = _turn_columns(code, reader, corner, a, a_k, rows, k, out)
         whole, all_ = code.binary("arith.divui", k, code.i64(group)), ceil_div(code, k, group)
-        _gather_units(code, reader, (a, a_m, a_k), rows, (done, whole), None, out)
+        _gather_units(code, reader, corner, (a, a_m, a_k), rows, (done, whole), None, out)
         rest = minus(code, k, code.mul(whole, group))
-        _gather_units(code, reader, (a, a_m, a_k), rows, (whole, all_), rest, out)
+        _gather_units(code, reader, corner, (a, a_m, a_k), rows, (whole, all_), rest, out)
         end = code.mul(ceil_div(code, all_, AMX_UNITS), AMX_UNITS)
         with code.loop(all_, end) as none, code.loop(0, rows) as row:
             code.store(code.const(0, "i32"), _unit_at(code, out, none.i, row.i), 4)
@@ -150,20 +155,26 @@ def _unit_at(code: Code, out: Val, unit: Val, row: Val) -> Val:
 
 
 def _copy_rows(
-    code: Code, dtype: DType, a: Val, a_m: Val, rows: Val, k: Val, out: Val
-) -> None:  # fmt: skip
+    code: Code, reader: Reader, corner: Corner, a: Val, a_m: Val, rows: Val, k: Val, out: Val
+) -> None:
     """Row-major A: a line of each row after the other."""
-    bits = i16 if dtype.bits == 16 else dtype
-    lanes = LINE // dtype.itemsize
+    group = reader.tile.dot.group
+    bits, lanes = i8 if group == 4 else i16, AMX_UNITS * group
     with code.loop(0, k, lanes) as at:
         left = minus(code, k, at.i)
         block = code.at(out, code.mul(at.i, 2 * ROWS), memory_element(bits))
+        unit = code.binary("arith.divui", at.i, code.i64(group))
         whole = code.compare("arith.cmpi", "sge", left, code.i64(lanes))
 
-        def lines(mask: Val | None, at: Val = at.i, block: Val = block) -> None:
+        def lines(
+            mask: Val | None, at: Val = at.i, block: Val = block, unit: Val = unit
+        ) -> None:  # fmt: skip
             with code.loop(0, rows) as row:
                 source = code.add(code.mul(row.i, a_m), at)
-                value = memory.load(code, a, source, bits, lanes, mask=mask)
+                spot = reader.spot(code, corner, unit, row.i, lanes, along_k=True, mask=mask)
+                value = reader.part(code, a, source, lanes, mask, spot)
+                if spot is not None and mask is not None:
+                    value = code.select(mask, value, code.const(0, value.type))
                 memory.store(code, value, block, code.mul(row.i, lanes), bits)
 
         with code.when(whole):
@@ -173,8 +184,8 @@ def _copy_rows(
 
 
 def _turn_columns(
-    code: Code, reader: Reader, a: Val, a_k: Val, rows: Val, k: Val, out: Val
-) -> Val:  # fmt: skip
+    code: Code, reader: Reader, corner: Corner, a: Val, a_k: Val, rows: Val, k: Val, out: Val
+) -> Val:
     """Column-major A in squares of 16 units of 16 rows; returns the units done."""
     group = reader.tile.dot.group
     blocks = code.binary("arith.divui", k, code.i64(group * AMX_UNITS))
@@ -182,9 +193,10 @@ def _turn_columns(
         mask = memory.tail_mask(code, minus(code, rows, first.i), ROWS)
         columns = []
         for unit in range(AMX_UNITS):
-            at = code.mul(code.add(code.mul(block.i, AMX_UNITS), unit), group)
-            base = code.at(a, code.mul(at, a_k), memory_element(reader.dtype))
-            columns.append(reader.across(code, base, a_k, first.i, ROWS, None, mask))
+            at = code.add(code.mul(block.i, AMX_UNITS), unit)
+            base = code.at(a, code.mul(code.mul(at, group), a_k), memory_element(reader.dtype))
+            spot = reader.spot(code, corner, at, first.i, ROWS, mask=mask)
+            columns.append(reader.across(code, base, a_k, first.i, ROWS, spot, mask))
         line = code.add(code.mul(block.i, 2 * ROWS), first.i)
         for row, value in enumerate(transpose(code, columns)):
             at = code.mul(code.add(line, row), AMX_UNITS)
@@ -193,13 +205,14 @@ def _turn_columns(
 
 
 def _gather_units(
-    code: Code, reader: Reader, matrix: tuple[Val, Val, Val], rows: Val, span: tuple[Val, Val],
-    count: Val | None, out: Val,
+    code: Code, reader: Reader, corner: Corner, matrix: tuple[Val, Val, Val], rows: Val,
+    span: tuple[Val, Val], count: Val | None, out: Val,
 ) -> None:  # fmt: skip
     """A by any strides, unit by unit; of the last one `count` values exist."""
     a, a_m, a_k = matrix
     step = code.mul(a_k, reader.tile.dot.group)
     with code.loop(*span) as unit, code.loop(0, rows) as row:
         base = code.at(a, code.mul(unit.i, step), memory_element(reader.dtype))
-        value = reader.one(code, base, a_k, code.mul(row.i, a_m), count, None)
+        spot = reader.spot(code, corner, unit.i, row.i)
+        value = reader.one(code, base, a_k, code.mul(row.i, a_m), count, spot)
         code.store(value, _unit_at(code, out, unit.i, row.i), 4)

@@ -22,7 +22,7 @@ from graphmill.codegen.cpu.contract.microkernel import FETCHED
 from graphmill.codegen.cpu.contract.parts import Ahead, PanelB, Slice
 from graphmill.codegen.cpu.contract.plan import Plan
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
-from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue
+from graphmill.codegen.cpu.contract.spec import AS_THEY_LIE, Epilogue, GemmSpec, Prologues
 from graphmill.codegen.cpu.contract.tiled import BlockA, Tiled, may_overlap
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.records import record
@@ -30,7 +30,7 @@ from graphmill.records import record
 
 def emit_tiled(
     unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
-    prologue: Prologue | None = None,
+    prologues: Prologues = AS_THEY_LIE,
 ) -> None:  # fmt: skip
     """Write the kernel that computes the items `begin`..`end` of the product.
 
@@ -38,8 +38,8 @@ def emit_tiled(
     sums by the slots; what finishes a tile is the product's own.
     """
     code = Code(unit, symbol, BODY, internal=False)
-    if prologue is not None:
-        loops_of(plan)(Slots(code, spec), symbol, spec, plan, epilogue, prologue).body()
+    if prologues:
+        loops_of(plan)(Slots(code, spec), symbol, spec, plan, epilogue, prologues).body()
     else:
         tile, k = plan.tile, spec.k
         finish = finish_tile(
@@ -204,11 +204,13 @@ class AmxTiled(Tiled):
             local = code.binary("arith.subi", at, part.tiles[0])
             return code.at(self.memory, code.mul(local, room), tile.element)
 
-        pack = pack_tiles(code.unit, tile, spec.a, spec.a_order)
+        before = self.prologues.a
+        pack = pack_tiles(code.unit, tile, spec.a, spec.a_order, before, self.symbol)
         assert part.elements is not None, "units have several values"
         with code.loop(*part.tiles) as at:
             row = self.start(at.i)
             source = code.at(a, code.mul(row, slot["a_m"]), element)
             args = [source, slot["a_m"], slot["a_k"], self._height_of(at.i), part.elements]
-            code.call(pack, [*args, packed(at.i, row)])
+            args.append(packed(at.i, row))
+            code.call(pack, [*args, *(self._corner(part, row) if before else ())])
         return packed, code.i64(LINE), code.i64(LINE * tile.rows)

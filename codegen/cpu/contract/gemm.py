@@ -41,6 +41,7 @@ from graphmill.codegen.cpu.contract.slices import emit_sliced, slices_of
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.space import choices_of
 from graphmill.codegen.cpu.contract.spec import (
+    AS_THEY_LIE,
     SLOTS,
     Epilogue,
     GemmKernel,
@@ -48,6 +49,7 @@ from graphmill.codegen.cpu.contract.spec import (
     Phase,
     Place,
     Prologue,
+    Prologues,
     Sizes,
 )
 from graphmill.codegen.cpu.contract.symmetric import is_worth, mirror_phase
@@ -56,14 +58,14 @@ from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.target import Target
 
 __all__ = [
-    "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Prologue", "Sizes",
-    "emit_gemm", "packed_size", "packing_of_b",
+    "SLOTS", "Epilogue", "GemmKernel", "GemmSpec", "Phase", "Place", "Prologue", "Prologues",
+    "Sizes", "emit_gemm", "packed_size", "packing_of_b",
 ]  # fmt: skip
 
 
 def emit_gemm(
     unit: Unit, symbol: str, spec: GemmSpec, target: Target, epilogue: Epilogue | None = None,
-    prologue: Prologue | None = None,
+    prologues: Prologues = AS_THEY_LIE,
 ) -> GemmKernel:  # fmt: skip
     """Write the kernels of `spec` into `unit`; see `GemmKernel` for how they are run."""
     if spec.acc.is_complex:
@@ -73,7 +75,7 @@ def emit_gemm(
     if (shape := chosen(spec, choices)) is not None:
         worth = choices.pick("grain", PIECE, GRAINS)
         tile = register_tile(target, spec.acc)
-        emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologue)
+        emit_skinny(unit, symbol, spec, tile, shape, epilogue, prologues)
         how = f"few rows or columns: {shape.kind}"
         return replace(_skinny_kernel(symbol, tile, shape, worth), how=how)
     if spec.symmetric and not is_worth(spec.m, spec.k, register_tile(target, spec.acc)):
@@ -81,10 +83,10 @@ def emit_gemm(
     plan = make_plan(spec, target, choices, units=True)
     how = explained(plan)
     if (count := slices_of(spec, plan)) > 1:
-        many = emit_sliced(unit, symbol, spec, plan, count, epilogue, prologue)
+        many = emit_sliced(unit, symbol, spec, plan, count, epilogue, prologues)
         how = f"{how}, {count} slices of k"
     else:
-        many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologue)
+        many = _tiled_kernel(unit, symbol, spec, plan, epilogue, prologues)
     if spec.symmetric:
         many = replace(many, phases=(*many.phases, mirror_phase(unit, symbol, spec, target)))
         return replace(many, how=f"{how}, above the diagonal alone")
@@ -93,18 +95,18 @@ def emit_gemm(
     if spec.m is not None or (shape := skinny(one)) is None:
         return many
     name, tile = f"{symbol}_row", register_tile(target, spec.acc)
-    emit_skinny(unit, name, one, tile, shape, epilogue, prologue)
+    emit_skinny(unit, name, one, tile, shape, epilogue, prologues)
     return _by_rows(_skinny_kernel(name, tile, shape, PIECE), many)
 
 
 def _tiled_kernel(
     unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
-    prologue: Prologue | None,
+    prologues: Prologues,
 ) -> GemmKernel:  # fmt: skip
-    emit_tiled(unit, symbol, spec, plan, epilogue, prologue)
+    emit_tiled(unit, symbol, spec, plan, epilogue, prologues)
     phases: tuple[Phase, ...] = ()
     if plan.b_mode == "shared":
-        phases = (_pack_phase(unit, symbol, spec, plan, prologue),)
+        phases = (_pack_phase(unit, symbol, spec, plan, prologues.b),)
 
     def grid(code: Code, sizes: Sizes) -> Val:
         return grid_of(code, spec, plan, sizes, sizes.batch)
@@ -168,7 +170,8 @@ def _pack_phase(
     pack = emit_pack_b(unit, plan.tile, spec.b, spec.b_order, prologue, symbol)
     begin, end = code.args[1:3]
     order = [slot["b"], slot["b_k"], slot["b_n"], slot["k"], slot["n"]]
-    code.call(pack, [*order, begin, end, slot["shared"], code.i64(0), slot.data])
+    corner = [code.i64(0), code.i64(0), slot.data] if prologue else ()
+    code.call(pack, [*order, begin, end, slot["shared"], *corner])
     code.finish()
 
     def items(code: Code, sizes: Sizes) -> Val:

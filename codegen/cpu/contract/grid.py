@@ -49,7 +49,7 @@ def grid_of(code: Code, spec: GemmSpec, plan: Plan, sizes: Sizes, batch: Val) ->
     if spec.symmetric:
         return strips(code, threads, batch, row_tiles(code, tile, sizes.m), work)
     work = code.binary("arith.divui", work, code.i64(worth))
-    costs = [code.i64(cost) for cost in _costs(plan)]
+    costs = [code.i64(cost) for cost in _costs(spec, plan)]
     args = [threads, batch, row_tiles(code, tile, sizes.m), panels, work, *costs]
     found = code.call(_chooser(code.unit), args, "i64")
     assert found is not None
@@ -90,12 +90,17 @@ def cells(code: Code, grid: Val) -> Val:
     return code.mul(*decoded(code, grid))
 
 
-def _costs(plan: Plan) -> tuple[int, int, int]:
-    """Quarters of cycles, for each value of k: of a tile, of a tile's rows of A, a panel's of B."""
+def _costs(spec: GemmSpec, plan: Plan) -> tuple[int, int, int]:
+    """Quarters of cycles, for each value of k: of a tile, of a tile's rows of A, a panel's of B.
+
+    What is computed takes about as long again as packing it.
+    """
     tile: Tile = plan.tile
+    again = 2 if spec.a_computed else 1
     if tile.dot.amx:  # 64 cycles for 16 units of all tiles, half a line of A or B a cycle
-        return 20, 16 if plan.pack_a else 4, 40 if plan.b_mode in ("group", "worker") else 16
-    a = 4 if plan.pack_a else 1
+        a = 16 * again if plan.pack_a else 4
+        return 20, a, 40 if plan.b_mode in ("group", "worker") else 16
+    a = 4 * again if plan.pack_a else 1
     b = 16 if plan.b_mode in ("group", "worker") else 8
     return 4 * tile.rows * tile.vectors, a * tile.rows, b * tile.vectors
 

@@ -18,11 +18,14 @@ from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import multiply_units
 from graphmill.codegen.cpu.contract.elements import ceil_div, memory_element, minus, most
 from graphmill.codegen.cpu.contract.finish import extra_slots
-from graphmill.codegen.cpu.contract.reading import Reader
+from graphmill.codegen.cpu.contract.reading import Corner, Reader
 from graphmill.codegen.cpu.contract.spec import Prologue, Spot
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 from graphmill.ir.dtypes import DType
 
+# arguments more where a prologue computes the elements
+B_CORNER = (("start", "i64"), ("batch", "i64"), ("data", "!llvm.ptr"))
+A_CORNER = (("row", "i64"), *B_CORNER)
 _K_BLOCK = 64  # rows of B read together, so that neighbouring panels share cache lines and pages
 
 
@@ -62,10 +65,10 @@ def pack_b(
     unit: Unit, tile: Tile, dtype: DType, order: str, prologue: Prologue | None = None,
     owner: str = "",
 ) -> str:  # fmt: skip
-    """Symbol of `(b, b_k, b_n, k, n, from, to, out, start, data)`: packs panels `from`..`to` of B.
+    """Symbol of `(b, b_k, b_n, k, n, from, to, out)`: packs panels `from`..`to` of B.
 
-    `start` is the k of the first row and `data` holds the slots, which only the prologue of the
-    kernel called `owner` looks at.
+    With a prologue, of the kernel called `owner`, the k of the first row, the matrix and the slots
+    follow.
     """
     reader = Reader(tile, dtype, prologue=prologue)
     symbol = f"{owner}_panels" if prologue else f"gm.pack_b_{reader.name}_{order}_x{tile.columns}"
@@ -73,14 +76,12 @@ def pack_b(
         return symbol
     args = (
         ("b", "!llvm.ptr"), ("b_k", "i64"), ("b_n", "i64"), ("k", "i64"), ("n", "i64"),
-        ("first", "i64"), ("end", "i64"), ("out", "!llvm.ptr"), ("start", "i64"),
-        ("data", "!llvm.ptr"),
+        ("first", "i64"), ("end", "i64"), ("out", "!llvm.ptr"), *(B_CORNER if prologue else ()),
     )  # fmt: skip
     code = Code(unit, symbol, args, traits=("noinline",))
-    b, b_k, b_n, k, n, first, end, out, start, data = code.args
-    first_slot = prologue.first if prologue else 0
-    reader = replace(reader, extra=extra_slots(code, data, prologue, first_slot))
-    packer = _PackB(code, reader, (b_k, b_n), k, start)
+    b, b_k, b_n, k, n, first, end, out = code.args[:8]
+    reader, (start, batch) = _completed(code, reader)
+    packer = _PackB(code, reader, (b_k, b_n), k)
     size = code.mul(packer.units, tile.columns)
     size = code.add(size, tile.head)
     depth = most(code, packer.units, 1) if tile.head else packer.units  # heads are written always
@@ -91,7 +92,7 @@ def pack_b(
         target = code.at(out, code.mul(panel.i, size), tile.unit)
         rows = code.at(target, tile.head, tile.unit)
         valid = minus(code, n, column)
-        packer.column = column
+        packer.corner = Corner(start, column, batch)
         packer.panel(source, rows, (block.i, stop), valid, order)
         if tile.head:
             packer.heads(target, rows, block.i, stop)
@@ -100,15 +101,12 @@ def pack_b(
 
 
 class _PackB:
-    """One panel of B, a block of its units at a time; `column` is its first."""
+    """One panel of B, a block of its units at a time, which begins at `corner`."""
 
-    column: Val
+    corner: Corner
 
-    def __init__(
-        self, code: Code, reader: Reader, strides: tuple[Val, Val], k: Val, start: Val
-    ) -> None:
+    def __init__(self, code: Code, reader: Reader, strides: tuple[Val, Val], k: Val) -> None:
         self.code, self.reader, self.tile, self.k = code, reader, reader.tile, k
-        self.start = start
         self.b_k, self.b_n = strides
         group = self.tile.dot.group
         self.units = units(code, self.tile, k)
@@ -116,13 +114,11 @@ class _PackB:
         self.unit_step = code.mul(self.b_k, group)
 
     def spot(
-        self, k: Val, at: Val | int, lanes: int, *, along_k: bool = False, mask: Val | None = None
-    ) -> Spot | None:
-        """Where the elements of row `k` of the block, `at` columns into the panel, are in B."""
-        if self.reader.prologue is None:
-            return None
-        code = self.code
-        return Spot(code.add(self.start, k), code.add(self.column, at), lanes, along_k, mask)
+        self, unit: Val, at: Val | int, lanes: int, *, along_k: bool = False,
+        mask: Val | None = None,
+    ) -> Spot | None:  # fmt: skip
+        """Where the elements of a unit of the block, `at` columns into the panel, are in B."""
+        return self.reader.spot(self.code, self.corner, unit, at, lanes, along_k=along_k, mask=mask)
 
     def panel(self, b: Val, out: Val, span: tuple[Val, Val], valid: Val, order: str) -> None:
         """Units `span` of the panel whose first column is at `b`, `valid` of its columns real."""
@@ -250,36 +246,43 @@ def _shuffle(code: Code, a: Val, b: Val, lanes: list[int]) -> Val:
     return code.op(f"vector.shuffle {a}, {b} {lanes} : {a.type}, {b.type}", a.type)
 
 
-def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
+def pack_a(
+    unit: Unit, tile: Tile, dtype: DType, order: str, prologue: Prologue | None = None,
+    owner: str = "",
+) -> str:  # fmt: skip
     """Symbol of `(a, a_m, a_k, rows, left, k, out)`: packs one tile of A as `[k][tile.rows]`.
 
     `left` rows of A exist from here on. Whole vectors are stored, so up to a vector's width beyond
     the tile is overwritten; tiles are packed in ascending order and scratch memory has that slack.
+    With a prologue, of the kernel called `owner`, the first row and k, the matrix and the slots
+    follow.
     """
-    reader = Reader(tile, dtype, tile.dot.shifted)
-    symbol = f"gm.pack_a_{reader.name}_{order}_x{tile.rows}"
+    reader = Reader(tile, dtype, tile.dot.shifted, prologue)
+    symbol = f"{owner}_tiles" if prologue else f"gm.pack_a_{reader.name}_{order}_x{tile.rows}"
     if not unit.once(symbol):
         return symbol
     args = (
         ("a", "!llvm.ptr"), ("a_m", "i64"), ("a_k", "i64"), ("rows", "i64"), ("left", "i64"),
-        ("k", "i64"), ("out", "!llvm.ptr"),
+        ("k", "i64"), ("out", "!llvm.ptr"), *(A_CORNER if prologue else ()),
     )  # fmt: skip
     code = Code(unit, symbol, args, traits=("noinline",))
-    a, a_m, a_k, rows, left, k, out = code.args
+    a, a_m, a_k, rows, left, k, out = code.args[:7]
+    reader, corner = at_corner(code, reader)
     group = tile.dot.group
     whole = k if group == 1 else code.binary("arith.divui", k, code.i64(group))
     done = code.i64(0)
     if order == "row":
-        done = _transpose_tile(code, reader, a, a_m, rows, whole, out)
+        done = _transpose_tile(code, reader, corner, a, a_m, rows, whole, out)
     if order == "col":
-        done = _copy_columns(code, reader, a, a_k, left, whole, out)
+        done = _copy_columns(code, reader, corner, a, a_k, left, whole, out)
 
     def by_units(first: Val, stop: Val, count: Val | None) -> None:
         with code.loop(first, stop) as at:
             source = code.at(a, code.mul(at.i, code.mul(a_k, group)), memory_element(dtype))
             target = code.at(out, code.mul(at.i, tile.rows), tile.unit)
             with code.loop(0, rows) as row:
-                value = reader.one(code, source, a_k, code.mul(row.i, a_m), count, None)
+                spot = reader.spot(code, corner, at.i, row.i)
+                value = reader.one(code, source, a_k, code.mul(row.i, a_m), count, spot)
                 code.store(value, code.at(target, row.i, tile.unit), tile.bytes)
 
     by_units(done, whole, None)
@@ -289,8 +292,24 @@ def pack_a(unit: Unit, tile: Tile, dtype: DType, order: str) -> str:
     return symbol
 
 
+def at_corner(code: Code, reader: Reader) -> tuple[Reader, Corner]:
+    """The reader of a part of A, and where that begins, from the arguments `A_CORNER`."""
+    row = code.args[-len(A_CORNER)]
+    reader, (start, batch) = _completed(code, reader)
+    return reader, Corner(start, row, batch)
+
+
+def _completed(code: Code, reader: Reader) -> tuple[Reader, tuple[Val, Val]]:
+    """The reader with its prologue's slots, the first k and the matrix, from `B_CORNER`."""
+    if reader.prologue is None:
+        return reader, (code.i64(0), code.i64(0))
+    start, batch, data = code.args[-len(B_CORNER) :]
+    extra = extra_slots(code, data, reader.prologue, reader.prologue.first)
+    return replace(reader, extra=extra), (start, batch)
+
+
 def _copy_columns(
-    code: Code, reader: Reader, a: Val, a_k: Val, left: Val, whole: Val, out: Val
+    code: Code, reader: Reader, corner: Corner, a: Val, a_k: Val, left: Val, whole: Val, out: Val
 ) -> Val:
     """Column-major A, whole vectors where that many rows exist; returns how far along k."""
     tile = reader.tile
@@ -302,13 +321,14 @@ def _copy_columns(
         source = code.at(a, code.mul(at.i, step), memory_element(reader.dtype))
         target = code.at(out, code.mul(at.i, tile.rows), tile.unit)
         for v in range(0, span, tile.lanes):
-            value = reader.across(code, source, a_k, v, tile.lanes, None)
+            spot = reader.spot(code, corner, at.i, v, tile.lanes)
+            value = reader.across(code, source, a_k, v, tile.lanes, spot)
             code.store(value, code.at(target, v, tile.unit), tile.bytes)
     return done
 
 
 def _transpose_tile(
-    code: Code, reader: Reader, a: Val, a_m: Val, rows: Val, whole: Val, out: Val
+    code: Code, reader: Reader, corner: Corner, a: Val, a_m: Val, rows: Val, whole: Val, out: Val
 ) -> Val:
     """Row-major A, squares of vectors at a time; returns how far along k this got."""
     tile = reader.tile
@@ -318,9 +338,12 @@ def _transpose_tile(
     starts = []
     for i in range(tile.rows):  # rows that do not exist repeat the last one
         row = code.binary("arith.minsi", code.i64(i), last)
-        starts.append(code.at(a, code.mul(row, a_m), memory_element(reader.dtype)))
+        starts.append((row, code.at(a, code.mul(row, a_m), memory_element(reader.dtype))))
     with code.loop(0, done, lanes) as at:
-        values = [reader.along(code, row, at.i, lanes, None) for row in starts]
+        values = []
+        for row, start in starts:
+            spot = reader.spot(code, corner, at.i, row, lanes, along_k=True)
+            values.append(reader.along(code, start, at.i, lanes, spot))
         values += values[:1] * (-len(values) % lanes)
         groups = [transpose(code, values[g : g + lanes]) for g in range(0, len(values), lanes)]
         for step in range(lanes):

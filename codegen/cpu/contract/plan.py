@@ -100,14 +100,14 @@ def tile_plan(
 
     Without `heads`, panels of B have none.
     """
-    units = units and not (spec.exact and spec.acc.is_float) and not spec.b_computed
-    dot = choose_amx(target, spec.a, spec.b, compute_element(spec.acc)) if units else None
+    units = units and not (spec.exact and spec.acc.is_float)
+    dot = choose_amx(target, *spec.multiplied, compute_element(spec.acc)) if units else None
     chunk = 0
     if dot is not None and choices.pick("amx", worth_amx(spec), (True, False)):
         tile = amx_tile(dot, compute_element(spec.acc))
         chunk = amx_chunk(spec, tile, target)
     else:
-        types = (spec.a, spec.b) if units else (None, None)
+        types = spec.multiplied if units else (None, None)
         tile = fitted(spec, register_tile(target, spec.acc, *types, heads=heads), target)
         if spec.symmetric and target.vector_bits >= 512:
             tile = replace(tile, rows=8, vectors=3)  # squarer: less of it lies below the diagonal
@@ -125,7 +125,7 @@ def worth_amx(spec: GemmSpec) -> bool:
 
     Vectors of bytes are quick where tiles have few rows or little depth, those of bf16 are not.
     """
-    if spec.a is bf16:
+    if spec.multiplied[0] is bf16:
         fewest_rows, shallowest, least_work = 1, 1, 1 << 15
     else:
         fewest_rows, shallowest, least_work = 8, 24, 1 << 18
@@ -233,6 +233,8 @@ def count_of_tiles(m: int, tile: Tile) -> int:
 
 def packs_a(spec: GemmSpec, tile: Tile, target: Target) -> bool:
     """A is read directly where that costs nothing: few panels, or a matrix that L2 holds."""
+    if spec.a_computed:
+        return True
     if tile.dot.amx:
         if spec.a_order != "row" or spec.k is None or spec.k * spec.a.itemsize % LINE != 0:
             return True

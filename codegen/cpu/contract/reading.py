@@ -1,23 +1,35 @@
-"""Reading operands for packing: units of k from memory, converted on the way."""
+"""Reading operands for packing: units of k from memory, converted or computed on the way."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from graphmill.codegen.cpu import memory
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import load_wide, memory_element, resize
 from graphmill.codegen.cpu.contract.spec import Prologue, Spot
+from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.emit import Code, Val, vector
-from graphmill.ir.dtypes import DType, i16
+from graphmill.ir.dtypes import DType, bf16, i16
 from graphmill.records import record
 
 _PART_BITS = {"i8": 8, "i16": 16, "bf16": 16}
 
 
 @record
+class Corner:
+    """Where in an operand what is packed begins: its first k, row or column, and its matrix."""
+
+    k: Val
+    free: Val
+    batch: Val
+
+
+@record
 class Reader:
     """How elements of `dtype` become the units of `tile`; `shifted` adds 128 to every byte.
 
-    With a prologue, whose slots hold `extra`, elements are at a `Spot` and units are elements.
+    With a prologue, whose slots hold `extra`, elements are at a `Spot`.
     """
 
     tile: Tile
@@ -26,13 +38,26 @@ class Reader:
     prologue: Prologue | None = None
     extra: tuple[Val, ...] = ()
 
-    def computed(self, code: Code, base: Val, at: Val | int, spot: Spot) -> Val:
-        """The elements at a spot of B, stored from element `at` of `base` on."""
-        element = self.tile.element
+    def spot(
+        self, code: Code, corner: Corner, unit: Val, at: Val | int, lanes: int = 0, *,
+        along_k: bool = False, mask: Val | None = None,
+    ) -> Spot | None:  # fmt: skip
+        """Where the elements of a unit, `at` rows or columns from the corner, are in the operand;
+        None where nothing needs to know."""
         if self.prologue is None:
+            return None
+        k = code.add(corner.k, code.mul(unit, self.tile.dot.group))
+        return Spot(k, code.add(corner.free, at), corner.batch, lanes, along_k, mask)
+
+    def computed(self, code: Code, base: Val, at: Val | int, spot: Spot) -> Val:
+        """The elements at a spot of the operand, stored from element `at` of `base` on."""
+        element, before = self.tile.element, self.prologue
+        if before is None:
             return load_wide(code, base, at, self.dtype, element, spot.lanes, spot.mask)
-        value = memory.load(code, base, at, self.dtype, spot.lanes, mask=spot.mask)
-        return self.prologue.apply(code, value, spot, self.extra)
+        loaded: Elem | None = None
+        if before.loads:
+            loaded = memory.load(code, base, at, self.dtype, spot.lanes, mask=spot.mask)
+        return before.apply(code, loaded, spot, self.extra)
 
     @property
     def name(self) -> str:
@@ -45,24 +70,24 @@ class Reader:
         spot: Spot | None = None, mask: Val | None = None,
     ) -> Val:  # fmt: skip
         """The units of `lanes` neighbouring rows or columns; `base` is the unit's first k."""
-        if spot is not None:
-            return self.computed(code, base, at, spot)
         if self.tile.dot.group == 1:
+            if spot is not None:
+                return self.computed(code, base, at, spot)
             return load_wide(code, base, at, self.dtype, self.tile.element, lanes, mask)
         parts = []
         for j in range(self.tile.dot.group):
             row = code.at(base, code.mul(k_step, j), memory_element(self.dtype)) if j else base
-            parts.append(self._load(code, row, at, lanes, mask))
+            parts.append(self.part(code, row, at, lanes, mask, _further(code, spot, j)))
         return self._join(code, parts)
 
     def along(self, code: Code, base: Val, unit: Val, lanes: int, spot: Spot | None) -> Val:
         """`lanes` units one after the other, where k is contiguous."""
-        if spot is not None:
-            return self.computed(code, base, unit, spot)
         group = self.tile.dot.group
         if group == 1:
+            if spot is not None:
+                return self.computed(code, base, unit, spot)
             return load_wide(code, base, unit, self.dtype, self.tile.element, lanes)
-        values = self._load(code, base, code.mul(unit, group), lanes * group)
+        values = self.part(code, base, code.mul(unit, group), lanes * group, None, spot)
         part = f"i{_PART_BITS[self.tile.dot.part]}"
         values = resize(code, values, part, signed=self.dtype.kind == "i")
         kind = vector("i32", lanes)
@@ -74,26 +99,33 @@ class Reader:
         self, code: Code, base: Val, k_step: Val, at: Val, count: Val | None, spot: Spot | None
     ) -> Val:
         """One unit, from strides; values of k from `count` on are zero."""
-        if spot is not None:
-            return self.computed(code, base, at, spot)
         if self.tile.dot.group == 1:
+            if spot is not None:
+                return self.computed(code, base, at, spot)
             return load_wide(code, base, at, self.dtype, self.tile.element)
         parts = []
         for j in range(self.tile.dot.group):
             k = code.i64(j)
             if count is not None:
                 k = code.binary("arith.minsi", k, code.add(count, -1))
-            part = self._load(code, base, code.add(at, code.mul(k_step, k)), 0)
+            place = code.add(at, code.mul(k_step, k))
+            part = self.part(code, base, place, 0, None, _further(code, spot, k))
             if count is not None:
                 here = code.compare("arith.cmpi", "slt", code.i64(j), count)
                 part = code.select(here, part, code.const(0, part.type))
             parts.append(part)
         return self._join(code, parts)
 
-    def _load(
-        self, code: Code, base: Val, at: Val | int, lanes: int, mask: Val | None = None
-    ) -> Val:
-        """Elements as they lie in memory, those of bf16 as integers."""
+    def part(
+        self, code: Code, base: Val, at: Val | int, lanes: int, mask: Val | None = None,
+        spot: Spot | None = None,
+    ) -> Val:  # fmt: skip
+        """Elements as units hold them or as they lie in memory, those of bf16 as integers."""
+        if spot is not None:
+            made = self.computed(code, base, at, replace(spot, lanes=lanes))
+            if self.tile.dot.part == "bf16":
+                return memory.to_memory(code, made, bf16)
+            return resize(code, made, self.tile.dot.part)
         bits = i16 if self.dtype.bits == 16 else self.dtype
         value = memory.load(code, base, at, bits, lanes, mask=mask)
         assert isinstance(value, Val), "units hold real values"
@@ -116,3 +148,8 @@ class Reader:
         if not self.shifted:
             return unit
         return code.binary("arith.xori", unit, code.const(-0x7F7F7F80, unit.type))
+
+
+def _further(code: Code, spot: Spot | None, k: Val | int) -> Spot | None:
+    """The spot so many values of k further."""
+    return None if spot is None else replace(spot, k=code.add(spot.k, k))

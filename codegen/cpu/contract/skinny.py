@@ -23,16 +23,19 @@ from graphmill.codegen.cpu.contract.microkernel import add, multiply_add
 from graphmill.codegen.cpu.contract.reading import Reader
 from graphmill.codegen.cpu.contract.slots import BODY, Slots
 from graphmill.codegen.cpu.contract.spec import (
+    AS_THEY_LIE,
     SLOTS,
     Epilogue,
     GemmSpec,
     Place,
     Prologue,
+    Prologues,
     Sizes,
     Spot,
 )
 from graphmill.codegen.cpu.emit import Code, Loop, Unit, Val
 from graphmill.codegen.cpu.schedule import Choices
+from graphmill.ir.dtypes import DType
 from graphmill.records import record
 
 FEW = 4  # rows or columns that count as skinny
@@ -49,6 +52,7 @@ class Skinny:
     kind: str  # "dots" or "sums"
     few: int
     large_b: bool
+    computed: bool = False  # whether a prologue computes the small one
 
     def count(self, sizes: Sizes) -> Val:
         """Rows of results along the large operand."""
@@ -84,33 +88,47 @@ def skinny(spec: GemmSpec, few: int = FEW) -> Skinny | None:
     """How `spec` runs as a skinny product of up to `few` rows or columns; None if it is none."""
     if spec.b_packed:
         return None
-    if spec.b_computed and not is_few(spec.m, few):
-        return None
-    large_a = not spec.b_computed
-    if large_a and spec.n is not None and is_few(spec.n, few) and spec.a_order == "row":
-        return Skinny("dots", spec.n, False)
+    a_computed, b_computed = bool(spec.a_computed), bool(spec.b_computed)
+    if spec.n is not None and is_few(spec.n, few) and spec.a_order == "row":
+        return Skinny("dots", spec.n, False, b_computed)
     if spec.m is not None and is_few(spec.m, few) and spec.b_order in ("row", "col"):
-        return Skinny("sums" if spec.b_order == "row" else "dots", spec.m, True)
-    if large_a and spec.n == 1 and spec.a_order == "col":
-        return Skinny("sums", 1, False)
+        return Skinny("sums" if spec.b_order == "row" else "dots", spec.m, True, a_computed)
+    if spec.n == 1 and spec.a_order == "col":
+        return Skinny("sums", 1, False, b_computed)
     return None
 
 
 def scratch_elements(code: Code, shape: Skinny, sizes: Sizes) -> Val:
-    """Elements of a worker's scratch: the small operand packed, or a chunk of sums."""
+    """Elements of a worker's scratch: a chunk of sums, then the small operand packed."""
+    small = code.mul(sizes.k, shape.few)
     if shape.kind == "dots":
-        return code.mul(sizes.k, shape.few)
-    return code.i64(CHUNK * shape.few + PAGE)
+        return small
+    chunk = _chunk_elements(shape)
+    return code.add(small, chunk) if shape.computed else code.i64(chunk)
+
+
+def _chunk_elements(shape: Skinny) -> int:
+    return CHUNK * shape.few + PAGE
 
 
 def emit_skinny(
     unit: Unit, symbol: str, spec: GemmSpec, tile: Tile, shape: Skinny, epilogue: Epilogue | None,
-    prologue: Prologue | None = None,
+    prologues: Prologues = AS_THEY_LIE,
 ) -> None:  # fmt: skip
     """Write the kernel that computes the items `begin`..`end`."""
     code = Code(unit, symbol, BODY, internal=False)
-    _Skinny(code, spec, tile, shape, epilogue, prologue).body()
+    _Skinny(code, spec, tile, shape, epilogue, prologues).body()
     code.finish()
+
+
+@record
+class _Small:
+    """Where the small operand is, with its strides."""
+
+    base: Val
+    along: Val
+    k: Val
+    dtype: DType
 
 
 class _Skinny:
@@ -118,7 +136,7 @@ class _Skinny:
 
     def __init__(
         self, code: Code, spec: GemmSpec, tile: Tile, shape: Skinny, epilogue: Epilogue | None,
-        prologue: Prologue | None,
+        prologues: Prologues,
     ) -> None:  # fmt: skip
         self.code, self.spec, self.tile, self.shape = code, spec, tile, shape
         self.epilogue = epilogue
@@ -126,9 +144,6 @@ class _Skinny:
         slot = self.slots
         self.sizes = slot.sizes
         self.extra = extra_slots(code, slot.data, epilogue, len(SLOTS))
-        first = prologue.first if prologue else 0
-        computed = extra_slots(code, slot.data, prologue, first)
-        self.reader = Reader(tile, spec.b if shape.large_b else spec.a, False, prologue, computed)
         self.count = shape.count(self.sizes)
         if shape.large_b:
             self.x_type, self.y_type = spec.b, spec.a
@@ -140,6 +155,16 @@ class _Skinny:
             self.x, self.x_along, self.x_k = slot["a"], slot["a_m"], slot["a_k"]
             self.y, self.y_along, self.y_k = slot["b"], slot["b_n"], slot["b_k"]
             self.x_batch, self.y_batch = slot["a_batch"], slot["b_batch"]
+        large, small = prologues.a, prologues.b
+        if shape.large_b:
+            large, small = small, large
+        self.reader = self._reader(self.x_type, large)
+        self.small_reader = self._reader(self.y_type, small)
+
+    def _reader(self, dtype: DType, prologue: Prologue | None) -> Reader:
+        first = prologue.first if prologue else 0
+        extra = extra_slots(self.code, self.slots.data, prologue, first)
+        return Reader(self.tile, dtype, False, prologue, extra)
 
     def body(self) -> None:
         """The range of items of every matrix of the batch."""
@@ -151,9 +176,12 @@ class _Skinny:
             c_batch = code.mul(batch, self.slots["c_batch"])
             c = code.at(self.slots["c"], c_batch, memory_element(self.spec.out))
             if self.shape.kind == "dots":
-                self._dots(batch, x, self._pack_y(y), c, low, high)
+                self._dots(batch, x, self._pack_y(batch, y), c, low, high)
             else:
-                self._sums(batch, x, y, c, low, high)
+                small = _Small(y, self.y_along, self.y_k, self.y_type)
+                if self.shape.computed:
+                    small = self._pack_y(batch, y)
+                self._sums(batch, x, small, c, low, high)
 
     def finish(
         self, c: Val, batch: Val, along: Val, few: Val | int, value: Val, mask: Val | None
@@ -169,25 +197,38 @@ class _Skinny:
 
     # ---- contiguous along k
 
-    def _pack_y(self, y: Val) -> tuple[Val, Val]:
-        """The small operand with k contiguous, as sums' type: base and distance of its rows."""
-        code, tile = self.code, self.tile
+    def _pack_y(self, batch: Val, y: Val) -> _Small:
+        """The small operand with k contiguous, as sums' type."""
+        code, tile, k = self.code, self.tile, self.sizes.k
         order = self.spec.a_order if self.shape.large_b else self.spec.b_order
         along_k = order == ("row" if self.shape.large_b else "col")
-        if along_k and is_plain(self.y_type, tile.element):
-            return y, self.y_along
-        with code.loop(0, self.shape.few) as few, code.loop(0, self.sizes.k) as k:
-            index = code.add(code.mul(few.i, self.y_along), code.mul(k.i, self.y_k))
-            value = load_wide(code, y, index, self.y_type, tile.element)
-            at = code.add(code.mul(few.i, self.sizes.k), k.i)
-            code.store(value, code.at(self.slots.memory, at, tile.element), tile.bytes)
-        return self.slots.memory, self.sizes.k
+        one = code.i64(1)
+        if along_k and is_plain(self.y_type, tile.element) and not self.shape.computed:
+            return _Small(y, self.y_along, one, self.y_type)
+        out = self.slots.memory
+        if self.shape.kind == "sums":
+            out = code.at(out, _chunk_elements(self.shape), tile.element)
 
-    def _dots(
-        self, batch: Val, x: Val, packed: tuple[Val, Val], c: Val, low: Val, high: Val
-    ) -> None:
+        def pack(few: Val, start: Val | int, stop: Val, lanes: int) -> None:
+            with code.loop(start, stop, lanes or 1) as at:
+                index = code.add(code.mul(few, self.y_along), code.mul(at.i, self.y_k))
+                spot = Spot(at.i, few, batch, lanes, along_k=True)
+                value = self.small_reader.computed(code, y, index, spot)
+                to = code.add(code.mul(few, k), at.i)
+                code.store(value, code.at(out, to, tile.element), tile.bytes)
+
+        bulk = code.i64(0)
+        if along_k:
+            bulk = code.op(f"arith.andi {k}, {code.i64(-tile.lanes)} : i64", "i64")
+        with code.loop(0, self.shape.few) as row:
+            if along_k:
+                pack(row.i, 0, bulk, tile.lanes)
+            pack(row.i, bulk, k, 0)
+        return _Small(out, k, one, self.spec.acc)
+
+    def _dots(self, batch: Val, x: Val, small: _Small, c: Val, low: Val, high: Val) -> None:
         code, tile, few, rows = self.code, self.tile, self.shape.few, group(self.shape.few)
-        y, pitch = packed
+        y, pitch = small.base, small.along
         deep = 2 if few * rows <= 4 else 1  # vectors along k: enough sums to hide latency
         ys = [code.at(y, code.mul(pitch, r), tile.element) for r in range(few)]
         step = tile.lanes * deep
@@ -201,12 +242,12 @@ class _Skinny:
                 xs.append(code.at(x, code.mul(row, self.x_along), memory_element(self.x_type)))
             zero = code.const(0, tile.vector)
             with code.loop(0, bulk, step, [zero] * (rows * few * deep)) as loop:
-                loop.next = self._products(xs, places, ys, loop, tile.lanes, deep)
+                loop.next = self._products(batch, xs, places, ys, loop, tile.lanes, deep)
             totals = [
                 self._total(loop.results[at * deep : (at + 1) * deep]) for at in range(rows * few)
             ]
             with code.loop(bulk, self.sizes.k, 1, totals) as rest:
-                rest.next = self._products(xs, places, ys, rest, 0, 1)
+                rest.next = self._products(batch, xs, places, ys, rest, 0, 1)
             for i in range(rows):
                 along = code.add(first, i)
                 with code.when(code.compare("arith.cmpi", "slt", along, self.count)):
@@ -214,8 +255,9 @@ class _Skinny:
                         self.finish(c, batch, along, r, rest.results[i * few + r], None)
 
     def _products(
-        self, xs: list[Val], places: list[Val], ys: list[Val], loop: Loop, lanes: int, deep: int
-    ) -> list[Val]:
+        self, batch: Val, xs: list[Val], places: list[Val], ys: list[Val], loop: Loop, lanes: int,
+        deep: int,
+    ) -> list[Val]:  # fmt: skip
         code, tile, sums = self.code, self.tile, list(loop.carried)
         few = len(ys)
         for d in range(deep):
@@ -225,7 +267,7 @@ class _Skinny:
                           tile.bytes) for y in ys
             ]  # fmt: skip
             for i, x in enumerate(xs):
-                spot = Spot(at, places[i], lanes, along_k=True)
+                spot = Spot(at, places[i], batch, lanes, along_k=True)
                 left = self.reader.computed(code, x, at, spot)
                 for r in range(few):
                     to = (i * few + r) * deep + d
@@ -252,7 +294,7 @@ class _Skinny:
 
     # ---- contiguous across k
 
-    def _sums(self, batch: Val, x: Val, y: Val, c: Val, low: Val, high: Val) -> None:
+    def _sums(self, batch: Val, x: Val, small: _Small, c: Val, low: Val, high: Val) -> None:
         code, tile, few = self.code, self.tile, self.shape.few
         start, stop = code.mul(low, COLUMNS), least(code, code.mul(high, COLUMNS), self.count)
         deep = max(1, 8 // few)
@@ -265,9 +307,9 @@ class _Skinny:
                 address = code.at(self.sums, at.i, tile.element)
                 code.store(code.const(0, tile.vector), address, tile.bytes)
             with code.loop(0, bulk, deep) as k:
-                self._add_rows(source, y, k.i, (chunk.i, width), deep)
+                self._add_rows(source, batch, small, k.i, (chunk.i, width), deep)
             with code.loop(bulk, self.sizes.k) as k:
-                self._add_rows(source, y, k.i, (chunk.i, width), 1)
+                self._add_rows(source, batch, small, k.i, (chunk.i, width), 1)
             with code.loop(0, few) as row:
                 self._finish_chunk(c, batch, chunk.i, row.i, width)
 
@@ -282,7 +324,9 @@ class _Skinny:
         away = code.op(f"arith.andi {away}, {code.i64(PAGE - 64)} : i64", "i64")
         return code.at(self.slots.memory, away, "i8")
 
-    def _add_rows(self, x: Val, y: Val, k: Val, chunk: tuple[Val, Val], deep: int) -> None:
+    def _add_rows(
+        self, x: Val, batch: Val, small: _Small, k: Val, chunk: tuple[Val, Val], deep: int
+    ) -> None:
         """Add `deep` rows of the large operand, weighted, to each of the sums."""
         code, tile, few = self.code, self.tile, self.shape.few
         width = chunk[1]
@@ -291,28 +335,29 @@ class _Skinny:
         weights = []
         for r in range(few):
             for d in range(deep):
-                index = code.add(code.mul(self.y_along, r), code.mul(code.add(k, d), self.y_k))
-                weights.append(load_wide(code, y, index, self.y_type, tile.element))
+                index = code.add(code.mul(small.along, r), code.mul(code.add(k, d), small.k))
+                weights.append(load_wide(code, small.base, index, small.dtype, tile.element))
         bulk = code.op(f"arith.andi {width}, {code.i64(-tile.lanes)} : i64", "i64")
-        self._add_span(rows, weights, (k, chunk[0]), (code.i64(0), bulk), tile.lanes)
-        self._add_span(rows, weights, (k, chunk[0]), (bulk, width), 0)
+        self._add_span(rows, weights, (k, chunk[0], batch), (code.i64(0), bulk), tile.lanes)
+        self._add_span(rows, weights, (k, chunk[0], batch), (bulk, width), 0)
 
     def _add_span(
         self,
         rows: list[Val],
         weights: list[Val],
-        corner: tuple[Val, Val],
+        corner: tuple[Val, Val, Val],
         span: tuple[Val, Val],
         lanes: int,
     ) -> None:
         code, tile, deep = self.code, self.tile, len(rows)
-        first, column = corner
+        first, column, batch = corner
         kind = tile.vector if lanes else tile.element
         scale = [code.splat(weight, lanes) for weight in weights]
         with code.loop(*span, lanes or 1) as at:
             values = []
             for d, row in enumerate(rows):
-                spot = Spot(code.add(first, d), code.add(column, at.i), lanes, along_k=False)
+                along = code.add(column, at.i)
+                spot = Spot(code.add(first, d), along, batch, lanes, along_k=False)
                 values.append(self.reader.computed(code, row, at.i, spot))
             for r in range(self.shape.few):
                 address = code.at(self.sums, code.add(at.i, r * CHUNK), tile.element)

@@ -24,7 +24,7 @@ from graphmill.codegen.cpu.contract.spec import (
     GemmSpec,
     Phase,
     Place,
-    Prologue,
+    Prologues,
     Sizes,
 )
 from graphmill.codegen.cpu.contract.tiled import scratch_layout
@@ -84,7 +84,7 @@ def _pitch(spec: GemmSpec, plan: Plan) -> int:
 
 def emit_sliced(
     unit: Unit, symbol: str, spec: GemmSpec, plan: Plan, count: int, epilogue: Epilogue | None,
-    prologue: Prologue | None,
+    prologues: Prologues,
 ) -> GemmKernel:  # fmt: skip
     """Write the kernels of `spec`: one sums `count` slices of k, one adds them up."""
     name, tile = f"{symbol}_slices", plan.tile
@@ -93,7 +93,7 @@ def emit_sliced(
     plan = replace(plan, b_mode=plan.b_mode if kept else "group", direct_c=True)
     code = Code(unit, name, BODY, internal=False)
     slots = SlicedSlots(code, part, plan, count)
-    loops_of(plan)(slots, name, part, plan, None, prologue).body()
+    loops_of(plan)(slots, name, part, plan, None, prologues).body()
     code.finish()
     _emit_total(unit, symbol, spec, plan, count, epilogue)
 

@@ -22,7 +22,7 @@ def choices_of(spec: GemmSpec, target: Target) -> Choices:
 
     Complex products have none, nor do those that compute an operand, which the key does not tell.
     """
-    if spec.acc.is_complex or spec.b_computed:
+    if spec.acc.is_complex or spec.a_computed or spec.b_computed:
         return UNMEASURED
     return target.choices(lambda: f"gemm {described(spec)}")
 

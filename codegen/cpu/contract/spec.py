@@ -23,9 +23,10 @@ class GemmSpec:
     Sums are formed in `acc` (f16 and bf16 in f32; integers wrap) and stored as `out`. An order says
     which stride is 1: `row` (A's k, B's n), `col` (A's m, B's k), `strided` (neither).
     `b_packed` says that B is in panels already (`gemm.packing_of_b`); `exact` that values are
-    widened as IEEE arithmetic does, subnormals included; `b_computed` that a `Prologue` computes
-    B's elements from those in memory, which `b` and `b_order` describe; `symmetric` that B is A's
-    transpose (one matrix, no batch) and the epilogue the same everywhere.
+    widened as IEEE arithmetic does, subnormals included; `symmetric` that B is A's transpose (one
+    matrix, no batch) and the epilogue the same everywhere. `a_computed` and `b_computed` are the
+    dtypes of operands that a `Prologue` computes, from elements in memory that `a` and `b`, and the
+    orders, describe; None where these are the operand.
     """
 
     a: DType
@@ -40,8 +41,14 @@ class GemmSpec:
     b_packed: bool = False
     batch: int | None = 1
     exact: bool = False
-    b_computed: bool = False
+    b_computed: DType | None = None
     symmetric: bool = False
+    a_computed: DType | None = None
+
+    @property
+    def multiplied(self) -> tuple[DType, DType]:
+        """The dtypes of the operands' elements, computed or not."""
+        return self.a_computed or self.a, self.b_computed or self.b
 
 
 @record
@@ -77,13 +84,14 @@ class Epilogue:
 
 @record
 class Spot:
-    """Where in B some loaded elements are: position of the first, and the axis of the lanes.
+    """Where in an operand some elements are: position of the first, and the axis of the lanes.
 
-    Lanes where `mask` is false are beyond B's edge.
+    `free` is a row of A or a column of B. Lanes where `mask` is false are beyond the edge.
     """
 
     k: Val
-    col: Val
+    free: Val
+    batch: Val
     lanes: int
     along_k: bool
     mask: Val | None = None
@@ -91,15 +99,31 @@ class Spot:
 
 @record
 class Prologue:
-    """Work on elements of B as they are packed or multiplied.
+    """Work on elements of an operand as they are packed or multiplied.
 
-    `apply` gets them in the register type of `b` and the values of its own data slots, of the MLIR
-    types `slots`, which follow the epilogue's; it returns the register type of a sum.
+    `apply` gets them in the register type of `a` or `b` (None where `loads` is false: it finds what
+    it needs itself) and the values of its own data slots, of the MLIR types `slots`, which begin
+    at number `first`; it returns the register type of a sum.
     """
 
     apply: Callable[[Code, Any, Spot, tuple[Val, ...]], Val]
     slots: tuple[str, ...] = ()
     first: int = len(SLOTS)
+    loads: bool = True
+
+
+@record
+class Prologues:
+    """What computes the elements of A and of B; None for those that are multiplied as they lie."""
+
+    a: Prologue | None = None
+    b: Prologue | None = None
+
+    def __bool__(self) -> bool:
+        return self.a is not None or self.b is not None
+
+
+AS_THEY_LIE = Prologues()
 
 
 @record

@@ -13,7 +13,13 @@ from graphmill.codegen.cpu.contract.packing import pack_a, pack_b, units
 from graphmill.codegen.cpu.contract.parts import Ahead, Following, PanelB, Slice, following
 from graphmill.codegen.cpu.contract.plan import FEW_TILES, GROUP, Plan
 from graphmill.codegen.cpu.contract.slots import Slots
-from graphmill.codegen.cpu.contract.spec import Epilogue, GemmSpec, Prologue, Sizes
+from graphmill.codegen.cpu.contract.spec import (
+    AS_THEY_LIE,
+    Epilogue,
+    GemmSpec,
+    Prologues,
+    Sizes,
+)
 from graphmill.codegen.cpu.contract.symmetric import strip as strip_of_triangle
 from graphmill.codegen.cpu.emit import Code, Val
 from graphmill.records import record
@@ -124,13 +130,14 @@ class Tiled:
     """The kernel being written, with the values all of its loops use."""
 
     fetched = FETCHED // TURN  # bytes of what follows, for each unit of k
+    matrix: Val  # the one whose products are formed
 
     def __init__(
         self, slot: Slots, symbol: str, spec: GemmSpec, plan: Plan, epilogue: Epilogue | None,
-        prologue: Prologue | None = None, finisher: Val | None = None,
+        prologues: Prologues = AS_THEY_LIE, finisher: Val | None = None,
     ) -> None:  # fmt: skip
         self.code = code = slot.code
-        self.symbol, self.prologue = symbol, prologue
+        self.symbol, self.prologues = symbol, prologues
         self.slot, self.spec, self.plan, self.tile = slot, spec, plan, plan.tile
         self.epilogue = epilogue
         self.finisher = finisher or code.address_of(finish_tile(
@@ -196,6 +203,7 @@ class Tiled:
     def _matrix(self, batch: Val, rows: tuple[Val, Val], panels: tuple[Val, Val]) -> None:
         code, slot, spec = self.code, self.slot, self.spec
         matrix, start, stop = slot.part(batch, self.depth)
+        self.matrix = matrix
         turns_end = most(code, stop, code.add(start, 1))  # without values of k, C is zero
         a = code.at(slot["a"], code.mul(matrix, slot["a_batch"]), memory_element(spec.a))
         c = code.at(slot["c"], code.mul(batch, slot["c_batch"]), memory_element(spec.out))
@@ -264,8 +272,10 @@ class Tiled:
 
     def _pack_b(self, args: list[Val], start: Val | None = None) -> None:
         code, spec = self.code, self.spec
-        pack = pack_b(code.unit, self.tile, spec.b, spec.b_order, self.prologue, self.symbol)
-        code.call(pack, [*args, code.i64(0) if start is None else start, self.slot.data])
+        before = self.prologues.b
+        pack = pack_b(code.unit, self.tile, spec.b, spec.b_order, before, self.symbol)
+        corner = [code.i64(0) if start is None else start, self.matrix, self.slot.data]
+        code.call(pack, [*args, *(corner if before else ())])
 
     def _block(self, part: Slice, a: Val, c: Val, panel_b: PanelB) -> None:
         """A block of rows of one slice of k, times all panels."""
@@ -443,7 +453,8 @@ class Tiled:
             local = code.binary("arith.subi", at, part.tiles[0])
             return code.at(self.memory, code.mul(local, size), tile.element)
 
-        pack = pack_a(code.unit, tile, spec.a, spec.a_order)
+        before = self.prologues.a
+        pack = pack_a(code.unit, tile, spec.a, spec.a_order, before, self.symbol)
         elements = part.elements or part.length
         with code.loop(*part.tiles) as at:
             row = self.start(at.i)
@@ -451,5 +462,11 @@ class Tiled:
             left = code.binary("arith.subi", self.sizes.m, row)
             source = code.at(a, code.mul(row, slot["a_m"]), element)
             out = packed(at.i, row)
-            code.call(pack, [source, slot["a_m"], slot["a_k"], height, left, elements, out])
+            args = [source, slot["a_m"], slot["a_k"], height, left, elements, out]
+            code.call(pack, [*args, *(self._corner(part, row) if before else ())])
         return packed, code.i64(1), code.i64(tile.rows)
+
+    def _corner(self, part: Slice, row: Val) -> list[Val]:
+        """What packing from a row of A on needs to know to compute the elements."""
+        start = self.code.mul(part.k, self.tile.dot.group)
+        return [row, start, self.matrix, self.slot.data]
