@@ -181,8 +181,8 @@ class Jit(Dispatcher):
 
     def _watch_around(self, args: tuple[Any, ...]) -> Watch:
         """What the function depends on, looked at for a call with these arguments."""
-        self._pending.args = args
         try:
+            self._pending.args = args
             return Watch(self.function, native.digest, self._read)
         finally:
             self._pending.args = None
@@ -199,14 +199,14 @@ class Jit(Dispatcher):
 
         packed.at_once(tasks, meanwhile)
 
+    @no_collections
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
-        with no_collections():
-            loaded, contents, read = self._compile_once(args, self.covers)
-            if read and not self.undisturbed():
-                # an array that was read in place has been written to meanwhile: read copies instead
-                return self._compile_once(args, None)[0]
-            packed.keep(loaded.artifact, contents)
-            return loaded
+        loaded, contents, read = self._compile_once(args, self.covers)
+        if read and not self.undisturbed():
+            # an array that was read in place has been written to meanwhile: read copies instead
+            return self._compile_once(args, None)[0]
+        packed.keep(loaded.artifact, contents)
+        return loaded
 
     def _compile_once(
         self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None

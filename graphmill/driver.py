@@ -5,7 +5,8 @@ trace ──▶ check? ──▶ PIPELINE ──▶ generate (MLIR ▶ LLVM ▶ 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,14 @@ from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiling, threads
 from graphmill.schedules import noted
+from graphmill.signals import behind
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
-    from graphmill.ir.graph import Function
+    from graphmill.ir.graph import Function, Value
 
 MANY = 2000  # ops, which take some seconds to compile
+LARGE = 1 << 20  # bytes of an argument: work on it is worth all threads
 
 
 @record
@@ -80,7 +83,7 @@ def _provide_native() -> None:
 _provide_native()
 
 
-@no_collections()
+@no_collections
 def compile_function(function: Function, options: Options) -> Artifact:
     """The artifact of a traced function, from the disk cache when it is there."""
     return compiled(function, options, Contents())[0]
@@ -108,19 +111,25 @@ def build(function: Function, options: Options, contents: Sequence[str] = ()) ->
 
     `contents` say what the function's large constants hold (`keys.content`).
     """
+    before = sys.exc_info()[1]
     try:
         return _built(function, options, contents)
     except Exception as error:
         from graphmill.failure import internal_error
 
-        problem = internal_error(function, options, error)
-        if problem is None:
-            raise
-        raise problem from error
+        raised = behind(error, before)
+        if raised is not None:
+            raise raised from raised.__cause__
+        raise internal_error(function, options, error) from error
 
 
 def _built(function: Function, options: Options, contents: Sequence[str]) -> Artifact:
-    with closing(recorder(function.name)) as record:
+    with (
+        closing(recorder(function.name)) as record,
+        Workers(threads.num_threads()) as workers,
+    ):
+        if (pool := _pool(options)) is not None and any(map(_is_large, function.params)):
+            workers.start(pool)
         record.stage("trace", "ir", lambda: _text(function), 0.0, function=function)
         with profiling.stage(f"passes {function.name}", str(function.loc or "")):
             if len(function.ops) >= MANY and "roll" in options.passes:
@@ -129,11 +138,21 @@ def _built(function: Function, options: Options, contents: Sequence[str]) -> Art
                 warn_of_unrolled(optimise(function, options, stop="roll"))
             planned = optimise(function, options, record)
         with profiling.stage(f"codegen {function.name}", str(function.loc or "")):
-            artifact = emit(planned, options, record, sources(function), contents)
+            artifact = emit(planned, options, record, sources(function), contents, workers)
         record.stage("memory", "text", lambda: _memory_text(planned), 0.0)
         kernels = [asdict(kernel) for kernel in artifact.kernels]
         record.stage("kernels", "text", lambda: _kernel_text(artifact), 0.0, kernels=kernels)
     return artifact
+
+
+def _pool(options: Options) -> Callable[[], object] | None:
+    """What gets ready the pool that code for `options` runs its loops on, if there is any."""
+    return native.pool if options.target == "native" and threads.num_threads() > 1 else None
+
+
+def _is_large(value: Value) -> bool:
+    size = value.tensor.nbytes
+    return isinstance(size, int) and size >= LARGE
 
 
 def optimise(
@@ -172,6 +191,7 @@ def emit(
     record: Recorder | None = None,
     sources: Sequence[Array] = (),
     contents: Sequence[str] = (),
+    workers: Workers | None = None,
 ) -> Artifact:
     """Generate CPU code for a planned function; `sources` are the traced one's large constants."""
     from graphmill.codegen.cpu.generate import generate
@@ -183,13 +203,10 @@ def emit(
         def observer(stage: str, kind: str, text: str, seconds: float) -> None:
             told.stage(stage, kind, text, seconds)
 
-    count = threads.num_threads()
-    with Workers(count) as workers:
-        artifact = generate(
-            planned, machine, profiled=options.profiled, observer=observer,
-            sources=sources, contents=contents, workers=workers,
-            pool=native.pool if options.target == "native" and count > 1 else None,
-        )  # fmt: skip
+    artifact = generate(
+        planned, machine, profiled=options.profiled, observer=observer, sources=sources,
+        contents=contents, workers=workers or Workers(threads.num_threads()), pool=_pool(options),
+    )  # fmt: skip
     if record is not None and machine.notes is not None:
         text = noted(machine.notes, dict(options.schedules))
         record.stage("schedules", "text", text or "no kernel has choices", 0.0)

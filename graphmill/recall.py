@@ -26,6 +26,7 @@ from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs
 from graphmill.runtime.portrait import Portrait, Unclear
+from graphmill.signals import pass_on
 
 if TYPE_CHECKING:
     from graphmill.codegen.artifact import Artifact
@@ -176,7 +177,8 @@ def _find(
 
         whole = complete(artifact, arrays, said)
         return None if whole is None else Answer(whole, tree, said)
-    except (ValueError, KeyError, TypeError, IndexError, struct.error):
+    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        pass_on(error)
         return None
 
 

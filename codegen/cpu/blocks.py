@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 
@@ -22,8 +23,16 @@ from graphmill.codegen.cpu.repeats import Repeats
 from graphmill.ir.graph import Block, Op
 
 
-def emit_block(host: Host, block: Block, repeats: Repeats | None = None) -> None:
-    """Emit every op of a block in order; those that repeat as functions, if they shall be found."""
+def emit_block(
+    host: Host,
+    block: Block,
+    repeats: Repeats | None = None,
+    after: Callable[[], object] | None = None,
+) -> None:
+    """Emit every op of a block in order; those that repeat as functions, if they shall be found.
+
+    `after` is called when all is written that an op needs.
+    """
     for op in block.ops:
         if not op.definition.terminator:
             first = len(host.kernels)
@@ -35,6 +44,8 @@ def emit_block(host: Host, block: Block, repeats: Repeats | None = None) -> None
             for number, kernel in enumerate(host.kernels[first:], first):
                 if not kernel.location:  # a copy that the lowering needs
                     host.kernels[number] = replace(kernel, location=str(op.loc or ""))
+            if after is not None:
+                after()
 
 
 def emitter_of(op: Op) -> Emitter:

@@ -14,7 +14,7 @@ from graphmill.codegen.cpu.blocks import emit_block
 from graphmill.codegen.cpu.emit import Code, Unit, Val
 from graphmill.codegen.cpu.host import Host, emit_dim, entry_symbol
 from graphmill.codegen.cpu.repeats import Repeats
-from graphmill.codegen.cpu.split import Piece, split
+from graphmill.codegen.cpu.split import Cutter, Piece
 from graphmill.codegen.cpu.target import Target
 from graphmill.codegen.workers import Workers
 from graphmill.ir.dims import Dim, DimLike
@@ -45,21 +45,62 @@ def generate(
     `LoweringError` when generated text is malformed.
     """
     start = time.perf_counter()
-    host = write(function, target, profiled, observer is not None)
-    written = time.perf_counter()
     with workers or Workers(1) as working:
-        if pool is not None and host.parallel:
-            working.start(pool)
+        jobs = None if observer else _Jobs(target, working, pool)
+        host = write(function, target, profiled, observer is not None, jobs.look if jobs else None)
+        written = time.perf_counter()
         constants = fill(_constants(host, sources), sources, working, contents)
-        if observer is None:
-            entry = entry_symbol(function)
-            entries = entry, f"{entry}_arena", *host.launchers
-            jobs = [_Job(piece, target, working) for piece in split(host.unit, entries)]
+        if jobs is not None:
+            jobs.finish(host)
+        elif pool is not None and host.parallel:
+            working.start(pool)
     if observer is None:
-        objects = [job.compiled.object for job in jobs]
+        assert jobs is not None
+        objects = jobs.objects
     else:
         objects = [_compile_observed(host.unit, target, written - start, observer)]
     return _artifact(host, target, objects, constants)
+
+
+class _Jobs:
+    """The pieces of a module, which workers compile from the time on that they are written."""
+
+    def __init__(self, target: Target, workers: Workers, pool: Callable[[], object] | None) -> None:
+        self._target, self._workers, self._pool = target, workers, pool
+        self._cutter: Cutter | None = None
+        self._jobs: list[_Job] = []
+        self._first = 0
+
+    def look(self, host: Host) -> None:
+        """Compile what is written of the host's module; get ready the pool if it is needed."""
+        self._cut(host).look(host.code, _entries(host))
+
+    def finish(self, host: Host) -> None:
+        """Compile the rest of a module that is written."""
+        cutter, self._first = self._cut(host), len(self._jobs)
+        cutter.finish(_entries(host))
+
+    def _cut(self, host: Host) -> Cutter:
+        if self._pool is not None and host.parallel:
+            self._workers.start(self._pool)
+            self._pool = None
+        if self._cutter is None:
+            self._cutter = Cutter(host.unit, self._start)
+        return self._cutter
+
+    def _start(self, piece: Piece) -> None:
+        self._jobs.append(_Job(piece, self._target, self._workers))
+
+    @property
+    def objects(self) -> list[bytes]:
+        """The object of each piece; that with the entry, which is cut last, comes first."""
+        jobs = self._jobs[self._first :] + self._jobs[: self._first]
+        return [job.compiled.object for job in jobs]
+
+
+def _entries(host: Host) -> tuple[str, ...]:
+    entry = entry_symbol(host.function)
+    return entry, f"{entry}_arena", *host.launchers
 
 
 class _Job:
@@ -100,8 +141,17 @@ def _compile_observed(unit: Unit, target: Target, writing: float, observer: Obse
     return compiled.object
 
 
-def write(function: Function, target: Target, profiled: bool, located: bool = False) -> Host:
-    """Write the MLIR module of `function`; `located` if its lines shall say what they are for."""
+def write(
+    function: Function,
+    target: Target,
+    profiled: bool,
+    located: bool = False,
+    after: Callable[[Host], object] | None = None,
+) -> Host:
+    """Write the MLIR module of `function`; `located` if its lines shall say what they are for.
+
+    `after` is called after each op of the function.
+    """
     places = None
     if located:
         from graphmill.codegen.cpu.places import Places
@@ -117,7 +167,8 @@ def write(function: Function, target: Target, profiled: bool, located: bool = Fa
     )
     host = Host(function, unit, target, entry, profiled)
     host.bind_parameters()
-    emit_block(host, function.block, None if located or profiled else Repeats(host))
+    repeats = None if located or profiled else Repeats(host)
+    emit_block(host, function.block, repeats, after and (lambda: after(host)))
     if host.loops:  # LLVM puts a kernel that is called in one place only where it is called
         entry.traits += kernel.TRAITS
     entry.finish(host.status())

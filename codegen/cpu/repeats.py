@@ -206,6 +206,7 @@ class Launcher(Host):
         self._infos = self.kernels[self._first :]
         self.outside.checked |= self.checked
         self.outside.loops |= self.loops
+        self.outside.parallel |= self.parallel
 
     def again(self, op: Op) -> None:
         """Note the kernels that run for one more op."""

@@ -130,6 +130,7 @@ def test_each_kernel_keeps_a_row_of_its_own(monkeypatch):
     plain = _hosts(in_place, [12])[0]
     assert apart.launchers and not plain.launchers
     assert apart.kernels == plain.kernels
+    assert apart.parallel == plain.parallel
 
 
 def test_few_repeats_are_written_where_they_run():

@@ -94,6 +94,32 @@ def test_long_entries_stand_alone_unless_they_loop(monkeypatch):
     assert first.effort == 2 and "@gm.shared" in first.text
 
 
+def test_pieces_begin_while_others_are_written():
+    unit, pieces = Unit(), []
+    cutter = split.Cutter(unit, pieces.append)
+    entry = Code(unit, "gm_host", [("x", "i64")], "i64", internal=False)
+
+    def write(name: str, calls: str | None = None) -> None:
+        code = Code(unit, name, [("x", "i64")], "i64")
+        code.finish(code.call(calls, code.args, "i64") if calls else code.args[0])
+
+    write("gm.shared")
+    write("gm_a_body", "gm.shared")
+    write("gm_a", "gm_a_body")
+    entry.call("gm_a", entry.args, "i64")
+    cutter.look(entry, ("gm_host",))
+    shared, a = pieces
+    assert "func hidden @gm.shared(%x" in shared.text  # others may call it
+    assert "func internal @gm_a_body(%x" in a.text and "func hidden @gm_a(%x" in a.text
+    entry.finish(entry.call("gm_a_body", entry.args, "i64"))  # against all expectation
+    cutter.finish(("gm_host",))
+    host, again = pieces[2:]
+    assert "func hidden @gm_a_body(i64) -> i64" in host.text
+    assert "func hidden @gm_a_body(%x" in again.text and "@gm_a(" not in again.text
+    for piece in pieces:
+        assert "define" in mlir.lower(piece.text)
+
+
 def test_little_text_is_one_piece(monkeypatch):
     monkeypatch.setattr(split, "LINES", 1000)
     unit = _unit()

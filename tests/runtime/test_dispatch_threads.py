@@ -55,7 +55,7 @@ def test_signatures_compile_concurrently():
     assert len(dispatcher.compiled) == 2 and not both.broken
 
 
-def test_failed_compilation_reaches_every_waiting_caller_and_is_tried_again():
+def test_a_failed_compilation_is_tried_again_by_those_who_wait():
     attempts, caught = [], []
 
     def compile(args):
