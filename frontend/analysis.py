@@ -190,6 +190,8 @@ def diff(a: Any, n: Any = 1, axis: Any = -1, prepend: Any = None, append: Any = 
 @implements(np.ediff1d)
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Tracer:
     x = as_tracer(ary)
+    if x.element is bool_:
+        raise failure("GM015", "np.ediff1d of bool", [x], hint="cast to integers first.")
     middle = diff(reshaped(x, (x.type.size,)))
     ends = [as_tracer(e) if e is not None else None for e in (to_begin, to_end)]
     flat = [None if e is None else reshaped(e, (e.type.size,)) for e in ends]
@@ -201,6 +203,8 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Tracer:
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
     """Central differences of even spacing; one-sided at the ends (first order)."""
     x = as_tracer(f)
+    if x.element is bool_:
+        raise failure("GM015", "np.gradient of bool", [x], hint="cast to integers first.")
     if edge_order != 1 or any(dims_of(v) for v in varargs):
         raise failure(
             "GM011",

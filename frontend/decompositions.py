@@ -28,6 +28,8 @@ from graphmill.frontend.selecting import where
 from graphmill.frontend.shaping import diagonal_of, iota, reshaped, swapaxes
 from graphmill.ir.dtypes import f64
 
+SMALL = 32  # rows up to which a matrix is turned where it is factored, not before
+
 
 class Determinant(NamedTuple):
     """What `slogdet` returns: the sign (or phase) and the logarithm of the absolute value."""
@@ -113,10 +115,11 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     """L with L @ conj(L.T) = a, of which the lower half is read, or U with conj(U.T) @ U = a, of
     which the upper one is; NaN where a is not positive definite."""
     x: Any = _square("cholesky", a)
-    if upper:
-        return emit("cholesky", x)
+    rows = x.dims[-1]
+    if upper or (isinstance(rows, int) and rows <= SMALL):
+        return emit("cholesky", x, lower=not upper)
     with scope("cholesky"):
-        return _turned(emit("cholesky", _turned(x)))
+        return _turned(emit("cholesky", _turned(x), lower=False))
 
 
 def _turned(x: Any) -> Any:

@@ -331,9 +331,13 @@ def _halved_often(x: Tracer, values: Tracer, low: Tracer, side: str) -> Tracer:
 def digitize(x: Any, bins: Any, right: Any = False) -> Any:
     """Ascending bins only when they are traced; constant ones may descend."""
     side = "left" if right else "right"
+    if any(as_tracer(given).element.is_complex for given in (x, bins)):
+        raise failure("GM015", "np.digitize of complex numbers", [x], hint="bin real numbers.")
     if isinstance(bins, Tracer):
         return searchsorted(bins, x, side)
     edges = np.asarray(bins)
+    if np.any(edges[1:] < edges[:-1]) and np.any(edges[1:] > edges[:-1]):
+        raise failure("GM025", "bins that go up and down", [x], hint="sort them.")
     if edges.size > 1 and edges[0] > edges[-1]:
         found = searchsorted(edges[::-1], x, "right" if right else "left")
         return evaluate(np.subtract, np.int64(edges.size), found)

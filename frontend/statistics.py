@@ -184,7 +184,7 @@ def quantile(
     a: Any, q: Any, axis: Any = None, overwrite_input: bool = False, method: str = "linear",
     keepdims: Any = False, **options: Any,
 ) -> Any:  # fmt: skip
-    return _quantile(a, q, axis, method, keepdims, False)
+    return _quantile(_ordered_numbers(a, "np.quantile"), q, axis, method, keepdims, False)
 
 
 @implements(np.percentile)
@@ -193,7 +193,15 @@ def percentile(
     keepdims: Any = False, **options: Any,
 ) -> Any:  # fmt: skip
     fraction = evaluate(np.true_divide, q, 100.0) if isinstance(q, Tracer) else _hundredth(q)
+    a = _ordered_numbers(a, "np.percentile")
     return _quantile(a, fraction, axis, method, keepdims, False)
+
+
+def _ordered_numbers(a: Any, name: str) -> Tracer:
+    x = as_tracer(a)
+    if x.element.kind in "bc":
+        raise failure("GM015", f"{name} of {x.element}", [x], hint="cast to numbers with an order.")
+    return x
 
 
 def _hundredth(q: Any) -> Any:

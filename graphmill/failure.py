@@ -43,14 +43,14 @@ def write_reproducer(function: Function, options: Options, error: Exception) -> 
     from pathlib import Path
 
     folder = Path(tempfile.mkdtemp(prefix=f"graphmill-{function.name}-"))
-    (folder / "function.gir").write_text(print_function(function, locations=True))
+    (folder / "function.gir").write_text(print_function(function, locations=True), encoding="utf-8")
     arrays = {k: a for k, a in constants_of(function).items() if a.nbytes <= 1 << 20}
     save_constants(folder / "constants.npz", arrays)
     text = "".join(traceback.format_exception(error))
     generated = getattr(error, "text", "")
     if generated:
-        (folder / "generated.mlir").write_text(generated)
-    (folder / "report.txt").write_text(f"{options}\n{_versions()}\n\n{text}")
+        (folder / "generated.mlir").write_text(generated, encoding="utf-8")
+    (folder / "report.txt").write_text(f"{options}\n{_versions()}\n\n{text}", encoding="utf-8")
     return folder
 
 

@@ -137,7 +137,11 @@ def _contract(host: Host, op: Op) -> None:
     mark = len(host.unit.parts)
     with host.code.located(root):
         emit(host, op, block, label(op), info_of)
-    host.unit.plain.update(host.unit.parts[mark:])
+    parts = host.unit.parts[mark:]
+    host.unit.plain.update(parts)
+    for part in parts:
+        if "scf." not in part:
+            host.unit.apart[part] = "straight"
 
 
 def _attention(host: Host, op: Op) -> None:

@@ -98,9 +98,8 @@ def _ordered(code: Code, value: Complex, part: int | None, descending: bool) -> 
     if part is not None:
         return _ordered_float(code, (value.re, value.im)[part], descending)
     re, im = (code.compare("arith.cmpf", "uno", x, x) for x in (value.re, value.im))
-    return code.add(
-        code.select(re, code.i64(2), code.i64(0)), code.convert("arith.extui", im, "i64")
-    )
+    late = code.select(re, code.i64(2), code.i64(0))
+    return code.add(late, code.convert("arith.extui", im, "i64"))
 
 
 def _ordered_float(code: Code, value: Val, descending: bool) -> Val:

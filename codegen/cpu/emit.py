@@ -19,6 +19,7 @@ from graphmill.ir.graph import Op
 from graphmill.records import record
 
 if TYPE_CHECKING:
+    from graphmill.codegen.cpu.llvm import Kind
     from graphmill.codegen.cpu.places import Places
 
 _VECTOR = re.compile(r"vector<(\d+)x([a-z0-9]+)>")
@@ -61,7 +62,8 @@ class Unit:
 
     `vector_bits` is the width of the target's vector registers, 0 where it does not matter;
     `places`, where a dump wants them, note which op each line is written for. `plain` are parts
-    whose loops read nothing from memory again and again (`llvm.Kind`).
+    whose loops read nothing from memory again and again (`llvm.Kind`); `apart` are kinds of parts
+    in long modules, where a little less speed is worth the time that more passes take.
     """
 
     vector_bits: int = 0
@@ -71,6 +73,7 @@ class Unit:
     declarations: dict[str, str] = field(default_factory=dict)  # of this unit's functions
     long: int = 0  # operations of many lines, in all functions
     plain: set[str] = field(default_factory=set)
+    apart: dict[str, Kind] = field(default_factory=dict)
     _declared: set[str] = field(default_factory=set)
     _globals: int = 0
     finishers: dict[str, str] = field(default_factory=dict)  # symbols by texts, which may be equal

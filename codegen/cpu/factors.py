@@ -1,8 +1,8 @@
 """Lowerings of `solve`, `lu` and `cholesky`.
 
-Many matrices or small ones: one kernel has a matrix for a work item. Else the host goes from panel
-to panel: one thread eliminates it, all threads work on the other columns. Both take the same steps
-in the same order.
+Many tiny matrices are worked on side by side (`factor.tiny`). Many others, or small ones: one
+kernel has a matrix for a work item. Else the host goes from panel to panel: one thread eliminates
+it, all threads work on the other columns. These two take the same steps in the same order.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from graphmill.codegen.cpu.emit import Val
 from graphmill.codegen.cpu.factor import steps
 from graphmill.codegen.cpu.factor.panel import factor_panel
 from graphmill.codegen.cpu.factor.rows import Numbers, Scaled
+from graphmill.codegen.cpu.factor.tiny import conjugate, emit_tiny, is_tiny
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.index import Index, lanes_of
-from graphmill.codegen.cpu.kernel import Kernel, Storage
+from graphmill.codegen.cpu.kernel import Kernel, Source, Storage
 from graphmill.codegen.cpu.launch import Launch, grain
 from graphmill.codegen.cpu.loops import outer_positions, sweep
 from graphmill.codegen.cpu.lowering import info_of, label, lowers
@@ -38,16 +39,25 @@ Columns = Callable[[Val, Val], None]  # what works on some columns
 @lowers("lu")
 @lowers("cholesky")
 def _factor(host: Host, op: Op) -> None:
-    _Factoring(host, op).run()
+    numbers = Numbers(op.operands[0].tensor.dtype, host.target)
+    *lead, rows, _ = op.operands[0].shape
+    right = op.operands[1].shape[-1] if op.name == "solve" else 0
+    if not is_tiny(lead, rows, right, numbers.reals):
+        _Factoring(host, op, numbers).run()
+        return
+    outputs, kernel = host.place(op), host.kernel(label(op))
+    sources = [host.source(kernel, v) for v in op.operands]
+    targets = [host.source(kernel, r, b) for r, b in zip(op.results, outputs, strict=True)]
+    launch = emit_tiny(op, kernel, sources, targets, numbers.reals)
+    host.launch(kernel, launch, info_of(op, kernel.name, True))
 
 
 class _Factoring:
     """One op: the sizes and the places of what it works on."""
 
-    def __init__(self, host: Host, op: Op) -> None:
-        self.host, self.op = host, op
+    def __init__(self, host: Host, op: Op, numbers: Numbers) -> None:
+        self.host, self.op, self.numbers = host, op, numbers
         type = op.operands[0].tensor
-        self.numbers = numbers = Numbers(type.dtype, host.target)
         self.lead, self.rows = type.shape[:-2], type.shape[-1]
         self.right = op.operands[1].shape[-1] if op.name == "solve" else 0
         self.middle = _up(self.rows, numbers.lanes)  # where right sides begin
@@ -176,6 +186,16 @@ class _Matrix:
             at = code.at(at, kernel.dim(size), "i8")
         self.work, self.columns_of_panel, self.inverse, self.swaps = places
         self.elements = Elements(kernel, {}, plan.numbers.lanes)
+        self.turned = bool(plan.op.attrs.get("lower"))
+
+    def _way(self, source: Source) -> Source:
+        """An array as it is worked on: of Cholesky's lower factor, rows are columns."""
+        if not self.turned:
+            return source
+        *shape, rows, columns = source.shape
+        *strides, down, right = source.strides
+        shape, strides = [*shape, columns, rows], [*strides, right, down]
+        return Source(source.pointer, source.dtype, tuple(shape), tuple(strides), source.final)
 
     def enter(self, first: Val) -> None:
         """Look at the panel that begins there."""
@@ -194,12 +214,13 @@ class _Matrix:
 
     def _copy(self, low: Val | int, high: Val | int, value: Value, start: Val) -> None:
         code, elements, dtype = self.code, self.elements, self.numbers.dtype
-        source = self.plan.host.source(self.kernel, value)
+        source = self._way(self.plan.host.source(self.kernel, value))
         with code.loop(low, high) as row:
             line = code.add(code.mul(row.i, self.columns), start)
 
             def take(at: Index, carried: Sequence[Val]) -> Sequence[Val]:
                 found = splat(code, elements.load(source, (*self.outer, Index(row.i), at)), lanes)
+                found = conjugate(code, found) if self.turned else found
                 memory.store(code, found, self.work, code.add(line, at.base), dtype)
                 return carried
 
@@ -265,7 +286,7 @@ class _Matrix:
         """Copy rows `low … high` of the results."""
         code, elements, numbers = self.code, self.elements, self.numbers
         targets = [
-            self.plan.host.source(self.kernel, result, output)
+            self._way(self.plan.host.source(self.kernel, result, output))
             for result, output in zip(self.op.results, self.plan.outputs, strict=True)
         ]
         start = self.kernel.dim(self.plan.middle) if self.op.name == "solve" else code.i64(0)
@@ -282,6 +303,7 @@ class _Matrix:
                         "arith.cmpi", "slt", column, code.splat(row.i, column.lanes)
                     )
                     found = select(code, below, nothing, found)
+                found = conjugate(code, found) if self.turned else found
                 elements.store(targets[0], (*self.outer, Index(row.i), at), found)
                 return carried
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from hashlib import sha256
 from importlib import import_module
 
@@ -84,6 +84,27 @@ def info_of(op: Op, name: str, parallel: bool) -> KernelInfo:
 
 def _plain(dim: DimLike) -> int | str:
     return dim if isinstance(dim, int) else str(dim)
+
+
+# ops whose elements lie elsewhere for each element of the result, if all their axes are in it
+_WALKED = frozenset(
+    {"broadcast", "constant", "reduce", "reshape", "reverse", "slice", "transpose", "yield"}
+)
+
+
+def reads_anew(block: Block, shape: tuple[DimLike, ...], inner: Collection[int]) -> bool:
+    """Whether loops along the axes `inner` of `shape` may read one place again and again."""
+    read: set[Value] = set(block.args)  # and what is computed from them as they are read
+    for op in block.ops:
+        if op.name not in _WALKED and op.definition.family != "elementwise":
+            return True
+        if op.name == "broadcast" and op.operands[0] in read:
+            moves = set(inner) <= set(op.attrs["axes"])
+            if not moves or tuple(op.attrs["shape"]) != shape:
+                return True
+        if op.name != "reduce" and not read.isdisjoint(op.operands):
+            read.update(op.results)
+    return False
 
 
 def structure(block: Block) -> Hashable:

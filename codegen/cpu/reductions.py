@@ -18,7 +18,7 @@ from graphmill.codegen.cpu.columns import emit_columns
 from graphmill.codegen.cpu.host import Buffer, Host
 from graphmill.codegen.cpu.kernel import Kernel, Source
 from graphmill.codegen.cpu.launch import Launch
-from graphmill.codegen.cpu.lowering import choices_of
+from graphmill.codegen.cpu.lowering import choices_of, reads_anew
 from graphmill.codegen.cpu.rows import emit_rows
 from graphmill.codegen.cpu.stages import Plan, plan_of
 from graphmill.codegen.cpu.unrolled import emit_unrolled, unrolled_form
@@ -38,9 +38,22 @@ def emit_reduce(
     info: Callable[[Op, str, bool], KernelInfo],
 ) -> None:
     """Write and launch the kernel(s) of a reduce fusion or a bare `reduce`."""
-    outputs = host.place(op)
-    planned = _planned(block)
-    block, plan = planned.block, planned.plan
+    mark, planned = len(host.unit.parts), _planned(block)
+    _emit(host, op, planned, label, info)
+    if (plan := planned.plan) is not None:
+        inner = {*plan.reduced, len(plan.shape) - 1}
+        if not reads_anew(plan.block, plan.shape, inner):
+            host.unit.apart.update(dict.fromkeys(host.unit.parts[mark:], "plain"))
+
+
+def _emit(
+    host: Host,
+    op: Op,
+    planned: _Planned,
+    label: str,
+    info: Callable[[Op, str, bool], KernelInfo],
+) -> None:
+    outputs, block, plan = host.place(op), planned.block, planned.plan
     operands = [host.buffers[v] for v in op.operands]
     if plan is not None and _is_shared(host, plan):
         emit_whole(host, op, plan, operands, outputs, label, info)

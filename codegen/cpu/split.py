@@ -49,6 +49,7 @@ class Cutter:
     def __init__(self, unit: Unit, start: Start) -> None:
         self._unit, self._start = unit, start
         self._seen = 0  # parts of the unit
+        self._whole: Kind = "plain"  # if all is one piece
         self._lines = 0
         self._hosts: list[str] = []
         self._others: dict[str, str] = {}  # what is no function, by name
@@ -85,7 +86,7 @@ class Cutter:
         self._take(entries)
         waiting = self._waiting
         if self._lines < LINES:
-            self._start(Piece(self._unit.text(), "any" if waiting["any"] else "plain"))
+            self._start(Piece(self._unit.text(), self._whole))
             return
         most, shared = self._most(), waiting.pop("straight")
         groups: list[tuple[list[str], Kind]] = []
@@ -120,8 +121,13 @@ class Cutter:
                 self._wait(part, name)
 
     def _wait(self, part: str, name: str) -> None:
-        kind: Kind = "plain" if part in self._unit.plain else "any"
-        self._waiting["straight" if name.startswith("gm.") else kind].append(part)
+        kind: Kind = "straight"
+        if not name.startswith("gm."):
+            kind = "plain" if part in self._unit.plain else "any"
+            if kind == "any":
+                self._whole = kind
+            kind = self._unit.apart.get(part, kind)
+        self._waiting[kind].append(part)
         self._use(part, name)
 
     def _use(self, text: str, user: str) -> None:
@@ -157,7 +163,7 @@ def _lines(parts: Iterable[str]) -> int:
 
 
 def _groups(kernels: Iterable[str], most: int) -> list[list[str]]:
-    """Neighbours, of about `most` lines in all."""
+    """Neighbours, of about `most` lines in all; a little more where little would be left."""
     groups: list[list[str]] = []
     room = 0
     for part in kernels:
@@ -167,6 +173,9 @@ def _groups(kernels: Iterable[str], most: int) -> list[list[str]]:
             room = most
         groups[-1].append(part)
         room -= part.count("\n")
+    if len(groups) > 1 and _lines(groups[-1]) < most // 8:
+        rest = groups.pop()
+        groups[-1] += rest
     return groups
 
 

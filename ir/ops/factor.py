@@ -135,8 +135,10 @@ def _infer_cholesky(types: Types, attrs: Attrs, regions: Regions) -> list[Type]:
 
 
 @np.errstate(all="ignore")
-def _cholesky(a: Array) -> Array:
-    factors = np.zeros_like(a)
+def _cholesky(a: Array, lower: bool) -> Array:
+    if lower:
+        return np.conj(_cholesky(np.conj(a.swapaxes(-1, -2)), False).swapaxes(-1, -2))
+    factors = np.zeros(a.shape, a.dtype)
     for matrix, u in _each(a, factors):
         rest = matrix.copy()
         for k in range(len(rest)):
@@ -149,8 +151,8 @@ def _cholesky(a: Array) -> Array:
 CHOLESKY = register(
     OpDef(
         "cholesky", "factor", ("a",),
-        "The upper triangular u with conj(u.T) @ u = a, of which the upper half is read; NaN where "
-        "a is not positive definite",
-        _infer_cholesky, _cholesky, kinds="fc", cost=_work(1 / 3),
+        "The upper triangular u with conj(u.T) @ u = a, of which the upper half is read, or the "
+        "lower conj(u.T) from the lower half; NaN where a is not positive definite",
+        _infer_cholesky, _cholesky, attrs={"lower": "bool"}, kinds="fc", cost=_work(1 / 3),
     )
 )  # fmt: skip

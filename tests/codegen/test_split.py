@@ -120,6 +120,17 @@ def test_pieces_begin_while_others_are_written():
         assert "define" in mlir.lower(piece.text)
 
 
+def test_a_little_rest_is_no_piece(monkeypatch):
+    monkeypatch.setattr(split, "LINES", 40)
+    monkeypatch.setattr(split, "MOST", 1)
+    unit = Unit()
+    for n in range(13):
+        code = Code(unit, f"gm_{n}", [("x", "i64")], "i64")
+        code.finish(code.add(code.args[0], n))
+    *_, last = split.split(unit, ())
+    assert "@gm_12(%x" in last.text and "@gm_11(%x" in last.text
+
+
 def test_little_text_is_one_piece(monkeypatch):
     monkeypatch.setattr(split, "LINES", 1000)
     unit = _unit()
@@ -132,9 +143,13 @@ def test_little_text_is_one_piece(monkeypatch):
     ("function", "kinds"),
     [
         (lambda x: np.tanh(x) * 2, ["plain"]),
-        (lambda x: x @ W, ["plain"]),
+        (lambda x: x @ W, []),
         (lambda x: x - x[:, :1], ["any"]),
-        (lambda x: np.exp(x @ W).sum(axis=1), ["plain", "any"]),
+        (lambda x: (x - x[:, :1]).sum(axis=1), ["any"]),
+        (lambda x: (x - x[:1]).sum(axis=0), ["any"]),
+        (lambda x: (x - x.mean(axis=1, keepdims=True)).var(axis=1), ["plain"]),
+        (lambda x: np.exp(x @ W).sum(axis=1), ["plain"]),
+        (lambda x: np.tanh(x @ W), []),
     ],
 )
 def test_how_kernels_are_optimised(function, kinds, monkeypatch):

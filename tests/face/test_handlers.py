@@ -27,6 +27,9 @@ from graphmill.tables import Table
 from tests.handlers import Enough, at_each_step
 from tests.runtime.handwritten import add_executable, f32
 
+# of a file that `open` has just given, when the handler raises before anybody has it
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
 X = np.linspace(0, 1, 12).reshape(3, 4)
 
 

@@ -13,7 +13,8 @@ from graphmill.driver import Options
 from graphmill.runtime.executable import Executable
 
 xp = gm.numpy
-SHAPES = [(4, 4), (1, 1), (2, 3, 5, 5), (0, 0), (33, 33), (0, 3, 3)]
+SHAPES = [(4, 4), (1, 1), (2, 3, 5, 5), (0, 0), (33, 33), (0, 3, 3), (2, 21, 3, 3), (19, 4, 4),
+          (16, 1, 1), (17, 2, 2)]  # fmt: skip
 REAL, COMPLEX = ("f8", "f4"), ("c8", "c16")
 
 

@@ -274,6 +274,11 @@ def _partition() -> Iterator[Case]:
     yield [tensor(f32, 6, 2), tensor(i64), tensor(i64)], {"axis": 0}, ()
 
 
+def _cholesky() -> Iterator[Case]:
+    for number, (types, attrs, regions) in enumerate(_factor(False)):
+        yield types, {**attrs, "lower": number % 2 == 1}, regions
+
+
 def _factor(right: bool) -> Iterator[Case]:
     for of in dtypes("fc"):
         for lead in ((), (2,)) if of.bits >= 32 else ():
@@ -376,7 +381,7 @@ CASES: dict[str, Any] = {
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,
     "argsort": _argsort, "partition": _partition, "argpartition": _partition,
     "solve": lambda: _factor(True), "lu": lambda: _factor(False),
-    "cholesky": lambda: _factor(False),
+    "cholesky": _cholesky,
     "rng_bits": _rng, "cond": _cond, "while": _while, "scan": _scan, "fusion": _fusion,
     "prepare": _prepare,
     "check": _check, "require": _require,

@@ -78,6 +78,7 @@ def finish_tile(
     else:
         finisher.rows(masked=False)
     code.finish()
+    unit.apart[unit.parts[-1]] = "straight"  # its loops over a few rows are not worth unrolling
     return _one_for_equals(unit, symbol)
 
 
