@@ -35,7 +35,7 @@ NAMES = (
 PLACES: tuple[tuple[Any, str], ...] = (*((np, name) for name in NAMES), (builtins, "len"))
 _lock = threading.Lock()
 os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
-_active = 0
+_active: set[object] = set()  # a mark for each trace that has them
 _adopted: dict[str, Any] = {}
 _originals: dict[str, Any] = {}
 
@@ -43,23 +43,30 @@ _originals: dict[str, Any] = {}
 @contextmanager
 def adopted() -> Iterator[None]:
     """Let `np.zeros` and the like be ours inside; other traces and threads get NumPy's."""
-    global _active
     array_functions.table()  # made of NumPy's own functions, so before they are replaced
-    with _lock:
-        _active += 1
-        if _active == 1:
-            for home, name in PLACES:
-                _originals[name] = getattr(home, name)
-                _adopted[name] = _adopt(_originals[name], name)
-                setattr(home, name, _adopted[name])
+    mark = object()
     try:
+        with _lock:
+            if not _active:
+                _restore()  # what was left where a signal's handler has raised in it
+                for home, name in PLACES:
+                    _originals[name] = getattr(home, name)
+                    _adopted[name] = _adopt(_originals[name], name)
+                    setattr(home, name, _adopted[name])
+            _active.add(mark)
         yield
     finally:
+        _active.discard(mark)
         with _lock:
-            _active -= 1
-            for home, name in PLACES if _active == 0 else ():
-                if getattr(home, name) is _adopted[name]:  # nobody has replaced ours meanwhile
-                    setattr(home, name, _originals[name])
+            if not _active:
+                _restore()
+
+
+def _restore() -> None:
+    for home, name in PLACES:
+        ours = _adopted.get(name)
+        if ours is not None and getattr(home, name) is ours:  # nobody has replaced it meanwhile
+            setattr(home, name, _originals[name])
 
 
 def _adopt(original: Any, name: str) -> Any:

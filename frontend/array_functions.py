@@ -17,12 +17,13 @@ from graphmill.frontend.describe import failure
 from graphmill.frontend.errors import GraphmillError
 from graphmill.frontend.state import refused
 from graphmill.frontend.tracer import Tracer
+from graphmill.tables import Table
 
 FAMILIES = (
     "reductions", "shaping", "joining", "linear", "einsum", "creation", "selecting", "statistics",
     "decompositions", "analysis", "positions",
 )  # fmt: skip
-TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
+TABLE = Table[Callable[..., Any], Callable[..., Any]]()
 
 # What to write instead of functions that the nearest name does not help with.
 ADVICE = {
@@ -64,9 +65,7 @@ def implements(*functions: Callable[..., Any]) -> Callable[[F], F]:
 
     def register(ours: F) -> F:
         for function in functions:
-            before = TABLE.get(function, ours).__module__
-            assert before == ours.__module__, f"{function} has two implementations"
-            TABLE[function] = ours
+            TABLE.enter(function, ours, ours.__module__)
         return ours
 
     return register
@@ -82,10 +81,11 @@ def table() -> Mapping[Callable[..., Any], Callable[..., Any]]:
 def implementation(function: Callable[..., Any]) -> Callable[..., Any] | None:
     """The implementation of a NumPy function; families are imported until one has it."""
     for family in FAMILIES:
-        if function in TABLE:
-            break
+        found = TABLE.find(function)
+        if found is not None:
+            return found
         importlib.import_module(f"graphmill.frontend.{family}")
-    return TABLE.get(function)
+    return TABLE.find(function)
 
 
 def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

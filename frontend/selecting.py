@@ -289,6 +289,11 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Trac
 def _goes_after(x: Tracer, at: Tracer, values: Tracer, side: str) -> Tracer:
     """Whether each value belongs after the element of x at `at`."""
     found = emit("gather", x, at, axes=(0,))
+    if x.element.is_complex:
+        (rank, found), (other, values) = _without_nan(found), _without_nan(values)
+        after = emit("lt" if side == "left" else "le", found, values)
+        same = emit("and", emit("eq", rank, other), after)
+        return emit("or", emit("lt", rank, other), same)
     after = emit("lt", found, values) if side == "left" else emit("le", found, values)
     if x.element.is_float:
         # NaN sorts last: everything else is before it, and it is before nothing
@@ -297,6 +302,16 @@ def _goes_after(x: Tracer, at: Tracer, values: Tracer, side: str) -> Tracer:
             wanted = emit("and", wanted, emit("eq", found, found))
         after = emit("or", after, wanted)
     return after
+
+
+def _without_nan(x: Tracer) -> tuple[Tracer, Tracer]:
+    """How late NaN in one part or both lets complex numbers sort, and x with 0 for NaN."""
+    parts = [emit(part, x) for part in ("real", "imag")]
+    missing = [emit("isnan", part) for part in parts]
+    late = [astype(here, i64) for here in missing]
+    zeros = [constant_like(part, 0) for part in parts]
+    left = [emit("select", *row) for row in zip(missing, zeros, parts, strict=True)]
+    return emit("add", emit("add", late[0], late[0]), late[1]), emit("complex", *left)
 
 
 def _halved_often(x: Tracer, values: Tracer, low: Tracer, side: str) -> Tracer:

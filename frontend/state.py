@@ -164,17 +164,17 @@ def _same_bits(a: Array, b: Array) -> bool:
     return bool(np.array_equal(a.reshape(-1).view(word), b.reshape(-1).view(word)))
 
 
-_FRAME: ContextVar[Frame | None] = ContextVar("graphmill_frame", default=None)
+FRAME: ContextVar[Frame | None] = ContextVar("graphmill_frame", default=None)
 
 
 def tracing() -> bool:
     """Whether a function is being traced in this thread."""
-    return _FRAME.get() is not None
+    return FRAME.get() is not None
 
 
 def refused(problem: GraphmillError) -> GraphmillError:
     """The error, noted in the trace: NumPy's C code may replace it by one of its own."""
-    frame = _FRAME.get()
+    frame = FRAME.get()
     if frame is not None:
         frame.trace.refused = problem
     return problem
@@ -182,13 +182,13 @@ def refused(problem: GraphmillError) -> GraphmillError:
 
 def adopting() -> bool:
     """Whether NumPy's creation functions make traced arrays in this thread."""
-    frame = _FRAME.get()
+    frame = FRAME.get()
     return frame is not None and frame.trace.adopts
 
 
 def current() -> Frame:
     """The innermost frame; an error when nothing is being traced."""
-    frame = _FRAME.get()
+    frame = FRAME.get()
     if frame is None:
         raise error(
             "GM031",
@@ -201,9 +201,9 @@ def current() -> Frame:
 @contextmanager
 def entered(frame: Frame) -> Iterator[Frame]:
     """Let `frame` be the innermost one; it is closed at the end."""
-    token = _FRAME.set(frame)
+    token = FRAME.set(frame)
     try:
         yield frame
     finally:
         frame.open = False
-        _FRAME.reset(token)
+        FRAME.reset(token)

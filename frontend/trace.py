@@ -14,10 +14,11 @@ from graphmill.frontend.core import Tracer, as_tracer
 from graphmill.frontend.errors import GraphmillError, error
 from graphmill.frontend.sizes import Size
 from graphmill.frontend.spec import Spec, merge_bounds, spec
-from graphmill.frontend.state import Frame, Trace, entered, tracing
+from graphmill.frontend.state import FRAME, Frame, Trace, entered, tracing
 from graphmill.frontend.trees import Tree, argument_paths, flatten
 from graphmill.ir.graph import Function, Location, Value
 from graphmill.records import record
+from graphmill.signals import is_of_a_handler
 
 if TYPE_CHECKING:
     from graphmill.frontend.multiples import Multiple
@@ -81,11 +82,14 @@ def trace(
     while True:
         fitted = _fitted(specs, needed)
         entry = Trace(name, merge_bounds(fitted), stays, adopts)
+        around = FRAME.get()
         try:
             with _adopted() if adopts else nullcontext():
                 return _traced(function, fitted, in_tree, static, paths, entry, needed)
         except Exception as problem:
             # once more if the function can be traced in another way
+            if (entry.multiples or entry.refused is not None) and is_of_a_handler(problem):
+                raise
             if entry.multiples and rounds < MAX_ROUNDS:
                 rounds += 1
                 from graphmill.frontend.multiples import merged
@@ -97,6 +101,9 @@ def trace(
                 raise entry.refused from None
             else:
                 raise
+        finally:
+            # in one step: a signal's handler may raise as the frame's own block begins or ends
+            FRAME.set(around)
 
 
 def _fitted(specs: tuple[Spec, ...], needed: Mapping[str, Multiple]) -> tuple[Spec, ...]:

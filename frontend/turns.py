@@ -53,10 +53,12 @@ def _computed(op: Op, frame: Frame) -> DimLike | None:
     if op.name == "cast":
         whole = op.operands[0].tensor.dtype.is_integer and op.attrs["dtype"] is i64
         return _dim(op.operands[0], frame) if whole else None
+    if op.result.tensor.dtype is not i64:  # narrower ones wrap around
+        return None
     if op.name == "neg":
         inner = _dim(op.operands[0], frame)
         return None if inner is None else -inner
-    if op.name not in _ARITHMETIC or op.result.tensor.dtype is not i64:
+    if op.name not in _ARITHMETIC:
         return None
     left = _dim(op.operands[0], frame)
     right = None if left is None else _dim(op.operands[1], frame)

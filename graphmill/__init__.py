@@ -66,8 +66,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'graphmill' has no attribute {name!r}")
     from graphmill.collector import no_collections
 
-    with no_collections():
-        module = importlib.import_module(f"graphmill.{where.rstrip(':')}")
+    module = no_collections(importlib.import_module)(f"graphmill.{where.rstrip(':')}")
     value = module if where.endswith(":") else getattr(module, name)
     globals()[name] = value
     return value

@@ -183,14 +183,14 @@ class Jit(Dispatcher):
 
     # ---- compiling
 
+    @no_collections
     def _compile_flat(self, args: tuple[Any, ...]) -> Loaded:
-        with no_collections():
-            loaded, contents, read = self._compile_once(args, self.covers)
-            if read and not self.undisturbed():
-                # an array that was read in place has been written to meanwhile: read copies instead
-                return self._compile_once(args, None)[0]
-            packed.keep(loaded.artifact, contents)
-            return loaded
+        loaded, contents, read = self._compile_once(args, self.covers)
+        if read and not self.undisturbed():
+            # an array that was read in place has been written to meanwhile: read copies instead
+            return self._compile_once(args, None)[0]
+        packed.keep(loaded.artifact, contents)
+        return loaded
 
     def _compile_once(
         self, args: tuple[Any, ...], stays: Callable[[Any], bool] | None

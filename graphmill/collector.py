@@ -5,29 +5,39 @@ A module that every layer may import, like `records`.
 
 from __future__ import annotations
 
+import functools
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # how often a process may go on without a walk over what was made: it is loaded modules mostly, and
 # what later work drops in cycles must not pile up unseen
 _unseen = 8
 
 
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """Pause the collector, which would walk growing graphs and loaded modules over and over.
+def no_collections(work: Callable[P, T]) -> Callable[P, T]:
+    """The same work with the collector paused, which would walk growing graphs and loaded modules
+    over and over.
 
-    It goes on as it was found; with several threads at it, when the first one ends.
+    It goes on as it was found; with several threads at it, when the first one ends. No context
+    manager: a signal's handler may raise before one has begun to end.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            _call_old()
-            gc.enable()
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        enabled = gc.isenabled()
+        try:
+            gc.disable()
+            return work(*args, **kwargs)
+        finally:
+            if enabled:
+                gc.enable()
+                _call_old()  # before anything is made, which a collection may begin with
+
+    return run
 
 
 def _call_old() -> None:

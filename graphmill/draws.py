@@ -19,7 +19,7 @@ from graphmill.runtime.forks import renewed
 
 _lock = renewed(threading.Lock())
 _uses = [0]
-_depth = [0]
+_watching: set[object] = set()  # a mark for each block
 
 
 class _Counted(types.ModuleType):
@@ -55,15 +55,15 @@ def watched(wanted: bool) -> Iterator[Callable[[], bool]]:
     if not wanted:
         yield lambda: False
         return
-    real, space, before = _random(), vars(np), _uses[0]
-    with _lock:
-        _depth[0] += 1
-        if space["random"] is real:
-            space["random"] = _counted
+    real, space, before, mark = _random(), vars(np), _uses[0], object()
     try:
+        with _lock:
+            _watching.add(mark)
+            if space["random"] is real:
+                space["random"] = _counted
         yield lambda: _uses[0] != before
     finally:
+        _watching.discard(mark)
         with _lock:
-            _depth[0] -= 1
-            if not _depth[0] and space["random"] is _counted:
+            if not _watching and space["random"] is _counted:
                 space["random"] = real

@@ -5,6 +5,7 @@ trace ──▶ check? ──▶ PIPELINE ──▶ generate (MLIR ▶ LLVM ▶ 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -24,6 +25,7 @@ from graphmill.records import record
 from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native, profiling, threads
 from graphmill.schedules import noted
+from graphmill.signals import behind
 
 if TYPE_CHECKING:
     from graphmill.codegen.cpu.target import Target
@@ -86,7 +88,7 @@ def _provide_native() -> None:
 _provide_native()
 
 
-@no_collections()
+@no_collections
 def compile_function(function: Function, options: Options) -> Artifact:
     """The artifact of a traced function, from the disk cache when it is there."""
     return compiled(function, options, Contents())[0]
@@ -114,15 +116,16 @@ def build(function: Function, options: Options, contents: Sequence[str] = ()) ->
 
     `contents` say what the function's large constants hold (`keys.content`).
     """
+    before = sys.exc_info()[1]
     try:
         return _built(function, options, contents)
     except Exception as error:
         from graphmill.failure import internal_error
 
-        problem = internal_error(function, options, error)
-        if problem is None:
-            raise
-        raise problem from error
+        raised = behind(error, before)
+        if raised is not None:
+            raise raised from raised.__cause__
+        raise internal_error(function, options, error) from error
 
 
 def _built(function: Function, options: Options, contents: Sequence[str]) -> Artifact:

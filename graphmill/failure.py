@@ -23,10 +23,8 @@ class InternalError(RuntimeError):
         self.reproducer = reproducer
 
 
-def internal_error(function: Function, options: Options, error: Exception) -> InternalError | None:
-    """What to raise for a failure to compile, with a reproducer; None for one of a signal's."""
-    if _from_a_signal(error):
-        return None
+def internal_error(function: Function, options: Options, error: Exception) -> InternalError:
+    """What to raise for a failure to compile, with a reproducer."""
     folder = write_reproducer(function, options, error)
     place = f" ({function.loc})" if function.loc else ""
     return InternalError(
@@ -38,26 +36,6 @@ def internal_error(function: Function, options: Options, error: Exception) -> In
     )
 
 
-def _from_a_signal(error: Exception) -> bool:
-    """Whether the handler of a signal has raised it, such as the user's own limit of time."""
-    import inspect
-    import signal
-    import traceback
-
-    handlers = [inspect.unwrap(h) for n in signal.valid_signals() if callable(h := _handler(n))]
-    codes = {getattr(getattr(h, "__func__", h), "__code__", None) for h in handlers} - {None}
-    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-def _handler(number: int) -> object:
-    import signal
-
-    try:
-        return signal.getsignal(number)
-    except (ValueError, OSError):
-        return None
-
-
 def write_reproducer(function: Function, options: Options, error: Exception) -> Path:
     """A folder with the IR, its constants, the options, versions and the traceback."""
     import tempfile
@@ -65,14 +43,14 @@ def write_reproducer(function: Function, options: Options, error: Exception) -> 
     from pathlib import Path
 
     folder = Path(tempfile.mkdtemp(prefix=f"graphmill-{function.name}-"))
-    (folder / "function.gir").write_text(print_function(function, locations=True))
+    (folder / "function.gir").write_text(print_function(function, locations=True), encoding="utf-8")
     arrays = {k: a for k, a in constants_of(function).items() if a.nbytes <= 1 << 20}
     save_constants(folder / "constants.npz", arrays)
     text = "".join(traceback.format_exception(error))
     generated = getattr(error, "text", "")
     if generated:
-        (folder / "generated.mlir").write_text(generated)
-    (folder / "report.txt").write_text(f"{options}\n{_versions()}\n\n{text}")
+        (folder / "generated.mlir").write_text(generated, encoding="utf-8")
+    (folder / "report.txt").write_text(f"{options}\n{_versions()}\n\n{text}", encoding="utf-8")
     return folder
 
 

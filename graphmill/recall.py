@@ -27,6 +27,7 @@ from graphmill.runtime import cache as disk
 from graphmill.runtime import knobs, native
 from graphmill.runtime.portrait import Portrait, Unclear
 from graphmill.runtime.threads import num_threads
+from graphmill.signals import pass_on
 
 if TYPE_CHECKING:
     from graphmill.codegen.artifact import Artifact
@@ -142,7 +143,8 @@ def find(asked: Question) -> Answer | None:
             return [_source(place, asked.portrait.arrays, own) for place in places]
 
         return Answer(packed.completed(artifact, arrays, said), tree, said)
-    except (ValueError, KeyError, TypeError, IndexError, struct.error):
+    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        pass_on(error)
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.lines import lines_of
 
 
 def reusable_operand(op: Op) -> Iterator[int]:
@@ -32,6 +33,17 @@ def reusable_operand(op: Op) -> Iterator[int]:
             type = operand.tensor
             if type.dtype.itemsize == result.dtype.itemsize and type.layout is None:
                 yield k
+
+
+def written_lines(op: Op) -> Iterator[tuple[int, int]]:
+    """The results of an `iterate` fusion that are lines, each beside the operand it begins as, if
+    nothing else is done with that."""
+    block = op.regions[0].block
+    (scan,) = (inner for inner in block.ops if inner.name == "scan")
+    for n in lines_of(scan):
+        start = scan.operands[n]
+        if start.op is None and len(start.uses) == 1 and scan.results[n] in block.yielded:
+            yield block.yielded.index(scan.results[n]), start.index
 
 
 def _read_in_place(value: Value) -> bool:

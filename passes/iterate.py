@@ -4,6 +4,10 @@
 turn carries needs only element i of what it was given, a kernel takes a few elements, keeps them
 in registers for all n turns and stores them once. A loop that carries numbers alone may also give
 one number a turn, such as a recurrence along an axis.
+
+So may a loop along the last axis of arrays: a turn reads elements of each line and writes one. The
+lines of a few vectors stay in the caches for all turns, where whole arrays would be read anew in
+each of them.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections.abc import Collection
 
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Region, Value, clone_op
+from graphmill.ir.lines import lines_of, reads_a_line
 from graphmill.ir.ops.base import lookup
 from graphmill.ir.types import TensorType
 from graphmill.passes.fusion_graph import immediate
@@ -63,21 +68,30 @@ def _stay_apart(scan: Op) -> bool:
         return False
     if not all(isinstance(t, TensorType) and not _is_half(t) for t in carried):
         return False
-    shapes = {tuple(v.shape) for v in body.yielded[:carry]}
+    lines = lines_of(scan)
+    results = scan.results[:carry]
+    all_shapes = [tuple(v.shape) for v in results]
+    shapes = {shape[:-1] if n in lines else shape for n, shape in enumerate(all_shapes)}
     numbers, shape = shapes == {()}, max(shapes, key=len)
-    used = {tuple(v.shape) for v in scan.results[:carry] if v.uses}
-    if not shapes <= {(), shape} or not (numbers or used == {shape}):
+    used = {all_shapes[n] for n, v in enumerate(results) if v.uses and n not in lines}
+    if not shapes <= {(), shape} or not (numbers or used <= {shape}):
+        return False
+    if any(not results[n].uses or scan.operands[n].tensor.layout for n in lines):
         return False
     if any(v.shape for v in body.yielded[carry:]) or (len(scan.results) > carry and not numbers):
         return False
     if any(v.shape[1:] for v in scan.operands[carry : carry + xs]):
         return False
     moving: set[Value] = set(body.args[: carry + xs])
+    written = {v for n, line in lines.items() for v in (body.yielded[n], line.update)}
+    arrays = {body.args[n] for n in lines}
     for op in body.ops[:-1]:
+        if not written.isdisjoint(op.results):
+            continue
         if op.definition.fusion not in ("elementwise", "index") or op.regions:
             return False
         if any(v in moving for v in op.operands):
-            if not _is_apart(op, shape, moving):
+            if not _is_apart(op, shape, moving, arrays):
                 return False
             moving.add(op.result)
     return any(v.uses for v in scan.results)
@@ -87,14 +101,17 @@ def _is_half(type: TensorType) -> bool:
     return type.dtype.is_float and type.dtype.bits < 32
 
 
-def _is_apart(op: Op, shape: Shape, moving: Collection[Value]) -> bool:
-    """Whether element i of an op's result needs element i of its operands, or numbers, alone."""
+def _is_apart(op: Op, shape: Shape, moving: Collection[Value], lines: Collection[Value]) -> bool:
+    """Whether element i of an op's result needs element i of its operands, line i, or numbers."""
     if tuple(op.result.shape) not in ((), shape):
         return False
     if op.definition.fusion == "elementwise":
         return True
     if op.name == "gather":  # at a place that is a number
-        return not op.result.shape and op.operands[0] not in moving
+        array, *places = op.operands
+        if array in moving:
+            return array in lines and reads_a_line(op, array)
+        return not any(place.shape for place in places)
     return op.name == "broadcast" and not op.operands[0].shape
 
 
@@ -102,6 +119,7 @@ def _makers(scan: Op, block: Block) -> list[Op]:
     """What computes, element by element and for this loop alone, what the loop starts from."""
     first = scan.attrs["carry"]
     captured = set(scan.operands[first + scan.attrs["xs"] :])
+    captured |= {scan.operands[n] for n in lines_of(scan)}  # in memory
     slices = set(scan.operands[first : first + scan.attrs["xs"]])
     found: set[Op] = {scan}
     for op in reversed(block.ops[: block.ops.index(scan)]):

@@ -12,6 +12,7 @@ from graphmill.collector import no_collections
 from graphmill.ir.graph import Function, Module
 from graphmill.passes.statistics import Statistics, recording
 from graphmill.records import record
+from graphmill.tables import Table
 
 Program = TypeVar("Program", Function, Module)
 Observer = Callable[[str, Any, float, Statistics], None]
@@ -77,7 +78,7 @@ class PipelineError(ValueError):
     """Text that is no pipeline: an unknown pass or option, or a value of the wrong kind."""
 
 
-_PASSES: dict[str, Pass] = {}
+_PASSES = Table[str, Pass]()
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 
@@ -85,12 +86,9 @@ def register_pass(name: str, on_modules: bool = False) -> Callable[[Registered],
     """Enter a function into the table; its keyword-only parameters are the options."""
 
     def enter(run: Registered) -> Registered:
-        before = _PASSES[name].run if name in _PASSES else run
-        # a module whose import was cut short is loaded anew
-        assert before.__module__ == run.__module__, f"pass {name} is registered twice"
         options: Mapping[str, Any] = getattr(run, "__kwdefaults__", None) or {}
         doc = (run.__doc__ or "").strip().split("\n", 1)[0]
-        _PASSES[name] = Pass(name, run, doc, options, on_modules)
+        _PASSES.enter(name, Pass(name, run, doc, options, on_modules), run.__module__)
         return run
 
     return enter
@@ -106,7 +104,10 @@ def all_passes() -> Mapping[str, Pass]:
 def _load(name: str) -> Pass:
     if name not in _PASSES and name in MODULES:
         import_module(f"graphmill.passes.{name}")
-    return _PASSES[name]
+    found = _PASSES.find(name)
+    if found is None:
+        raise KeyError(name)
+    return found
 
 
 _STAGE = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
@@ -153,6 +154,7 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@no_collections
 def run_pipeline(
     program: Program,
     pipeline: str | Sequence[Stage] = DEFAULT_PIPELINE,
@@ -172,16 +174,15 @@ def run_pipeline(
     if stop_after is not None and not any(stop_after in _names(stage) for stage in stages):
         known = ", ".join(dict.fromkeys(stage.name for stage in stages))
         raise PipelineError(f"there is no stage {stop_after!r} to end with; there are {known}")
-    with no_collections():
-        if each:
-            return _run(program, stages, observer, stop_after, _verify)
-        planned = _run(program, stages, observer, stop_after, None)
-        try:
-            _verify(planned)
-        except ValueError:
-            _run(program, stages, None, stop_after, _verify)
-            raise
-        return planned
+    if each:
+        return _run(program, stages, observer, stop_after, _verify)
+    planned = _run(program, stages, observer, stop_after, None)
+    try:
+        _verify(planned)
+    except ValueError:
+        _run(program, stages, None, stop_after, _verify)
+        raise
+    return planned
 
 
 def _verify(program: Function | Module) -> None:

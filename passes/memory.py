@@ -15,7 +15,7 @@ from graphmill.ir.graph import Block, Function, Op, Value
 from graphmill.ir.ops.control import SEALED
 from graphmill.ir.types import TensorType
 from graphmill.passes.arena import Storage, allocate
-from graphmill.passes.inplace import reusable_operand
+from graphmill.passes.inplace import reusable_operand, written_lines
 from graphmill.passes.manager import register_pass
 from graphmill.passes.statistics import count
 
@@ -308,6 +308,10 @@ class _Planner:
                 if op.results[i] in self.storage:
                     self._take_over(op, i, i, time)
             return
+        if op.name == "fusion" and op.attrs["kind"] == "iterate":
+            for number, k in written_lines(op):
+                if op.results[number] in self.storage:
+                    self._take_over(op, number, k, time)
         if len(op.results) != 1 or op.result not in self.storage or op.name in VIEWS:
             return
         for k in reusable_operand(op):

@@ -169,7 +169,7 @@ class _Finder:
                     return None
         if all(map(_is_rolled, found.given.values())) or not self._leaves(found, at):
             return None
-        return found
+        return None if _is_mixed(found) else found
 
     def _is_read_alike(self, found: Layers, at: int, values: list[Value]) -> bool:
         """Note how an operand, here in each turn, is read; False where turns differ."""
@@ -218,6 +218,13 @@ def _is_rolled(values: Sequence[Value]) -> bool:
         return True
     made = [value.op for value in values if value.op is not None and value.op.name == "constant"]
     return len(made) == len(values) and made[0].attrs["value"].nbytes <= SMALL
+
+
+def _is_mixed(found: Layers) -> bool:
+    """Whether what all turns read is made from what another operand reads in one turn only."""
+    own = {value for value, values in found.given.items() if not _is_one(values)}
+    one = [value for value in found.given if value not in own]
+    return any(made in own for value in one for made in _sources(value, found.repeated))
 
 
 def _is_inside(op: Op) -> bool:
@@ -326,9 +333,14 @@ def _layer(entry: Function, layers: Layers, name: str) -> Function:
     }
     for value in _parameters(layers):
         mapping[value] = made.block.add_arg(value.type, value.name)
-    for value in layers.given:
-        _copied(value, made.block, mapping)
-    for op in layers.template:
+    repeated = {
+        source.op
+        for value, values in layers.given.items()
+        if _is_one(values)
+        for source in _sources(value, layers.repeated)
+        if source.op in layers.repeated
+    }
+    for op in (*(op for op in entry.ops if op in repeated), *layers.template):
         made.block.append(clone_op(op, mapping))
     results = [mapping[layers.value(key, 1)] for key in layers.results]
     made.block.append(Op(lookup("return"), results, []))
@@ -340,7 +352,8 @@ def _parameters(layers: Layers) -> list[Value]:
     found: dict[Value, None] = {}
     for value, values in layers.given.items():
         if _is_one(values):
-            found.update(dict.fromkeys(_leaves(value, layers.repeated)))
+            made = _sources(value, layers.repeated)
+            found.update(dict.fromkeys(leaf for leaf in made if leaf.op not in layers.repeated))
         else:
             found[value] = None
     return list(found)
@@ -356,21 +369,14 @@ def _is_one(values: Sequence[Value]) -> bool:
     return arrays[0].nbytes <= SMALL and len({frozen(array) for array in arrays}) == 1
 
 
-def _leaves(value: Value, repeated: set[Op]) -> Iterator[Value]:
-    """What a value is made from by ops that are repeated inside."""
-    if value.op not in repeated:
-        yield value
-    else:
-        for operand in value.op.operands:
-            yield from _leaves(operand, repeated)
-
-
-def _copied(value: Value, block: Block, mapping: dict[Value, Value]) -> None:
-    """Repeat inside what makes a value, down to what is known there."""
-    if value not in mapping and value.op is not None:
-        for operand in value.op.operands:
-            _copied(operand, block, mapping)
-        block.append(clone_op(value.op, mapping))
+def _sources(value: Value, repeated: set[Op]) -> list[Value]:
+    """A value and all that ops that are repeated inside make it from."""
+    found = {value: None}
+    for made in (left := [value]):
+        if made.op in repeated:
+            left += [operand for operand in made.op.operands if operand not in found]
+            found.update(dict.fromkeys(made.op.operands))
+    return list(found)
 
 
 def _with_calls(entry: Function, layers: Layers, name: str) -> Function:

@@ -212,8 +212,8 @@ def trim() -> None:
         path.trim()
 
 
-def publish() -> None:
-    """Tell the native call path the limit."""
-    path = native.loaded_call_path()
+def publish(path: native.CallPath | None = None) -> None:
+    """Tell the native call path the limit; the one that is loaded, unless it is given."""
+    path = path or native.loaded_call_path()
     if path is not None:
         path.memory[LAYOUT["MEMORY_LIMIT"]] = knobs.memory_cache()

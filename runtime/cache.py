@@ -21,6 +21,7 @@ from typing import BinaryIO
 from graphmill.codegen.artifact import Artifact, ArtifactError
 from graphmill.records import record
 from graphmill.runtime import knobs
+from graphmill.signals import pass_on
 
 _MAGIC = b"GMCACHE1"
 _PACK_MAGIC = b"GMPACK01"
@@ -72,7 +73,8 @@ class Cache:
         path = self.path(key)
         try:
             data = path.read_bytes() if self.ready(create=False) else None
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             data = None
         content = None if data is None else _open(key, data)
         if data is not None and content is None:
@@ -99,6 +101,7 @@ class Cache:
                     return
                 self._usable = None
         except OSError as error:
+            pass_on(error)
             self._usable = False
             warnings.warn(f"compile cache not written: {error}", CacheWarning, stacklevel=2)
 
@@ -221,6 +224,7 @@ class Cache:
             except FileNotFoundError:
                 return False
             except OSError as error:
+                pass_on(error)
                 self._usable = False
                 warnings.warn(f"compile cache not used: {error}", CacheWarning, stacklevel=3)
                 return False

@@ -139,44 +139,41 @@ class Dispatcher:
         if found is not None:
             return found
         group = (options, self.group(args))
-        with self._lock:
-            found = self._table.get(full) or self._accepting(args, options)
-            if found is not None:
-                self._remember(full, found)
-                return found
-            build = self._building.get(group)
-            mine = build is None or build.process != os.getpid()
-            if build is None or mine:
-                build = self._building[group] = _Build()
-        if mine:
-            return self._build(build, group, full, args, options)
+        mine, build = _Build(), None
+        try:  # its end is single steps: a signal's handler may raise between any two
+            with self._lock:
+                found = self._table.get(full) or self._accepting(args, options)
+                if found is not None:
+                    self._remember(full, found)
+                    return found
+                build = self._building.get(group)
+                if build is None or not build.is_under_way():
+                    build = self._building[group] = mine
+            if build is mine:
+                return self._build(full, args, options)
+        finally:
+            try:
+                if build is mine:
+                    self._building.pop(group, None)
+            finally:
+                mine.over.release()
         build.wait()
         return self._find(args, key)
 
     def _build(
         self,
-        build: _Build,
-        group: Hashable,
         full: Hashable,
         args: tuple[Any, ...],
         options: Hashable,
     ) -> Executable:
-        try:
-            executable = self._compile(args)
-            if self._watch is not None:
-                # what tracing itself has changed, such as a count of traces, is no edit
-                self._watch.look()
-            with self._lock:
-                self._executables.append(_Made(options, pattern(args), executable))
-                self._remember(full, executable)
-            return executable
-        except BaseException as error:
-            build.error = error
-            raise
-        finally:
-            with self._lock:
-                self._building.pop(group, None)
-            build.done.set()
+        executable = self._compile(args)
+        if self._watch is not None:
+            # what tracing itself has changed, such as a count of traces, is no edit
+            self._watch.look()
+        with self._lock:
+            self._executables.append(_Made(options, pattern(args), executable))
+            self._remember(full, executable)
+        return executable
 
     def _check_watch(self, came_by: FastFunction | None) -> None:
         """Drop all executables if what they were made from has changed.
@@ -244,19 +241,17 @@ class Dispatcher:
             return
         if len(self._settled) >= _MAX_KEYS:
             self._settled.clear()
-        self._settled.add(such)
         path, call = native.call_path(), describe(executable)
-        if path is None or call is None:
-            return
-        from graphmill.runtime.fastcall import FastFunction
+        if path is not None and call is not None:
+            from graphmill.runtime.fastcall import FastFunction
 
-        with self._lock:
-            function = self._fast or FastFunction(path, self.general)
-            if not function.add(executable, args, call):
-                return
-            function.guard_with(self._watch)
-            self._fast = function
-            self.__call__ = function.function
+            with self._lock:
+                function = self._fast or FastFunction(path, self.general)
+                function.guard_with(self._watch)  # before it serves what is watched since
+                if function.add(executable, args, call):
+                    self._fast = function
+                    self.__call__ = function.function
+        self._settled.add(such)
 
 
 _PLAIN = frozenset((np.ndarray, bool, int, float, complex))
@@ -273,14 +268,17 @@ class _Build:
     """One compilation under way, for the threads that wait for it."""
 
     def __init__(self) -> None:
-        self.done = threading.Event()
-        self.error: BaseException | None = None
+        self.over = threading.Lock()  # held until then
+        self.over.acquire()
         self.thread, self.process = threading.get_ident(), os.getpid()
 
+    def is_under_way(self) -> bool:
+        """Whether somebody is at it, in this process."""
+        return self.process == os.getpid() and self.over.locked()
+
     def wait(self) -> None:
-        """Return when the compilation is over; raise what it raised."""
+        """Return when the compilation is over, whether it has failed or not."""
         if self.thread == threading.get_ident():
             raise RecursionError("a function's compilation needs that function compiled already")
-        self.done.wait()
-        if self.error is not None:
-            raise self.error
+        with self.over:
+            return

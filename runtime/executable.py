@@ -96,9 +96,6 @@ class State(Protocol):
     def value(self) -> Array:
         """The array now; nobody writes to it."""
 
-    def store(self, array: Array) -> None:
-        """Keep another array of the same dtype and shape from now on."""
-
 
 class Executable:
     """Compiled code, ready to call: `run(*arrays)` checks, allocates, runs and returns arrays.

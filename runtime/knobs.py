@@ -90,11 +90,12 @@ def scope(**values: Any) -> Iterator[None]:
         if name not in KNOBS:
             raise KnobError(f"unknown knob {name!r}; the knobs are {', '.join(sorted(KNOBS))}")
     read = {n: KNOBS[n].read(v) if isinstance(v, str) else v for n, v in values.items()}
-    token = _scoped.set({**_scoped.get(), **read})
-    try:
+    before = _scoped.get()
+    try:  # from here on: a signal's handler may raise before the block begins
+        _scoped.set({**before, **read})
         yield
     finally:
-        _scoped.reset(token)
+        _scoped.set(before)
 
 
 def _bool(text: str) -> bool:

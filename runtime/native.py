@@ -216,14 +216,14 @@ def call_path() -> CallPath | None:
                 path = None
             _call_refused = path is None
             if path is not None:
-                path.set_host("HOST_PARALLEL_FOR", pool().parallel_for)
-                path.set_host("HOST_NOW", pool().now)
-                _call = path
-                _publish_digest()
                 from graphmill.runtime import buffers, threads
 
-                threads.publish()
-                buffers.publish()
+                path.set_host("HOST_PARALLEL_FOR", pool().parallel_for)
+                path.set_host("HOST_NOW", pool().now)
+                _publish_digest(path, _digest)
+                threads.publish(path)
+                buffers.publish(path)
+                _call = path
         return _call
 
 
@@ -247,14 +247,15 @@ def digest() -> Digest | None:
     global _digest
     with _lock:
         if _digest is None and _digest_code is not None:
-            _digest = Digest(_code("digest", _digest_code))
-            _publish_digest()
+            made = Digest(_code("digest", _digest_code))
+            _publish_digest(_call, made)
+            _digest = made
         return _digest
 
 
-def _publish_digest() -> None:
-    if _call is not None and _digest is not None:
-        _call.set_host("HOST_DIGEST", _digest.address)
+def _publish_digest(path: CallPath | None, made: Digest | None) -> None:
+    if path is not None and made is not None:
+        path.set_host("HOST_DIGEST", made.address)
 
 
 def poll() -> int:
@@ -264,14 +265,14 @@ def poll() -> int:
         if _poll is None and _poll_code is not None and sys.implementation.name == "cpython":
             build = _poll_code
             symbols = ("gm_poll", "gm_poll_thread")
-            _poll = _load_for_good(_code("poll", lambda: build(LAYOUT)), symbols)
-            _name_main_thread()
+            made = _load_for_good(_code("poll", lambda: build(LAYOUT)), symbols)
+            _name_main_thread(made, threading.main_thread().ident or 0)
+            _poll = made
         return _poll.addresses["gm_poll"] if _poll is not None else 0
 
 
-def _name_main_thread() -> None:
-    if _poll is not None:
-        _words(_poll.addresses["gm_poll_thread"], 1)[0] = threading.main_thread().ident or 0
+def _name_main_thread(made: LoadedObject, thread: int) -> None:
+    _words(made.addresses["gm_poll_thread"], 1)[0] = thread
 
 
 def loaded_call_path() -> CallPath | None:
@@ -285,7 +286,7 @@ def _after_fork() -> None:
     _lock = threading.RLock()
     # a child's main thread is the one that forked
     if _poll is not None:
-        _words(_poll.addresses["gm_poll_thread"], 1)[0] = threading.get_ident()
+        _name_main_thread(_poll, threading.get_ident())
 
 
 os.register_at_fork(after_in_child=_after_fork)

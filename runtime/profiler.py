@@ -56,11 +56,14 @@ class Profile:
     def __enter__(self) -> Profile:
         if active() is not None:
             raise RuntimeError("a profile is being recorded already")
-        from graphmill.runtime.threads import add_bypass
+        from graphmill.runtime.threads import publish
 
-        record_into(self)
-        # the native call path does not record: send calls through Python meanwhile
-        add_bypass(1)
+        try:
+            record_into(self)
+            publish()
+        except BaseException:  # a signal's handler
+            record_into(None)
+            raise
         return self
 
     def __exit__(
@@ -69,10 +72,10 @@ class Profile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        from graphmill.runtime.threads import add_bypass
+        from graphmill.runtime.threads import publish
 
-        add_bypass(-1)
         record_into(None)
+        publish()
         if self.path is not None:
             import json
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from _thread import LockType
+from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
+from itertools import compress, repeat
 from typing import Any
 
 from graphmill.codegen.artifact import Artifact
@@ -34,16 +36,24 @@ class StatefulExecutable(Executable):
 
     def run(self, *args: Any) -> tuple[Array, ...]:
         """Outputs for these arguments; the variables hold their new values afterwards."""
-        with ExitStack() as held:
-            for lock in self.locks:
-                held.enter_context(lock)
+        # a signal's handler may raise between any two steps of the interpreter: that all are taken,
+        # assigned or let go is one
+        held: list[bool] = []
+        let_go = map(LockType.release, compress(self.locks, held))
+        try:
+            held.extend(map(LockType.acquire, self.locks))
             given = [v.value for v in self.reads]
             if not self.writes:
-                held.close()
+                deque(let_go, maxlen=0)
             outputs = super().run(*args, *given)
             count = len(outputs) - len(self.writes)
-            for variable, array in zip(self.writes, outputs[count:], strict=True):
-                variable.store(array)
+            new = outputs[count:]
+            for array in new:
+                array.flags.writeable = False
+            assigning = map(list.__setitem__, [v.cell for v in self.writes], repeat(0), new)
+            deque(assigning, maxlen=0)
+        finally:
+            deque(let_go, maxlen=0)
         return outputs[:count]
 
     __call__ = run

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from graphmill.runtime import knobs, native
+from graphmill.runtime import knobs, native, profiling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,6 @@ _local = threading.local()
 # thread id -> its open blocks' counts; several threads may have some
 _scopes: dict[int, list[int]] = {}
 _chosen: int | None = None
-_bypass = 0
 
 
 def available(root: Path | None = None) -> int:
@@ -118,18 +117,18 @@ def threads(count: int) -> Iterator[None]:
     """Within the block, kernels called from this thread use `count` threads."""
     count = _valid(count)
     stack: list[int] = _local.__dict__.setdefault("stack", [])
-    me = threading.get_ident()
-    with _lock:
-        stack.append(count)
-        _scopes[me] = stack
-        publish()
+    me, depth = threading.get_ident(), len(stack)
     try:
+        with _lock:
+            stack.append(count)
+            _scopes[me] = stack
+            publish()
         yield
     finally:
+        del stack[depth:]  # in one step: a signal's handler may raise between two
         with _lock:
-            stack.pop()
             if not stack:
-                del _scopes[me]
+                _scopes.pop(me, None)
             publish()
         _trim()
 
@@ -139,27 +138,24 @@ def _trim() -> None:
     if pool is None:
         return
     with _lock:
-        most = max([_default(), *(max(stack) for stack in _scopes.values())])
+        most = max([_default(), *(max(stack, default=1) for stack in _scopes.values())])
     pool.set_threads(most)
 
 
-def add_bypass(step: int) -> None:
-    """Raise or lower the number of reasons for every call to take the Python path."""
-    global _bypass
-    with _lock:
-        _bypass += step
-        publish()
+def publish(path: native.CallPath | None = None) -> None:
+    """Tell the native call path, which does not record: Python does each call for a profile.
 
-
-def publish() -> None:
-    """Tell the native call path; with blocks open in several threads, Python decides each call."""
-    path = native.loaded_call_path()
+    Python also decides with blocks open in several threads. The path is the one that is loaded,
+    unless it is given.
+    """
+    path = path or native.loaded_call_path()
     if path is None:
         return
     with _lock:
+        scopes = [(thread, stack) for thread, stack in _scopes.items() if stack]
         path.set_host("HOST_THREADS", _default())
-        path.set_host("HOST_BYPASS", _bypass + (len(_scopes) > 1))
-        owner, stack = next(iter(_scopes.items()), (0, [0]))
+        path.set_host("HOST_BYPASS", profiling.active() is not None or len(scopes) > 1)
+        owner, stack = next(iter(scopes), (0, [0]))
         path.set_host("HOST_SCOPE_OWNER", 0)
         path.set_host("HOST_SCOPE_THREADS", stack[-1])
         path.set_host("HOST_SCOPE_OWNER", owner)

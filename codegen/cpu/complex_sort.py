@@ -74,8 +74,8 @@ class Lines:
         keys, origins, spare_keys, spare_origins = self.arrays
         with code.loop(0, self.length) as loop:
             code.store(loop.i, code.at(origins, loop.i, "i64"), 8)
-        # by the real part, then by the imaginary part: last part first
-        for part in (1, 0):
+        # by which parts are NaN, the real one, the imaginary one: last key first
+        for part in (1, 0, None):
             with code.loop(0, self.length) as loop:
                 origin = code.load(code.at(origins, loop.i, "i64"), "i64", 8)
                 value = self.elements.load(source, self.index(Index(origin)))
@@ -90,9 +90,17 @@ class Lines:
         return origins
 
 
-def _ordered(code: Code, value: Complex, part: int, descending: bool) -> Val:
-    """A signed i64 that sorts as a part of `value` does; NaN is the largest either way."""
-    return _ordered_float(code, (value.re, value.im)[part], descending)
+def _ordered(code: Code, value: Complex, part: int | None, descending: bool) -> Val:
+    """A signed i64 that sorts as a part of `value` does; NaN is the largest either way.
+
+    Without a part: numbers, a NaN in the imaginary part alone, in the real one alone, in both.
+    """
+    if part is not None:
+        return _ordered_float(code, (value.re, value.im)[part], descending)
+    re, im = (code.compare("arith.cmpf", "uno", x, x) for x in (value.re, value.im))
+    return code.add(
+        code.select(re, code.i64(2), code.i64(0)), code.convert("arith.extui", im, "i64")
+    )
 
 
 def _ordered_float(code: Code, value: Val, descending: bool) -> Val:

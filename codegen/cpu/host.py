@@ -205,7 +205,7 @@ class Host:
 
     def place(self, op: Op) -> list[Buffer]:
         """Assign the op's tensor results their buffers and return those."""
-        plan = op.attrs.get("buffers")
+        plan = op.attrs.get("buffers") if op.results else ()
         if plan is None:
             raise CodegenError(f"{op.name}: the memory pass has not run")
         placed = []

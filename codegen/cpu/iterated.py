@@ -1,13 +1,15 @@
 """`iterate` kernels: a loop over arrays whose elements do not meet, in registers.
 
 A work item takes some vectors of elements at a time, side by side so that the turns of one hide
-the latency of another's, runs all turns of the loop on them and stores what comes out.
+the latency of another's, runs all turns of the loop on them and stores what comes out. Lines
+(`ir.lines`), of which a turn writes one element, are in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from graphmill.codegen.cpu.control import copy_array
 from graphmill.codegen.cpu.elem import Elem
 from graphmill.codegen.cpu.element import Elements, Override, fixed
 from graphmill.codegen.cpu.emit import Code, Val
@@ -21,6 +23,7 @@ from graphmill.codegen.cpu.memory import tail_mask
 from graphmill.codegen.cpu.stages import Accumulator, pack, unpack
 from graphmill.ir.dims import DimLike, product
 from graphmill.ir.graph import Block, Op, Value
+from graphmill.ir.lines import Line, lines_of
 
 BLOCK = 1024  # elements of the last axis that one work item takes at most
 LOOK = 8  # turns between two looks at whether anything still changes
@@ -28,6 +31,7 @@ MANY = 1 << 16  # turns between two looks for signals
 UNROLLS = (1, 2, 4)
 MOST_WRITTEN = 96  # operations of one turn, of all vectors side by side
 
+Shape = tuple[DimLike, ...]
 Turn = Callable[[Sequence[Val], Val], list[Val]]
 
 
@@ -36,13 +40,15 @@ def emit_iterated(host: Host, op: Op) -> None:
     outputs, block = host.place(op), body_of(op)
     kernel = host.kernel(label(op), choices_of(host, op, block))
     (scan,) = (inner for inner in block.ops if inner.name == "scan")
-    shape = op.results[0].shape
+    lines = lines_of(scan)
+    numbers = not any(v.shape for v in scan.operands[: scan.attrs["carry"]])
+    shape = _walked(scan, lines)
     sources = {
         arg: host.source(kernel, arg, host.buffers[operand])
         for arg, operand in zip(block.args, op.operands, strict=True)
     }
     targets = [host.source(kernel, v, b) for v, b in zip(op.results, outputs, strict=True)]
-    if not any(v.shape for v in scan.operands[: scan.attrs["carry"]]):
+    if numbers:
         _emit_numbers(Elements(kernel, sources), scan, block, targets)
         _launch(host, op, kernel, Launch(1, 1))
         return
@@ -52,6 +58,12 @@ def emit_iterated(host: Host, op: Op) -> None:
         targets, shape = [_flat(s, size) for s in targets], (size,)
     elements = Elements(kernel, sources)
     turns = _Turns(elements, scan, len(shape))
+    stored = dict(zip(block.yielded, targets, strict=True))
+    for n in lines:
+        result = block.yielded.index(scan.results[n])
+        start = op.operands[scan.operands[n].index]
+        copy_array(host, host.buffers[start], outputs[result], start)
+        turns.write_lines(n, lines[n], stored.pop(scan.results[n]))
     together = kernel.choices.pick("unroll", _together(kernel, scan), UNROLLS)
     blocks = row_blocks(shape[-1], BLOCK)
     with kernel.code.loop(kernel.begin, kernel.end) as item, elements.scope():
@@ -60,7 +72,7 @@ def emit_iterated(host: Host, op: Op) -> None:
         def run(positions: Sequence[Index]) -> None:
             where = [(*outer, position) for position in positions]
             for index, found in zip(where, turns.run(where), strict=True):
-                for value, target in zip(block.yielded, targets, strict=True):
+                for value, target in stored.items():
                     elements.store(target, index, found[value.index])
 
         _sweep(elements, low, high, together, run)
@@ -68,6 +80,12 @@ def emit_iterated(host: Host, op: Op) -> None:
     work = flops_per_element(scan.regions[0].block.ops) * (length if isinstance(length, int) else 8)
     width = min(shape[-1], BLOCK) if isinstance(shape[-1], int) else BLOCK
     _launch(host, op, kernel, Launch(product((*shape[:-1], blocks)), grain(width * work)))
+
+
+def _walked(scan: Op, lines: Collection[int]) -> Shape:
+    """The shape whose elements do not meet; of lines, without the axis they run along."""
+    shapes = [tuple(v.shape) for v in scan.operands[: scan.attrs["carry"]]]
+    return max((s[:-1] if n in lines else s for n, s in enumerate(shapes)), key=len)
 
 
 def _launch(host: Host, op: Op, kernel: Kernel, launch: Launch) -> None:
@@ -127,15 +145,23 @@ class _Turns:
         body, carry, xs = scan.regions[0].block, scan.attrs["carry"], scan.attrs["xs"]
         pairs = list(zip(body.args, scan.operands, body.yielded, strict=False))[:carry]
         self.numbers = [n for n, arg in enumerate(body.args[:carry]) if not arg.shape]
-        self.arrays = [n for n, arg in enumerate(body.args[:carry]) if arg.shape]
+        lines = lines_of(scan) if rank else {}
+        self.arrays = [n for n, arg in enumerate(body.args[:carry]) if arg.shape and n not in lines]
+        self.lines: list[tuple[Line, Source]] = []
         self.pairs = pairs
         taken = list(zip(body.args, scan.operands, strict=True))
         self.slices, self.captured = taken[carry : carry + xs], taken[carry + xs :]
         self.yielded, self.rank = body.yielded, rank
         self.stacked: list[tuple[Value, Source]] = []  # what a turn gives besides, and where to
-        self.rests = not self.slices and not self.numbers and _rests(scan)
+        self.rests = not self.slices and not self.numbers and not lines and _rests(scan)
         for arg, operand in self.captured:
             elements.overrides[arg] = _elsewhere(elements, operand)
+
+    def write_lines(self, n: int, line: Line, target: Source) -> None:
+        """Let the carried array `n` be what is in `target`."""
+        arg, elements = self.pairs[n][0], self.elements
+        elements.overrides[arg] = lambda index, guard: elements.load(target, index, guard)
+        self.lines.append((line, target))
 
     def run(self, where: Sequence[Indices]) -> list[dict[int, Elem]]:
         """What the loop carries in the end, by number, for each place."""
@@ -159,7 +185,7 @@ class _Turns:
         elif isinstance(length, int) and length >= 4 * MANY:
             flat, start = self._looking(flat, length // MANY, turn), length - length % MANY
         if start != steps:
-            with elements.code.loop(start, steps, 1, flat) as loop, elements.scope():
+            with elements.code.loop(start, steps, 1, flat) as loop, elements.scope(elements.tail):
                 loop.next = turn(loop.carried, loop.i)
             flat = loop.results
         found = _unpacked(flat, widths)
@@ -207,10 +233,14 @@ class _Turns:
         for value, target in self.stacked:
             elements.store(target, (Index(step),), elements.at(value, ()))
         for index in where:
-            with elements.scope():
+            with elements.scope(elements.tail):
                 for n in self.arrays:
                     elements.overrides[self.pairs[n][0]] = fixed(next(rows))
                 after += [elements.vector(self.pairs[n][2], index) for n in self.arrays]
+                new = [elements.vector(line.new, index) for line, _ in self.lines]
+                for element, (line, target) in zip(new, self.lines, strict=True):
+                    place = elements.wrapped(line.place, (), target.shape[-1])
+                    elements.store(target, (*index, place), element)
         return [v for e in after for v in pack(e)]
 
     def _looking(self, flat: Sequence[Val], looks: int, turn: Turn) -> list[Val]:
@@ -221,7 +251,7 @@ class _Turns:
             code.test(loop, code.binary("arith.andi", more, self._goes_on()))
             first, *now = loop.carried
             end = code.add(first, MANY)
-            with code.loop(first, end, 1, now) as most, elements.scope():
+            with code.loop(first, end, 1, now) as most, elements.scope(elements.tail):
                 most.next = turn(most.carried, most.i)
             self._look()
             loop.next = [end, *most.results]
@@ -250,9 +280,9 @@ class _Turns:
         code, elements = self.elements.code, self.elements
         with code.repeat([code.i64(0), *flat]) as loop:
             number, *now = loop.carried
-            with code.loop(0, LOOK - 1, 1, now) as most, elements.scope():
+            with code.loop(0, LOOK - 1, 1, now) as most, elements.scope(elements.tail):
                 most.next = turn(most.carried, most.i)
-            with elements.scope():
+            with elements.scope(elements.tail):
                 after = turn(most.results, number)
             number = code.add(number, 1)
             loop.next = [number, *after]

@@ -15,15 +15,17 @@ from graphmill.ir.builder import Builder
 from graphmill.ir.cost import cost
 from graphmill.ir.dims import DimLike
 from graphmill.ir.graph import Block, Op, Region, Value, clone_op
+from graphmill.tables import Table
 
 Emitter = Callable[[Host, Op], None]
-EMITTERS: dict[str, Emitter] = {}
+EMITTERS = Table[str, Emitter]()
 
 # modules with lowerings that are loaded when one of their ops is met: most functions need none
 MODULES = {
     "argreduce": ("argreduce",),
     "checks": ("check", "require"),
     "control": ("cond", "scan", "while"),
+    "factors": ("cholesky", "lu", "solve"),
     "foreign": ("all_gather", "all_reduce", "custom_call", "reduce_scatter", "transfer"),
     "scans": ("cumulative",),
     "scatters": ("dynamic_update_slice", "scatter"),
@@ -37,9 +39,7 @@ def lowers(name: str) -> Callable[[Emitter], Emitter]:
     """Register the lowering of a block-level op, once, or anew with a module loaded anew."""
 
     def add(emitter: Emitter) -> Emitter:
-        before = EMITTERS.get(name, emitter).__module__
-        assert before == emitter.__module__, f"{name} has two lowerings"
-        EMITTERS[name] = emitter
+        EMITTERS.enter(name, emitter, emitter.__module__)
         return emitter
 
     return add
@@ -49,7 +49,7 @@ def emitter(name: str) -> Emitter | None:
     """The lowering registered for an op, its module loaded; None where there is none."""
     if name not in EMITTERS and name in _MODULE_OF:
         import_module(f"graphmill.codegen.cpu.{_MODULE_OF[name]}")
-    return EMITTERS.get(name)
+    return EMITTERS.find(name)
 
 
 def body_of(op: Op) -> Block:

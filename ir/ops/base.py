@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graphmill.ir.dims import DimLike
 from graphmill.ir.types import TensorType, Type
 from graphmill.records import record
+from graphmill.tables import Table
 
 if TYPE_CHECKING:
     from graphmill.ir.graph import Op, Region
@@ -92,31 +94,27 @@ class OpDef:
 # and those before it: what most functions use comes first
 FAMILIES = (
     "elementwise", "shape", "control", "reduce", "contract", "indexing", "order", "random",
-    "effects", "blocked", "devices",
+    "effects", "blocked", "devices", "factor",
 )  # fmt: skip
-_REGISTRY: dict[str, OpDef] = {}
+_REGISTRY = Table[str, OpDef]()
 
 
 def register(definition: OpDef) -> OpDef:
-    """Add an op to the table; a name is taken once.
-
-    A module whose import a signal's handler has cut short is loaded anew: its ops come again.
-    """
-    before = _REGISTRY.get(definition.name, definition)
-    assert before.doc == definition.doc, f"op {definition.name} is registered twice"
-    _REGISTRY[definition.name] = definition
+    """Add an op to the table; a name is taken once."""
+    _REGISTRY.enter(definition.name, definition, sys._getframe(1).f_globals["__name__"])
     return definition
 
 
 def lookup(name: str) -> OpDef:
     """The record of the op called `name`."""
-    found = _REGISTRY.get(name)
+    found = _REGISTRY.find(name)
     if found is not None:
         return found
     for family in FAMILIES:
         import_module(f"graphmill.ir.ops.{family}")
-        if name in _REGISTRY:
-            return _REGISTRY[name]
+        found = _REGISTRY.find(name)
+        if found is not None:
+            return found
     raise UnknownOpError(f"there is no op {name!r}")
 
 

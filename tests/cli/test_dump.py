@@ -71,7 +71,7 @@ def test_the_reproducer_runs_the_first_stage(dumped):
     with gm.dump(dumped):
         scaled(X)
     command = [sys.executable, dumped / "scaled/run.py", "--seed", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     assert "difference from the reference" in done.stdout
 
@@ -250,7 +250,7 @@ def test_scripts_are_sound(tmp_path):
     folder = Path(report.__file__).parent
     whole = tmp_path / "page.js"
     whole.write_text('"use strict";\n' + "\n".join((folder / n).read_text() for n in SCRIPTS))
-    subprocess.run(["node", "--check", str(whole)], check=True, timeout=60)
+    subprocess.run(["node", "--check", str(whole)], check=True, timeout=200)
 
 
 def rows(before, after):

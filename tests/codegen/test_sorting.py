@@ -48,6 +48,20 @@ def test_sort_and_stable_argsort(dtype):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("size", [31, 99])
+def test_complex_numbers_with_parts_that_are_nan(size):
+    parts = np.random.default_rng(0).choice([0.0, -0.0, 1, -1, np.inf, np.nan], (size, 2))
+    x = parts.view(np.complex128)[:, 0]
+
+    def orders(x):
+        ordered, sides = np.sort(x), ("left", "right")
+        places = [np.searchsorted(ordered, x, side=side) for side in sides]
+        return ordered, np.argsort(x, kind="stable"), *places
+
+    for got, want in zip(gm.jit(orders)(x), orders(x), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 def test_other_vectors(target):
     xs, options = arrays("f4"), Options(target=target)

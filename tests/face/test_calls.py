@@ -312,7 +312,7 @@ def test_variables_are_native(entered):
         waiting.start()
         waiting.join(0.05)
         assert waiting.is_alive() and one(x)[0] == 5
-    waiting.join(20)
+    waiting.join(100)
     assert count.value == 6 and entered[0] == before + 1
 
 
@@ -332,7 +332,7 @@ def test_updates_from_many_threads_are_whole(size):
     for t in callers:
         t.start()
     for t in callers:
-        t.join(60)
+        t.join(200)
     assert count.value == 200 and (total.value == 200).all() and not torn
 
 
@@ -367,5 +367,5 @@ def test_leaves_taken_out_of_a_dict_meanwhile_stay_alive():
     for _ in range(60):
         wrong_results += [1] if not np.array_equal(f(params), expected) else []
     stop.set()
-    other.join(20)
+    other.join(100)
     assert not wrong_results

@@ -285,6 +285,24 @@ def test_a_branch_that_is_not_taken_may_choose_among_nothing():
         f(empty, True)
 
 
+def test_a_choice_that_nobody_reads_is_made_all_the_same():
+    """Loops and branches that have no results left."""
+
+    @gm.jit(dynamic={"x": ("n",)})
+    def f(x, go):
+        def chosen():
+            return gm.cond(go, x.max, x.min)
+
+        gm.fori_loop(0, x.shape[0] + 1, lambda i, largest: chosen(), 0.0)
+        gm.cond(go, x.max, x.sum)
+        return x + 1
+
+    with gm.knobs.scope(cache=False):
+        assert f(np.ones(2), True).tolist() == [2, 2]
+        with pytest.raises(ValueError, match="GM062"):
+            f(np.ones(0), False)
+
+
 def test_wrong_options():
     with pytest.raises(gm.GraphmillError, match="GM025"):
         gm.jit(lambda x: x, check="speed")

@@ -109,7 +109,7 @@ def test_two_that_write_lose_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     both = [
         subprocess.Popen([sys.executable, "-c", ADD, name], cwd=tmp_path) for name in ("x", "y")
     ]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(200) for process in both] == [0, 0]
     assert known(native()).keys() == {f"{name}{i}" for name in "xy" for i in range(20)}
 
 

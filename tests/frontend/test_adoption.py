@@ -123,7 +123,7 @@ def test_other_threads_get_numpys_arrays():
     seen, inside, done = [], threading.Event(), threading.Event()
 
     def other():
-        inside.wait(10)
+        inside.wait(100)
         seen.append((type(np.zeros(2)), type(np.array([1]))))
         done.set()
 
@@ -131,7 +131,7 @@ def test_other_threads_get_numpys_arrays():
         out = np.zeros(2)
         if type(out) is not np.ndarray:
             inside.set()
-            done.wait(10)
+            done.wait(100)
         out[0] = x[0]
         return out
 

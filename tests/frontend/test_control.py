@@ -279,3 +279,11 @@ def test_a_bound_from_data_is_no_size() -> None:
         return fori_loop(0, 3, lambda i, total: total + x[: ends[i]].sum(), 0.0)
 
     assert failure(picks, X, np.arange(3)).code == "GM022"
+
+
+def test_a_narrow_integer_is_no_size() -> None:
+    def picks(x: Any) -> Any:
+        back = (-as_tracer(np.uint8(1))).astype(np.int64)  # 255
+        return fori_loop(0, 3, lambda i, total: total + x[i + back :].sum(), 0.0)
+
+    assert failure(picks, X).code == "GM022"

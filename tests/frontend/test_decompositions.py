@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import graphmill as gm
+from graphmill import driver
+from graphmill.driver import Options
+from graphmill.runtime.executable import Executable
 
 xp = gm.numpy
 SHAPES = [(4, 4), (1, 1), (2, 3, 5, 5), (0, 0), (33, 33), (0, 3, 3)]
@@ -90,14 +93,101 @@ def test_mistakes(function: Any) -> None:
         gm.jit(lambda a: np.linalg.solve(a, np.ones(4)))(np.ones((3, 3)))
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("size", [127, 129, 200, 390])
-def test_cholesky_by_panels_reads_one_half(size, dtype):
-    x = np.random.default_rng(size).random((size, size)).astype(dtype)
-    a = x @ x.T + size * np.eye(size, dtype=dtype)
-    half = np.where(np.tri(size, dtype=bool), a, np.nan).astype(dtype)
-    got = gm.jit(np.linalg.cholesky)(half)
-    np.testing.assert_array_equal(np.triu(got, 1), 0)
-    np.testing.assert_allclose(got @ got.T, a, rtol=200 * np.finfo(dtype).eps)
-    half[size - 1, size - 1] = -1
-    assert np.isnan(gm.jit(np.linalg.cholesky)(half)[-1, -1])
+def rounding(dtype: str) -> float:
+    return float(np.finfo(dtype).eps)
+
+
+def well(shape: tuple[int, ...], dtype: str) -> Any:
+    """Matrices far from singular whose rows have to be exchanged."""
+    a = matrices(shape, dtype)
+    return (a + 2 * shape[-1] ** 0.5 * np.eye(shape[-1])[::-1]).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [*REAL, *COMPLEX])
+@pytest.mark.parametrize("size", [127, 193, 200, 258])
+def test_large_matrices_on_one_thread_and_two(size: int, dtype: str) -> None:
+    a, b = well((size, size), dtype), matrices((size, 21), dtype)
+    definite = a @ a.conj().T + size * np.eye(size, dtype=dtype)
+    below, above = (
+        np.where(f(np.ones(a.shape, bool)), definite, np.nan) for f in (np.tril, np.triu)
+    )
+    below, above = below.astype(dtype), above.astype(dtype)
+    run = gm.jit(lambda a, b, low, high: (
+        np.linalg.solve(a, b), np.linalg.inv(a), *np.linalg.slogdet(a), np.linalg.cholesky(low),
+        np.linalg.cholesky(high, upper=True),
+    ))  # fmt: skip
+    with gm.threads(1):
+        one = run(a, b, below, above)
+    two = run(a, b, below, above)
+    for x, y in zip(one, two, strict=True):
+        np.testing.assert_array_equal(x, y)
+    x, inverse, sign, size_of, low, high = two
+    limit = 40 * size * rounding(dtype)
+    np.testing.assert_allclose(a @ x, b, atol=limit * 8)
+    np.testing.assert_allclose(a @ inverse, np.eye(size), atol=limit)
+    np.testing.assert_allclose((sign, size_of), np.linalg.slogdet(a), rtol=limit)
+    np.testing.assert_array_equal(np.triu(low, 1), 0)
+    np.testing.assert_array_equal(np.tril(high, -1), 0)
+    np.testing.assert_allclose(low @ low.conj().T, definite, rtol=limit, atol=limit * size)
+    np.testing.assert_allclose(high.conj().T @ high, definite, rtol=limit, atol=limit * size)
+    below[size - 1, size - 1] = -1
+    assert np.isnan(run(a, b, below, above)[4][-1, -1])
+
+
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+@pytest.mark.parametrize("dtype", REAL + COMPLEX)
+def test_other_widths_of_registers(dtype: str, target: str) -> None:
+    a, b = well((19, 19), dtype), matrices((19, 5), dtype)
+
+    def run(a: Any, b: Any) -> Any:
+        return (np.linalg.solve(a, b), *np.linalg.slogdet(a),
+                np.linalg.cholesky(a @ np.conj(a.T)))  # fmt: skip
+
+    options = Options(target=target)
+    planned = driver.optimise(gm.jit(run).trace(a, b).function, options)
+    found = Executable(driver.emit(planned, options), threads=1).run(a, b)
+    for one, other in zip(found, run(a, b), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e3 * rounding(dtype), atol=rounding(dtype))
+
+
+@pytest.mark.parametrize("dtype", REAL + COMPLEX)
+def test_matrices_that_lie_anyhow(dtype: str) -> None:
+    a, b = well((3, 9, 9), dtype), matrices((3, 9, 4), dtype)
+    laid = [(a.swapaxes(1, 2), b[:, ::-1]), (a[::-1, ::-1, ::-1], b[..., ::2]),
+            (np.asfortranarray(a[1]), b[1, :, 0]), (a[:, :7, 2:], b[:, 2:, :0])]  # fmt: skip
+    for x, y in laid:
+        agree(lambda x, y: (np.linalg.solve(x, y), np.linalg.inv(x)), x, y)
+
+
+@pytest.mark.parametrize("dtype", REAL + COMPLEX)
+def test_tiny_and_huge_pivots(dtype: str) -> None:
+    """Reciprocals of pivots neither overflow nor vanish."""
+    limits = np.finfo(dtype)
+    a, b = well((6, 6), dtype), matrices((6, 2), dtype)
+    run = gm.jit(np.linalg.solve)
+    for scale in (limits.tiny, limits.tiny * 2.0**30, limits.max / 2.0**8):
+        scaled = (a * scale).astype(dtype)
+        with np.errstate(all="ignore"):
+            wanted = np.linalg.solve(scaled.astype(np.promote_types(dtype, "f8")) / float(scale), b)
+        found = run(scaled, (b * (scale * 2.0**3)).astype(dtype)) / 2.0**3
+        np.testing.assert_allclose(found, wanted, rtol=1e3 * rounding(dtype))
+
+
+def test_missing_numbers_spread() -> None:
+    a = well((10, 10), "f8")
+    a[3, 4] = np.nan
+    assert np.isnan(gm.jit(np.linalg.inv)(a)).any()
+    assert np.isnan(gm.jit(np.linalg.det)(a))
+    assert np.isnan(gm.jit(np.linalg.det)(np.full((3, 3), np.nan)))
+
+
+def test_a_loop_solves_each_turn() -> None:
+    a, b = well((20, 20), "c16"), matrices((20, 6), "c16")
+
+    def run(a: Any, b: Any) -> Any:
+        total = b
+        for turn in range(12):
+            total = total + np.linalg.solve(a + turn, b)
+        return (total,)
+
+    agree(run, a, b)

@@ -218,9 +218,9 @@ def test_tracing_is_fast() -> None:
         return x
 
     trace(f, (X,))
-    start = time.perf_counter()
+    start = time.thread_time()  # whatever else the machine is at
     trace(f, (X,))
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0
 
 
 class Scaled:

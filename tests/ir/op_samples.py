@@ -274,6 +274,15 @@ def _partition() -> Iterator[Case]:
     yield [tensor(f32, 6, 2), tensor(i64), tensor(i64)], {"axis": 0}, ()
 
 
+def _factor(right: bool) -> Iterator[Case]:
+    for of in dtypes("fc"):
+        for lead in ((), (2,)) if of.bits >= 32 else ():
+            types = [tensor(of, *lead, 3, 3), tensor(of, *lead, 3, 2)]
+            yield types if right else types[:1], {}, ()
+    types = [tensor(f64, "n", "n"), tensor(f64, "n", 2)]
+    yield types if right else types[:1], {}, ()
+
+
 def _top_k() -> Iterator[Case]:
     for of in (f32, f64, i32, bf16):
         for k in (0, 1, 3):
@@ -366,6 +375,8 @@ CASES: dict[str, Any] = {
     "scatter": _scatter, "dynamic_slice": lambda: _dynamic(False),
     "dynamic_update_slice": lambda: _dynamic(True), "sort": _sort, "top_k": _top_k,
     "argsort": _argsort, "partition": _partition, "argpartition": _partition,
+    "solve": lambda: _factor(True), "lu": lambda: _factor(False),
+    "cholesky": lambda: _factor(False),
     "rng_bits": _rng, "cond": _cond, "while": _while, "scan": _scan, "fusion": _fusion,
     "prepare": _prepare,
     "check": _check, "require": _require,

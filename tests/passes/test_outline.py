@@ -81,6 +81,15 @@ def transposed(x, *given):
     return x
 
 
+def tied(x, *given):
+    """One layer's weights, reshaped or as they are, in the others, too."""
+    row = given[1].reshape(WIDTH * WIDTH)[:WIDTH]
+    bias = np.broadcast_to(given[2 * N + 1], x.shape)
+    for n in range(N):
+        x = norm(x @ given[n] + row) + np.tanh(x + bias) * given[2 * N + n]
+    return x
+
+
 NETS = [plain, captured, with_results, masked, two_carried, transposed]
 
 
@@ -198,7 +207,7 @@ def images(x, *given):
     return plain(x, *given), y
 
 
-@pytest.mark.parametrize("f", [same_weights, read_behind, elementwise, images])
+@pytest.mark.parametrize("f", [same_weights, read_behind, elementwise, images, tied])
 def test_other_functions_stay_whole(f):
     function = traced(f, *arguments(7))
     assert len(outlined(function).functions) == 1
@@ -207,6 +216,13 @@ def test_other_functions_stay_whole(f):
 def test_what_goes_two_layers_on_is_carried_twice():
     arrays = arguments(5)
     function = traced(skipping, *arrays)
+    found, expected = (run(function, pipeline, arrays) for pipeline in (DEFAULT_PIPELINE, FLAT))
+    assert found[0].tobytes() == expected[0].tobytes()
+
+
+def test_weights_of_one_layer_that_all_read_reshaped():
+    arrays = arguments(7)
+    function = traced(tied, *arrays)
     found, expected = (run(function, pipeline, arrays) for pipeline in (DEFAULT_PIPELINE, FLAT))
     assert found[0].tobytes() == expected[0].tobytes()
 

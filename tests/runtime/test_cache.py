@@ -213,7 +213,7 @@ def test_many_processes_share_one_cache(tmp_path):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(200)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert failures.empty()
     store = Cache(tmp_path / "c", 30_000)

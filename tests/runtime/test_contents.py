@@ -149,7 +149,7 @@ def test_threads_that_look_at_once_agree(tracked):
         for t in lookers:
             t.start()
         for t in lookers:
-            t.join(30)
+            t.join(100)
         x[1 + k * 9000] = array()[1 + k * 9000]
         look(False)
     assert not wrong
@@ -248,7 +248,7 @@ def test_a_forked_child_sees_its_own_edits(tracked):
     watched = Bytes(x, tracked)
     child = os.fork()
     if child == 0:
-        signal.alarm(30)
+        signal.alarm(100)
         good = watched.valid()
         fresh = Bytes(x, tracked)
         good = good and bool(fresh.memory(tracked).regions) and fresh.valid()

@@ -22,16 +22,16 @@ PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, native.BODY, ctypes.c_voi
 
 
 def tasks():
-    return len(os.listdir("/proc/self/task"))
+    """The process's threads; one that has been joined may be among them for a while."""
+    return set(os.listdir("/proc/self/task"))
 
 
-def settled_tasks(want):
-    """The number of threads once those that have been joined left /proc."""
-    for _ in range(200):
-        if tasks() == want:
-            break
+def count_beyond(known, want):
+    """Threads beside those that were known, when they have become as many as is wanted."""
+    until = time.monotonic() + 100
+    while len(tasks() - known) != want and time.monotonic() < until:
         time.sleep(0.005)
-    return tasks()
+    return len(tasks() - known)
 
 
 def loop(n, grain, count, body, look=None):
@@ -94,7 +94,7 @@ def test_a_slow_chunk_keeps_only_its_own_thread():
 
     def body(begin, end, place):
         if begin == 0:
-            first.wait(20)
+            first.wait(100)
         done.add(begin)
         if len(done) == 5:
             first.set()
@@ -136,12 +136,12 @@ def test_a_long_loop_ends_where_a_handler_has_raised(count):
         time.sleep(0.01 * (end - begin))
         done.update(range(begin, end))
 
-    loop(200, 1, count, body, look)
-    assert len(looks) == 3 and 0 < len(done) < 150
+    loop(2000, 1, count, body, look)  # long, for others go on while the machine holds up the caller
+    assert len(looks) == 3 and 0 < len(done) < 1500
     ended = (WORD * CONTEXT_WORDS)(native.pool().parallel_for, count)
     ended[LAYOUT["STOPPED"]] = 1
     PARALLEL_FOR(native.pool().parallel_for)(ctypes.addressof(ended), BODIES[-1], None, 9, 1)
-    assert len(done) < 150
+    assert len(done) < 1500
 
 
 def test_loops_of_changing_sizes_back_to_back():
@@ -155,29 +155,28 @@ def test_loops_of_changing_sizes_back_to_back():
 @pytest.mark.parametrize("count", [2, 5, 3, 1, 8])
 def test_exact_thread_count(count):
     native.pool().set_threads(1)
-    before = settled_tasks(tasks())
-    loop(1000, 1, count, lambda *_: None)
-    assert tasks() - before == count - 1 == native.pool().workers()
-    loop(1000, 1, count, lambda *_: None)
-    assert tasks() - before == count - 1
+    known = tasks()
+    for _ in range(2):
+        loop(1000, 1, count, lambda *_: None)
+        assert len(tasks() - known) == count - 1 == native.pool().workers()
     native.pool().set_threads(1)
-    assert settled_tasks(before) == before
+    assert count_beyond(known, 0) == 0
 
 
 def test_set_num_threads_ends_workers_and_scope_adds_them():
     native.pool().set_threads(1)
-    before = settled_tasks(tasks())
+    known = tasks()
     with threads.threads(4):
         loop(100, 1, threads.num_threads(), lambda *_: None)
-        assert tasks() - before == 3
-    assert settled_tasks(before + 1) == before + 1
+        assert len(tasks() - known) == 3
+    assert count_beyond(known, 1) == 1 == native.pool().workers()
     threads.set_num_threads(1)
-    assert settled_tasks(before) == before
+    assert count_beyond(known, 0) == 0
 
 
 def test_workers_take_part():
     together = threading.Barrier(4)
-    loop(4, 1, 4, lambda *_: together.wait(20))  # four threads, or it breaks
+    loop(4, 1, 4, lambda *_: together.wait(100))  # four threads, or it breaks
 
 
 def test_small_loops_wake_workers_only_when_they_come_one_after_the_other():
@@ -186,10 +185,13 @@ def test_small_loops_wake_workers_only_when_they_come_one_after_the_other():
     def quick(begin, end, place):
         places.add(place)
 
-    loop(4, 1, 2, lambda *_: None)
-    time.sleep(0.05)  # the worker sleeps
-    places = set()
-    loop(8, 2, 2, quick)
+    for _ in range(100):  # the worker may not sleep yet, the machine may hold up the first piece
+        loop(4, 1, 2, lambda *_: None)
+        time.sleep(0.05)
+        places = set()
+        loop(8, 2, 2, quick)
+        if places == {0}:
+            break
     assert places == {0}
     together = threading.Barrier(2)
     time.sleep(0.05)
@@ -198,7 +200,7 @@ def test_small_loops_wake_workers_only_when_they_come_one_after_the_other():
         if begin == 0:
             time.sleep(0.01)
         else:
-            together.wait(20)  # two threads, or it breaks
+            together.wait(100)  # two threads, or it breaks
 
     loop(6, 2, 2, slow)
 
@@ -227,7 +229,7 @@ def test_concurrent_loops_all_finish():
     for c in callers:
         c.start()
     for c in callers:
-        c.join(60)
+        c.join(200)
     assert len(done) == 6 and not wrong
 
 
@@ -244,15 +246,15 @@ def test_resizing_while_loops_run():
     for k in range(60):
         native.pool().set_threads(1 + k % 5)
     stop.set()
-    runner.join(60)
+    runner.join(200)
     assert set(counts) <= {1, 20}
 
 
 def in_child(body):
-    """Exit status of a forked child that runs `body`; it is killed after 30 s."""
+    """Exit status of a forked child that runs `body`; it is killed after 100 s."""
     child = os.fork()
     if child == 0:
-        signal.alarm(30)
+        signal.alarm(100)
         try:
             body()
             os._exit(0)
@@ -266,10 +268,10 @@ def test_fork_child_starts_without_workers_and_rebuilds():
     loop(100, 1, 3, lambda *_: None)
 
     def body():
-        assert tasks() == 1 and native.pool().workers() == 0
+        assert len(tasks()) == 1 and native.pool().workers() == 0
         together = threading.Barrier(3)
-        loop(3, 1, 3, lambda *_: together.wait(20))  # three threads, or it breaks
-        assert tasks() == 3
+        loop(3, 1, 3, lambda *_: together.wait(100))  # three threads, or it breaks
+        assert len(tasks()) == 3
         assert in_child(lambda: loop(100, 1, 2, lambda *_: None)) == 0
 
     assert in_child(body) == 0
@@ -299,7 +301,7 @@ def test_systems_without_calls_for_affinity(monkeypatch):
         source = source.replace(name, f"gm_missing_{name}")
     monkeypatch.setattr(native, "_pool", native.Pool(to_object(source)))
     together = threading.Barrier(3)
-    loop(3, 1, 3, lambda *_: together.wait(20))
+    loop(3, 1, 3, lambda *_: together.wait(100))
     native.pool().set_threads(1)
 
 
@@ -309,11 +311,11 @@ def test_fork_while_another_thread_is_in_a_loop():
 
     def body(begin, end, chunk):
         inside.set()
-        leave.wait(20)
+        leave.wait(100)
 
     other = threading.Thread(target=loop, args=(2, 1, 2, body))
     other.start()
-    inside.wait(20)
+    inside.wait(100)
     assert in_child(lambda: loop(100, 1, 3, lambda *_: None)) == 0
     leave.set()
     other.join()
@@ -321,9 +323,9 @@ def test_fork_while_another_thread_is_in_a_loop():
 
 def test_workers_have_every_signal_blocked():
     native.pool().set_threads(1)
-    known = set(os.listdir("/proc/self/task"))
+    known = tasks()
     loop(100, 1, 2, lambda *_: None)
-    (worker,) = set(os.listdir("/proc/self/task")) - known
+    (worker,) = tasks() - known
     status = Path(f"/proc/self/task/{worker}/status").read_text()
     blocked = int(status.split("SigBlk:")[1].split()[0], 16)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
@@ -332,11 +334,12 @@ def test_workers_have_every_signal_blocked():
 
 def test_idle_workers_sleep():
     loop(100, 1, 4, lambda *_: None)
-    time.sleep(0.05)
-    used = os.times()
-    time.sleep(0.4)
-    now = os.times()
-    assert now.user + now.system - used.user - used.system < 0.1
+    for _ in range(100):  # threads of other tests may have something to do
+        used = time.process_time()
+        time.sleep(0.4)
+        if time.process_time() - used < 0.1:
+            return
+    raise AssertionError("they never sleep")
 
 
 @pytest.mark.parametrize("triple", ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"])

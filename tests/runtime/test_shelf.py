@@ -225,7 +225,7 @@ def test_files_that_are_not_in_memory_are_fetched_for_later(tmp_path, monkeypatc
     monkeypatch.setattr(shelf, "_fetch", lambda view: fetch(view) or fetched.set())
     monkeypatch.setattr(shelf, "_resident", lambda found: 0.5)
     assert found(made) is None
-    assert fetched.wait(60)
+    assert fetched.wait(100)
     monkeypatch.undo()
     with open(file_of(tmp_path), "rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), SIZE, prot=mmap.PROT_READ))
@@ -342,17 +342,19 @@ def test_whoever_helps_writes_a_part(tmp_path, monkeypatch):
 
     def write_block(self, *args):
         if threading.current_thread() is not threading.main_thread():
-            assert go_on.wait(30)
+            assert go_on.wait(100)
         writers.append(threading.current_thread())
-        return real(self, *args)
+        written = real(self, *args)
+        if threading.current_thread() is threading.main_thread():
+            go_on.set()
+        return written
 
     monkeypatch.setattr(Writing, "_write_block", write_block)
     writing = Writing(array.size, pieces(array))
     thread = threading.Thread(target=made.keep, args=(KEYS[0], array.size, writing))
     thread.start()
-    threading.Timer(0.2, go_on.set).start()
-    writing.help(60)
-    thread.join(30)
+    writing.help(100)
+    thread.join(100)
     assert len(writers) == -(-array.size // (8 << 20))
     assert threading.main_thread() in writers
     assert bytes(found(made, size=array.size)) == array.tobytes()

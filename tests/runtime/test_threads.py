@@ -83,9 +83,9 @@ def test_scopes_count_for_their_own_thread():
 
     def work(count):
         with threads.threads(count):
-            inside.wait(20)
+            inside.wait(100)
             seen[count] = threads.num_threads()
-            inside.wait(20)
+            inside.wait(100)
 
     workers = [threading.Thread(target=work, args=(k,)) for k in (3, 4)]
     for w in workers:
