@@ -25,6 +25,11 @@ PASSES = (
     "ConversionConvertFuncToLLVMPass", "ConversionConvertControlFlowToLLVMPass",
     "ConversionReconcileUnrealizedCastsPass",
 )  # fmt: skip
+# the dialects that some passes are for alone: they take their time where there is none of it, too
+_FOR = {
+    f"ConversionConvert{name}ToLLVMPass": f"{name.lower()}."
+    for name in ("Vector", "Math", "Complex")
+}
 
 
 class LoweringError(RuntimeError):
@@ -50,8 +55,9 @@ def lower(text: str, optimise: bool = True) -> str:
     with _parsed(text, c, problems) as (context, module):
         manager = c.mlirPassManagerCreate(context)
         try:
-            for make in c.passes[0 if optimise else len(_BETTER) :]:
-                c.mlirPassManagerAddOwnedPass(manager, make())
+            for name, make in zip(PASSES, c.passes, strict=True):
+                if (optimise or name not in _BETTER) and _FOR.get(name, "") in text:
+                    c.mlirPassManagerAddOwnedPass(manager, make())
             # upstream's passes are trusted to keep a module valid; LLVM verifies what comes out
             c.mlirPassManagerEnableVerifier(manager, False)
             done = c.mlirPassManagerRunOnOp(manager, module)

@@ -145,6 +145,8 @@ def machine() -> Target:
         registers = 32 if bits == 512 else 16
         if bits == 512:
             flags["prefer-256-bit"] = False
+        if flags.get("gfni"):  # as old as dividers that take 64 bits in no more time than 32
+            flags["idivq-to-divl"] = False
     else:
         bits, registers = 128, 32
     features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(flags.items()))
