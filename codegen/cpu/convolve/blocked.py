@@ -363,6 +363,8 @@ class Loops:
                     ahead = self._tile_below(run, at)
                 else:
                     ahead = self._share(item, following, code.add(code.add(number, before), at))
+                if last is None and spec.block == 1 and not spec.free:
+                    self._result_ahead(item, line.i, code.add(at, before))
                 before += run.count
                 tile = dense_tile(
                     code.unit, spec, self.shape, run, item.together, beside=bool(self.beside)
@@ -375,6 +377,16 @@ class Loops:
                     target, out_block, earlier, ahead, *self.beside,
                 ])  # fmt: skip
             self.finish_if(last, item, line.i, out, out_block)
+
+    def _result_ahead(self, item: Item, line: Val, number: Val) -> None:
+        """Fetch a share of where a plain result's line goes, as tile `number` is computed."""
+        code, spec = self.code, self.spec
+        share = -(-item.together * spec.w_block // self.cut.tiles)
+        first = code.add(code.mul(item.first, spec.w_block), code.mul(number, share))
+        with code.loop(0, share) as channel:
+            row = self.result(item, code.add(first, channel.i), line)
+            for at in range(0, spec.out_sizes[1], 64 // spec.out.itemsize):
+                code.prefetch(code.at(row, at, memory_type(spec.out)), write=True)
 
     def _tile_below(self, run: Run, number: Val) -> Val:
         """How far behind x lies what the tile after `number` of a run reads."""

@@ -46,6 +46,9 @@ def finish_blocked(loops: Loops, item: Item, block: Val, line: Val, sums: Val) -
 def finish_plain(loops: Loops, item: Item, block: Val, line: Val, sums: Val) -> None:
     """Squares of places and channels are transposed on their way into the result."""
     code, spec, shape = loops.code, loops.spec, loops.shape
+    if _in_whole_squares(loops):
+        _whole_squares(loops, item, block, line, sums)
+        return
     lanes, (line, start, width) = shape.lanes, loops.places(line)
     with code.loop(0, shape.parts) as part, code.loop(0, width, lanes) as at:
         left = minus(code, width, at.i)
@@ -84,3 +87,30 @@ def finish_plain(loops: Loops, item: Item, block: Val, line: Val, sums: Val) -> 
                     )
                     done = apply(code, loops.epilogue, value, spec.acc, where)
                     store_as(code, done, target, at.i, spec.out, mask)
+
+
+def _in_whole_squares(loops: Loops) -> bool:
+    """Whether squares, the last one of a line moved back, cover bare sums of all channels."""
+    spec, lanes = loops.spec, loops.shape.lanes
+    whole = not spec.free and spec.out_sizes[1] >= lanes and not spec.filters % spec.w_block
+    return whole and loops.epilogue is None
+
+
+def _whole_squares(loops: Loops, item: Item, block: Val, line: Val, sums: Val) -> None:
+    """As `finish_plain`, without what partial squares and other rows' ops need."""
+    code, spec, shape = loops.code, loops.spec, loops.shape
+    lanes, (height, width) = shape.lanes, spec.out_sizes
+    channel = code.mul(block, spec.w_block)
+    target, apart = loops.result(item, channel, line), spec.out_planes * height * width
+    with code.loop(0, shape.parts) as part, code.loop(0, width, lanes) as at:
+        place = least(code, at.i, code.i64(width - lanes))
+        index = code.add(code.mul(place, spec.w_block), code.mul(part.i, lanes))
+        square = code.at(sums, index, shape.element)
+        rows = [
+            code.load(code.at(square, i * spec.w_block, shape.element), shape.vector, shape.bytes)
+            for i in range(lanes)
+        ]
+        first = code.add(code.mul(part.i, lanes * apart), place)
+        for i, across in enumerate(transpose(code, rows)):
+            own = code.at(target, code.add(first, i * apart), memory_type(spec.out))
+            store_as(code, across, own, 0, spec.out)
