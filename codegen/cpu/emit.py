@@ -2,8 +2,7 @@
 
 A `Unit` is one MLIR module under construction, a `Code` one of its functions. Values know their
 MLIR type, constants are hoisted to the function's start and shared, and `loop`/`branch`/`repeat`
-are context managers over `scf`. The MLIR parser verifies the result, so a malformed lowering ends
-as a Python exception (`codegen.cpu.mlir.lower`).
+are context managers over `scf`. MLIR's parser verifies the result (`codegen.cpu.mlir.lower`).
 """
 
 from __future__ import annotations
@@ -60,10 +59,9 @@ _ANYWHERE: AbstractContextManager[None] = nullcontext()
 class Unit:
     """One MLIR module: functions, globals and declarations, in the order they were added.
 
-    `vector_bits` is the width of the target's vector registers, 0 where it does not matter;
-    `places`, where a dump wants them, note which op each line is written for. `plain` are parts
-    whose loops read nothing from memory again and again (`llvm.Kind`); `apart` are kinds of parts
-    in long modules, where a little less speed is worth the time that more passes take.
+    `vector_bits` is the vector registers' width, 0 where it does not matter; `places`, where a dump
+    wants them, note which op each line is for. Loops of `plain` parts read nothing from memory again
+    and again (`llvm.Kind`); `apart` are kinds of parts in long modules, which take fewer passes.
     """
 
     vector_bits: int = 0
