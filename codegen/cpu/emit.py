@@ -60,8 +60,8 @@ class Unit:
     """One MLIR module: functions, globals and declarations, in the order they were added.
 
     `vector_bits` is the vector registers' width, 0 where it does not matter; `places`, where a dump
-    wants them, note which op each line is for. Loops of `plain` parts read no memory again and again
-    (`llvm.Kind`); `apart` are kinds of parts in long modules, which take fewer passes.
+    wants them, note which op each line is for. Loops of `plain` parts read no place again and
+    again (`llvm.Kind`); `apart` are kinds of parts in long modules, which take fewer passes.
     """
 
     vector_bits: int = 0
