@@ -3,9 +3,8 @@
 `gm.mk_<element><dot>_<rows>x<vectors>(a, a_m, a_k, b, b_k, k, c, c_m, add, ahead, step, near,
 near_m)` computes `c[i, j] (+)= sum_p a[i*a_m + p*a_k] * b[p*b_k + j]` for a full tile; strides
 count elements, `add` is 0 or 1. What comes next is prefetched: `FETCHED` bytes from `ahead` on for
-each `TURN` values of k, those of the next turn `step` bytes further on, nothing if that is 0; and
-for writing the tile whose rows lie `near_m` apart from `near` on: C. Loads are scarce where a core
-runs another thread beside, so nothing is fetched twice.
+each `TURN` values of k, those of the next turn `step` bytes further on; and for writing the tile
+whose rows lie `near_m` apart from `near` on: C.
 Packed and direct operands share it: A is broadcast from any strides, B's vectors are contiguous.
 Of operands packed in units (`dots`) it counts k and strides in units.
 Edges never reach it: callers pad B's last panel and store partial tiles through a buffer.
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.dots import multiply_units
-from graphmill.codegen.cpu.contract.elements import least
 from graphmill.codegen.cpu.emit import Code, Unit, Val, vector
 
 TURN = 4  # values of k
@@ -43,25 +41,14 @@ def add(code: Code, tile: Tile, a: Val, b: Val) -> Val:
     return code.binary("arith.addf" if tile.is_float else "arith.addi", a, b)
 
 
-def microkernel(
-    unit: Unit, tile: Tile, rows: int, *, packed_a: int = 0, along_k: bool = False,
-    columns: int = 0,
-) -> str:  # fmt: skip
-    """The symbol of the micro-kernel with `rows` of the tile's rows, written once per unit.
-
-    Of strides that are known it reads no arguments: those of A in packed tiles of `packed_a` rows
-    or with k contiguous (`along_k`), those of B in packed panels of `columns`.
-    """
-    form = f"_a{packed_a}" * bool(packed_a) + "_k" * along_k + f"_b{columns}" * bool(columns)
-    symbol = f"gm.mk_{tile.element}{tile.dot.name}_{rows}x{tile.vectors}{form}"
+def microkernel(unit: Unit, tile: Tile, rows: int) -> str:
+    """The symbol of the micro-kernel with `rows` of the tile's rows, written once per unit."""
+    symbol = f"gm.mk_{tile.element}{tile.dot.name}_{rows}x{tile.vectors}"
     if not unit.once(symbol):
         return symbol
     code = Code(unit, symbol, ARGS, traits=("noinline",))
     a, a_m, a_k, b, b_k, k, c, c_m, flag, ahead, step, near, near_m = code.args
-    if packed_a:
-        offsets = [code.i64(i) for i in range(rows)]
-    else:
-        offsets = [opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
+    offsets = [opaque(code, code.mul(a_m, i)) if i else code.i64(0) for i in range(rows)]
     sums = [code.const(0, tile.vector)] * tile.vectors
     if tile.head:
         sums = [
@@ -69,25 +56,21 @@ def microkernel(
             for v in range(tile.vectors)
         ]
         b = code.at(b, tile.head, tile.element)
-    pitches = packed_a or (1 if along_k else a_k), columns or b_k
+    start = [near, ahead, a, b, *sums * rows]
     bulk = code.op(f"arith.andi {k}, {code.i64(-TURN)} : i64", "i64")
-    fetches = code.compare("arith.cmpi", "ne", step, code.i64(0))
-    busy = code.select(fetches, bulk, least(code, bulk, code.i64(TURN * rows)))
-    with code.loop(0, bulk, TURN, [a, b, *sums * rows]) as loop:
-        with code.when(code.compare("arith.cmpi", "slt", loop.i, busy)):
-            turn = code.binary("arith.divui", opaque(code, loop.i), code.i64(TURN))
-            with code.when(fetches):
-                fetched = code.at(ahead, code.mul(turn, step), "i8")
-                for line in range(0, FETCHED, 64):
-                    prefetch(code, code.at(fetched, line, "i8"), write=False)
-            # a row a turn: all at once would wait
-            with code.when(code.compare("arith.cmpi", "slt", turn, code.i64(rows))):
-                row = code.at(near, code.mul(turn, near_m), tile.element)
-                for line in range(0, tile.columns * tile.bytes, 64):
-                    prefetch(code, code.at(row, line, "i8"), write=True)
-        loop.next = _steps(code, tile, rows, TURN, offsets, pitches, loop.carried)
-    with code.loop(bulk, k, 1, loop.results) as rest:
-        rest.next = _steps(code, tile, rows, 1, offsets, pitches, rest.carried)
+    with code.loop(0, bulk, TURN, start) as loop:
+        row, fetched, *state = loop.carried
+        for line in range(0, FETCHED, 64):
+            prefetch(code, code.at(fetched, line, "i8"), write=False)
+        for line in range(0, tile.columns * tile.bytes, 64):  # a row a turn: all at once would wait
+            prefetch(code, code.at(row, line, "i8"), write=True)
+        more = code.compare("arith.cmpi", "slt", loop.i, code.i64(TURN * (rows - 1)))
+        below = code.select(more, code.at(row, near_m, tile.element), row)
+        for _ in range(TURN):
+            state = _step(code, tile, rows, offsets, a_k, b_k, state)
+        loop.next = [below, code.at(fetched, step, "i8"), *state]
+    with code.loop(bulk, k, 1, loop.results[2:]) as rest:
+        rest.next = _step(code, tile, rows, offsets, a_k, b_k, rest.carried)
     _store(code, tile, rows, rest.results[2:], c, c_m, flag)
     code.finish()
     return symbol
@@ -100,37 +83,11 @@ def opaque(code: Code, value: Val) -> Val:
     return code.op(f'llvm.inline_asm "", "=r,0" {value} : ({kind}) -> {kind}', kind)
 
 
-def _steps(
-    code: Code, tile: Tile, rows: int, count: int, offsets: list[Val],
-    pitches: tuple[Val | int, Val | int], state: list[Val],
-) -> list[Val]:  # fmt: skip
-    """Values of k: outer products of columns of A and rows of the panel.
-
-    Addresses are opaque after each: LLVM would load all rows first, into registers there are not.
-    """
-    at, sums = state[:2], state[2:]
-    for number in range(count):
-        a, b = (
-            code.at(x, by * number, tile.element) if isinstance(by, int) else x
-            for x, by in zip(at, pitches, strict=True)
-        )
-        sums = _step(code, tile, rows, offsets, a, b, sums)
-        at = [
-            opaque(code, x if isinstance(by, int) else code.at(x, by, tile.element))
-            for x, by in zip(at, pitches, strict=True)
-        ]
-    ends = (
-        code.at(x, by * count, tile.element) if isinstance(by, int) else x
-        for x, by in zip(at, pitches, strict=True)
-    )
-    return [*ends, *sums]
-
-
 def _step(
-    code: Code, tile: Tile, rows: int, offsets: list[Val], a: Val, b: Val, sums: list[Val]
+    code: Code, tile: Tile, rows: int, offsets: list[Val], a_k: Val, b_k: Val, state: list[Val]
 ) -> list[Val]:
-    """One value of k."""
-    sums = list(sums)
+    """One value of k: the outer product of a column of A and a row of the panel."""
+    a, b, sums = state[0], state[1], list(state[2:])
     loaded = [
         code.load(code.at(b, v * tile.lanes, tile.unit), vector(tile.unit, tile.lanes), tile.bytes)
         for v in range(tile.vectors)
@@ -141,7 +98,7 @@ def _step(
         for v in range(tile.vectors):
             at = i * tile.vectors + v
             sums[at] = multiply_add(code, tile, left, loaded[v], sums[at])
-    return sums
+    return [opaque(code, code.at(a, a_k, tile.element)), code.at(b, b_k, tile.element), *sums]
 
 
 def prefetch(code: Code, address: Val, *, write: bool) -> None:

@@ -41,7 +41,7 @@ class Following:
     first: Val
 
     def share(self, code: Code, tile: Tile, part: Slice, panel: Val, at: Val, b: Val) -> Ahead:
-        """What a tile's products fetch: some rows of a run; nothing where all is."""
+        """What a tile's products fetch: some rows of a run; `b`, which L1 has, where all is."""
         shares = TURN * tile.dot.group  # of a run, for a turn fetches of one row
         tiles = minus(code, part.tiles[1], part.tiles[0])
         share = code.mul(minus(code, panel, self.first), tiles)
@@ -51,7 +51,7 @@ class Following:
         address = code.at(self.address, code.mul(row, self.step), "i8")
         address = code.at(address, code.mul(run, FETCHED), "i8")
         some_left = code.compare("arith.cmpi", "slt", run, self.runs)
-        step = code.select(some_left, self.step, code.i64(0))
+        step = code.select(some_left, self.step, code.i64(FETCHED))
         return code.select(some_left, address, b), step
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from graphmill.codegen.cpu.contract.blocking import Tile
 from graphmill.codegen.cpu.contract.elements import ceil_div, least, memory_element, minus, most
@@ -169,14 +168,7 @@ class Tiled:
     def _kernels(self, tile: Tile) -> list[Val]:
         """The micro-kernels of both heights."""
         code, found = self.code, []
-        form: dict[str, Any] = {"columns": 0 if self.plan.b_mode == "direct" else self.tile.columns}
-        if self.plan.pack_a:
-            form["packed_a"] = tile.rows
-        elif self.spec.a_order == "row":
-            form["along_k"] = True
-        kernels = [
-            (h, code.address_of(microkernel(code.unit, tile, h, **form))) for h in self.plan.heights
-        ]
+        kernels = [(h, code.address_of(microkernel(code.unit, tile, h))) for h in self.plan.heights]
         for height in (self.base, code.add(self.base, 1)):
             chosen = kernels[0][1]
             for rows, pointer in kernels[1:]:
@@ -376,14 +368,13 @@ class Tiled:
         return self._share(tile, part, part.length, following, b)
 
     def _share(self, tile: Val, part: Slice, length: Val, following: Val, b: Val) -> Ahead:
-        """A tile's share of `length` units that follow; nothing of `b` where all is fetched."""
+        """A tile's share of `length` units that follow; what it has in L1 where all is fetched."""
         code, each = self.code, self.fetched
         share = minus(code, tile, part.tiles[0])
         away = code.mul(code.mul(share, length), each)
         shares = self.tile.columns * self.tile.bytes // each
         some_left = code.compare("arith.cmpi", "slt", share, code.i64(shares))
-        step = code.select(some_left, code.i64(FETCHED), code.i64(0))
-        return code.select(some_left, code.at(following, away, "i8"), b), step
+        return code.select(some_left, code.at(following, away, "i8"), b), code.i64(FETCHED)
 
     def _tile(
         self,
