@@ -10,6 +10,7 @@ import hashlib
 import json
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,8 @@ def digest(array: Array) -> str:
     text = hasher.hexdigest()[:32]
     if not array.flags.writeable and array.base is None:
         key = id(array)
-        _digests[key] = (weakref.ref(array, lambda _: _digests.pop(key, None)), text)
+        # forgotten by a function of C's: what a signal's handler raises in one of Python's is lost
+        _digests[key] = (weakref.ref(array, partial(_digests.pop, key)), text)
     return text
 
 

@@ -14,8 +14,12 @@ import pytest
 import graphmill as gm
 from graphmill.runtime import buffers
 
-# of a file that `open` has just given, when the handler raises before anybody has it
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+pytestmark = [
+    # of a file that `open` has just given, when the handler raises before anybody has it
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(method="thread"),  # the other method's timer is what these tests set
+]
 
 LONG = 10**12  # turns: months
 
@@ -37,7 +41,8 @@ def alarm(handler):
 
 
 def raising(*_):
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    """Once, or again if Python has lost it: so it is with the weak references of its imports."""
+    signal.setitimer(signal.ITIMER_REAL, 20, 20)
     raise Enough
 
 
